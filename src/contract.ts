@@ -1,0 +1,136 @@
+/**
+ * What the CLI and the game server agree on: labels, names, paths, ports, Redis keys, admin endpoints.
+ * Names are derived from the project and the release, so no step waits for an id that another step made.
+ */
+
+/** Format of the labels and of the record. A newer one is refused with "upgrade gameops". */
+export const formatVersion = 1;
+
+/** Labels on every container, volume, network and image that gameops makes. Immutable, so identity only. */
+export const label = {
+  project: 'gameops.project',
+  role: 'gameops.role',
+  format: 'gameops.format',
+  /** Release number, on game containers and their settings volume. */
+  release: 'gameops.release',
+  /** Replica number, from 1. */
+  replica: 'gameops.replica',
+  /** The fixed address leased to this container for its life. */
+  address: 'gameops.address',
+  /** Hash of the specification a container was made from, to report drift. */
+  spec: 'gameops.spec',
+  holder: 'gameops.holder',
+  since: 'gameops.since',
+  verb: 'gameops.verb',
+  /** On images: the wire protocol that the server inside speaks. Absent on images that are not ours. */
+  protocol: 'gameops.protocol',
+  /** On images: content hash, so that nothing is rebuilt when nothing changed. */
+  content: 'gameops.content',
+} as const;
+
+export type Role =
+  | 'game'
+  | 'proxy'
+  | 'postgres'
+  | 'redis'
+  | 'carrier'
+  | 'lock'
+  | 'one-off'
+  | 'network'
+  | 'record'
+  | 'settings'
+  | 'data'
+  | 'image';
+
+/** Container, volume and network names of one project. */
+export function namesOf(project: string) {
+  return {
+    network: `${project}-network`,
+    lock: `${project}-lock`,
+    carrier: `${project}-carrier`,
+    proxy: `${project}-nginx`,
+    postgres: `${project}-postgres`,
+    redis: `${project}-redis`,
+    game: (release: number, replica: number) => `${project}-game-${release}-${replica}`,
+    volume: {
+      record: `${project}-record`,
+      nginx: `${project}-nginx-config`,
+      web: `${project}-web`,
+      certificates: `${project}-certificates`,
+      logs: `${project}-nginx-logs`,
+      postgres: `${project}-postgres-data`,
+      redis: `${project}-redis-data`,
+      accessories: `${project}-accessory-secrets`,
+      settings: (release: number) => `${project}-settings-${release}`,
+    },
+  };
+}
+
+/** Host names of the accessories on the project's network; in .env they mean "the ones gameops runs". */
+export const accessoryHost = { postgres: 'postgres', redis: 'redis' } as const;
+
+/** Paths inside containers. */
+export const path = {
+  /** Mount of a release's settings volume in a game container (read-only). */
+  settings: '/run/gameops',
+  /** JSON object of parsed settings, secrets included; mode 0400, owned by the game user. */
+  settingsFile: '/run/gameops/settings.json',
+  nginxConfig: '/etc/gameops/nginx',
+  web: '/srv/gameops/web',
+  certificates: '/etc/gameops/certificates',
+  nginxLogs: '/var/log/gameops',
+  accessorySecrets: '/run/gameops',
+} as const;
+
+/** Numeric user of the game process: no name to resolve, none of the host's usual ones. */
+export const gameUid = 10001;
+/** Numeric user of Nginx: the one of the official image, harmless in any other. */
+export const nginxUid = 101;
+
+export const port = {
+  /** Game server's admin port: metrics. Reached only on the project's network. */
+  admin: 9100,
+  /** Nginx's own ports inside its container: unprivileged, so that no capability is needed. */
+  nginxHttp: 8080,
+  nginxTls: 8443,
+  /** Nginx's private side (generation, stub_status, the door to replicas): published on loopback only. */
+  nginxPrivate: 8081,
+  postgres: 5432,
+  redis: 6379,
+} as const;
+
+/** Header that opens Nginx's private side. Its value is in the record. */
+export const doorHeader = 'x-gameops-door';
+/** Response header of the game server: `<release>/<replica>`. */
+export const servedByHeader = 'x-gameops-served-by';
+
+/** Container environment of a game server: identity, never secrets. */
+export const identityEnv = {
+  project: 'GAMEOPS_PROJECT',
+  release: 'GAMEOPS_RELEASE',
+  replica: 'GAMEOPS_REPLICA',
+  /** How long a drain may take before the process leaves anyway, ms. */
+  drainMs: 'GAMEOPS_DRAIN_MS',
+} as const;
+
+export const endpoint = {
+  alive: '/healthz',
+  ready: '/readyz',
+  metrics: '/metrics',
+  socket: '/ws',
+} as const;
+
+/** Redis keys. Every key starts with the project, so projects may share one Redis. */
+export function redisKeys(project: string) {
+  const base = `gameops:${project}`;
+  return {
+    /** String, expires after 10 s: players connected to that replica. */
+    players: (release: number, replica: number) => `${base}:players:${release}:${replica}`,
+    /** Set of player ids that a draining release closed and that have not come back. */
+    closed: (release: number) => `${base}:closed:${release}`,
+    /** String counter: sockets that a draining release closed with 1012. */
+    closedCount: (release: number) => `${base}:closed-count:${release}`,
+    /** Pub/sub channel of everything broadcast to players. */
+    broadcast: `${base}:broadcast`,
+  };
+}

@@ -1,0 +1,217 @@
+/**
+ * The Engine port: all that the rest of gameops may ask of a container engine.
+ *
+ * Promises of every body (Docker, the in-memory one of the crash walk; later Swarm), held by one contract suite:
+ * - `ensure…` and `start…` repeat safely: the same specification again changes nothing.
+ * - Removing or stopping what is not there is success.
+ * - Nothing here touches an object without our project label; a foreign object under our name is FOREIGN_CONTAINER.
+ * - Nothing assumes that the engine is on this machine, but for `dial`.
+ * - An engine that does not answer is ENGINE_UNREACHABLE; an answer we did not expect is ENGINE_FAILED.
+ */
+import type { Role } from '../contract.ts';
+
+export interface EngineInfo {
+  version: string;
+  apiVersion: string;
+  /** "linux/amd64" */
+  platform: string;
+  memoryBytes: number;
+  cpus: number;
+  /** True when the engine's loopback is ours (a local socket). */
+  isLocal: boolean;
+}
+
+export interface ImageInfo {
+  /** sha256:… */
+  id: string;
+  labels: Record<string, string>;
+  /** `USER` of the image, "" for root. */
+  user: string;
+  bytes: number;
+  repoDigests: string[];
+}
+
+export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'exited' | 'dead' | 'removing';
+
+/** A container with the project's label, as the engine has it. */
+export interface ObservedContainer {
+  id: string;
+  name: string;
+  role: Role;
+  state: ContainerState;
+  /** Image id, sha256:… */
+  image: string;
+  labels: Record<string, string>;
+  /** null while it runs or was never started. */
+  exitCode: number | null;
+  restartCount: number;
+  health: 'none' | 'starting' | 'healthy' | 'unhealthy';
+  /** Loopback or public publications: container port → host port. */
+  published: Record<number, number>;
+  createdAt: string;
+}
+
+export interface VolumeMount {
+  volume: string;
+  path: string;
+  readOnly: boolean;
+}
+
+/**
+ * One container. Every body adds, always: all capabilities dropped (but `capabilities`), no-new-privileges, an init
+ * process, a pid limit, the `local` log driver with a bounded size, and the project's labels.
+ */
+export interface ContainerSpec {
+  project: string;
+  name: string;
+  role: Role;
+  /** Image id or reference; must be on the engine. */
+  image: string;
+  entrypoint?: readonly string[];
+  command?: readonly string[];
+  user?: string;
+  env?: Readonly<Record<string, string>>;
+  labels?: Readonly<Record<string, string>>;
+  /** `none`, or the project's network with an optional fixed address and aliases. */
+  network: 'none' | { name: string; address?: string; aliases?: readonly string[] };
+  mounts?: readonly VolumeMount[];
+  /** Paths of small in-memory file systems, mode 1777. */
+  tmpfs?: readonly string[];
+  publish?: readonly { address: string; hostPort: number; containerPort: number }[];
+  health?: { command: readonly string[]; intervalMs: number; timeoutMs: number; retries: number; startMs: number };
+  memoryBytes: number;
+  cpus?: number;
+  /** Limit of open files; bounded by what the engine itself may have. */
+  openFiles?: number;
+  readOnlyRoot: boolean;
+  capabilities?: readonly string[];
+  restart: 'no' | 'always' | 'unless-stopped';
+  /** Set for whatever gets signals: without it Docker takes any signal for a stop and disarms the restart policy. */
+  stopSignal?: string;
+  stopGraceMs?: number;
+}
+
+/** All replicas of one release. One template, so a Swarm body can make it one service. */
+export interface FleetSpec {
+  project: string;
+  release: number;
+  /** Template; name, address and replica labels are filled in by the body. `{replica}` in env values is replaced. */
+  container: Omit<ContainerSpec, 'name' | 'role' | 'network'>;
+  network: string;
+  /** Replicas wanted running after the call, from 1. Started in parallel. */
+  replicas: readonly number[];
+}
+
+export interface FileEntry {
+  /** Relative to the target folder; folders are made as needed. */
+  path: string;
+  content: Uint8Array | string;
+  mode?: number;
+  uid?: number;
+  gid?: number;
+  /** When set, a symbolic link to this target and `content` is ignored. */
+  linkTo?: string;
+}
+
+export interface ExecResult {
+  exitCode: number;
+  stdout: string;
+  stderr: string;
+}
+
+export interface NetworkInfo {
+  name: string;
+  /** CIDR, such as 10.212.4.0/22 */
+  subnet: string;
+}
+
+export interface Lock {
+  /** Aborts when the lock is lost: the runner stops before its next step. */
+  readonly lost: AbortSignal;
+  release(): Promise<void>;
+}
+
+export interface LockHolder {
+  holder: string;
+  host: string;
+  verb: string;
+  /** ISO time */
+  since: string;
+}
+
+export type Progress = (line: { message: string; done?: number; total?: number }) => void;
+
+export interface Engine {
+  info(): Promise<EngineInfo>;
+
+  // What is there ---------------------------------------------------------------------------------------------
+  /** Every container with the project's label, in any state. Chooses nothing. */
+  observe(project: string): Promise<ObservedContainer[]>;
+  /** Names of the project's volumes. */
+  volumes(project: string): Promise<string[]>;
+  network(project: string): Promise<NetworkInfo | null>;
+  /** Names of all projects on this engine. */
+  projects(): Promise<string[]>;
+
+  // Images ----------------------------------------------------------------------------------------------------
+  image(ref: string): Promise<ImageInfo | null>;
+  /** @throws REGISTRY_UNREACHABLE (nobody answers), IMAGE_NOT_FOUND (answered: no) */
+  pullImage(ref: string, progress?: Progress): Promise<ImageInfo>;
+  /** Classic build from an in-memory context. @throws IMAGE_BUILD_FAILED */
+  buildImage(
+    build: { tag: string; context: readonly FileEntry[]; labels: Record<string, string> },
+    progress?: Progress,
+  ): Promise<ImageInfo>;
+  /** Makes an image from a root file system tar on this machine. `changes` are Dockerfile lines. */
+  importImage(source: { tag: string; tarPath: string; changes: readonly string[] }, progress?: Progress): Promise<ImageInfo>;
+  removeImage(ref: string): Promise<void>;
+
+  // Foundation ------------------------------------------------------------------------------------------------
+  /** Picks a free subnet. The lower three quarters are for fixed addresses, the rest for the engine. @throws NO_FREE_SUBNET */
+  ensureNetwork(project: string): Promise<NetworkInfo>;
+  ensureVolume(project: string, name: string, role: Role, labels?: Record<string, string>): Promise<void>;
+  /** Creates and starts; starts when stopped. `drift` names what differs from the running one: reported, never applied. */
+  ensureContainer(spec: ContainerSpec): Promise<{ created: boolean; drift: string[] }>;
+  /** @throws nothing when it is not there. */
+  removeContainer(project: string, name: string): Promise<void>;
+  removeVolume(project: string, name: string): Promise<void>;
+  removeNetwork(project: string): Promise<void>;
+
+  // Fleets ----------------------------------------------------------------------------------------------------
+  /**
+   * Ensures that the named replicas run, each at a fixed address of its own, started in parallel. A stopped replica
+   * of the same specification is started; one of another specification is made anew; other replicas are left alone.
+   */
+  startFleet(spec: FleetSpec): Promise<void>;
+  /** SIGTERM begins a drain; returns at once. */
+  signalFleet(project: string, release: number, replicas: readonly number[], signal: 'SIGTERM'): Promise<void>;
+  /** Stops (`graceMs`, then kill) and keeps, or removes. */
+  retireFleet(
+    project: string,
+    release: number,
+    replicas: readonly number[],
+    keep: 'stopped' | 'nothing',
+    graceMs: number,
+  ): Promise<void>;
+
+  // Small verbs -----------------------------------------------------------------------------------------------
+  /** Writes into a volume through a carrier: a container that is created, never started. Not atomic, not fsynced. */
+  putFiles(project: string, volume: string, files: readonly FileEntry[]): Promise<void>;
+  /** Regular files under `folder` ('' for the root of the volume), by relative path. Empty when there is none. */
+  readFiles(project: string, volume: string, folder: string): Promise<Map<string, Uint8Array>>;
+  /** Runs a program in a running container; no shell. */
+  exec(project: string, name: string, command: readonly string[], options?: { user?: string }): Promise<ExecResult>;
+  /** Runs a program in a container of its own, removed afterwards. */
+  runOnce(spec: ContainerSpec, deadlineMs: number): Promise<ExecResult>;
+  signal(project: string, name: string, signal: 'SIGHUP' | 'SIGTERM' | 'SIGUSR1'): Promise<void>;
+  /** Last lines of stdout and stderr, oldest first. */
+  logTail(project: string, name: string, lines: number): Promise<string[]>;
+  /** Where this process reaches a published port. @throws ENGINE_REMOTE when the engine's loopback is not ours */
+  dial(project: string, name: string, containerPort: number): Promise<{ host: string; port: number }>;
+  /** @throws LOCKED with the holder's facts */
+  lock(project: string, image: string, holder: LockHolder): Promise<Lock>;
+  lockHolder(project: string): Promise<LockHolder | null>;
+  /** Free bytes where the engine keeps its data, measured from inside a container of `image`. */
+  freeDiskBytes(project: string, image: string): Promise<number>;
+  close(): Promise<void>;
+}

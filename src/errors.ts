@@ -1,0 +1,106 @@
+/**
+ * The error catalogue. Every failure that a person meets is an OpsError with a code of this table;
+ * docs/errors.md explains each one (a test compares the two). Match codes, never text.
+ * Anything else that is thrown is a bug and exits 1.
+ */
+
+export const exitCode = {
+  done: 0,
+  bug: 1,
+  usage: 2,
+  config: 3,
+  unreachable: 4,
+  rolledBack: 5,
+  needsHands: 6,
+  baseline: 7,
+  locked: 8,
+  migration: 9,
+  certificate: 10,
+  interrupted: 130,
+  terminated: 143,
+} as const;
+
+/** code → exit code. */
+export const catalogue = {
+  USAGE: exitCode.usage,
+  RELEASE_UNKNOWN: exitCode.usage,
+  NOTHING_TO_RESUME: exitCode.usage,
+  NOTHING_TO_ROLL_BACK_TO: exitCode.usage,
+  CONFIRMATION_NEEDED: exitCode.usage,
+  FILE_EXISTS: exitCode.usage,
+
+  CONFIG_INVALID: exitCode.config,
+  ENV_INVALID: exitCode.config,
+  ENV_MISSING: exitCode.config,
+  TEMPLATE_INVALID: exitCode.config,
+  PORT_TAKEN: exitCode.config,
+  FOREIGN_CONTAINER: exitCode.config,
+  FORMAT_TOO_NEW: exitCode.config,
+  DB_HOST_LOOPBACK: exitCode.config,
+
+  ENGINE_UNREACHABLE: exitCode.unreachable,
+  ENGINE_FAILED: exitCode.unreachable,
+  ENGINE_NOT_INSTALLABLE: exitCode.unreachable,
+  ENGINE_REMOTE: exitCode.unreachable,
+  REGISTRY_UNREACHABLE: exitCode.unreachable,
+  IMAGE_NOT_FOUND: exitCode.unreachable,
+  IMAGE_BUILD_FAILED: exitCode.unreachable,
+  DISK_TOO_FULL: exitCode.unreachable,
+  MEMORY_TOO_SMALL: exitCode.unreachable,
+  NO_FREE_SUBNET: exitCode.unreachable,
+  ACCESSORY_NOT_READY: exitCode.unreachable,
+  DATABASE_UNREACHABLE: exitCode.unreachable,
+  REDIS_UNREACHABLE: exitCode.unreachable,
+  PROXY_NOT_READY: exitCode.unreachable,
+
+  REPLICA_EXITED: exitCode.rolledBack,
+  FLEET_NOT_READY: exitCode.rolledBack,
+  JOIN_REFUSED: exitCode.rolledBack,
+  PROXY_CONFIG_REJECTED: exitCode.rolledBack,
+  SWITCH_NOT_PROVEN: exitCode.rolledBack,
+  WATCH_FAILED: exitCode.rolledBack,
+  STEP_TIMED_OUT: exitCode.rolledBack,
+  ROLLED_BACK: exitCode.rolledBack,
+
+  UNFINISHED: exitCode.needsHands,
+  REMEDY_FAILED: exitCode.needsHands,
+  NOT_CONVERGED: exitCode.needsHands,
+  PAST_NO_RETURN: exitCode.needsHands,
+
+  LOCKED: exitCode.locked,
+  LOCK_LOST: exitCode.needsHands,
+  MIGRATION_FAILED: exitCode.migration,
+  INTERRUPTED: exitCode.interrupted,
+  TERMINATED: exitCode.terminated,
+} as const satisfies Record<string, number>;
+
+export type ErrorCode = keyof typeof catalogue;
+
+/** Facts are shown to people and machines as they are: never a secret, never a whole environment. */
+export type Facts = Record<string, string | number | boolean | null | readonly string[]>;
+
+export class OpsError extends Error {
+  readonly code: ErrorCode;
+  /** Commands or actions that help, the best one first. Required: an error without a way out is not finished. */
+  readonly next: readonly [string, ...string[]];
+  readonly facts: Facts;
+
+  constructor(
+    code: ErrorCode,
+    fields: { message: string; next: readonly [string, ...string[]]; facts?: Facts; cause?: unknown },
+  ) {
+    super(fields.message, fields.cause === undefined ? undefined : { cause: fields.cause });
+    this.name = 'OpsError';
+    this.code = code;
+    this.next = fields.next;
+    this.facts = fields.facts ?? {};
+  }
+
+  get exitCode(): number {
+    return catalogue[this.code];
+  }
+}
+
+export function isOpsError(error: unknown, ...codes: ErrorCode[]): error is OpsError {
+  return error instanceof OpsError && (codes.length === 0 || codes.includes(error.code));
+}

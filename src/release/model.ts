@@ -1,0 +1,144 @@
+/**
+ * The words of the release room: what is there (World), what is asked (Intent), what will be done (Plan).
+ * PURE: no package, no clock, no I/O. Everything here is plain data that prints, compares and travels as JSON.
+ */
+
+/** Rising number, unique in a project. */
+export type ReleaseId = number;
+
+export type Strategy = 'blue-green' | 'rolling';
+
+/**
+ * candidate: being deployed · live: takes the traffic · superseded: was live, replaced by a deploy ·
+ * rolled-back: was live, left by a rollback · failed: its deploy failed · abandoned: its deploy was given up.
+ */
+export type Verdict = 'candidate' | 'live' | 'superseded' | 'rolled-back' | 'failed' | 'abandoned';
+
+/** What one replica is made of, beside the image. A change here is a new release. */
+export interface Shape {
+  port: number;
+  memoryBytes: number;
+  cpus: number;
+  probe: string;
+  settingsAs: 'file' | 'env';
+  user: string | null;
+  readOnlyRoot: boolean;
+  capabilities: string[];
+}
+
+export interface Release {
+  id: ReleaseId;
+  /** Image id on the engine, sha256:… */
+  image: string;
+  /** What the operator asked for, such as ghcr.io/arena/server:1.4 */
+  imageRef: string;
+  /** Wire protocol of a server that is ours; null for any other image (gated by /readyz alone). */
+  protocol: string | null;
+  replicas: number;
+  shape: Shape;
+  /** Settings that are no secrets, as the container gets them. */
+  plain: Record<string, string>;
+  /** Keyed fingerprint of every setting, secrets included: tells which keys changed, never the values. */
+  fingerprints: Record<string, string>;
+  /** Hash over image, shape and fingerprints; replicas apart. */
+  fingerprint: string;
+  createdAt: string;
+  createdBy: string;
+  verdict: Verdict;
+  /** Why it failed, was left or given up. */
+  reason: string | null;
+}
+
+/** The one act under way, kept in the record on the engine until it is closed. `resume` reloads it; never a plan. */
+export interface Intent {
+  verb: 'deploy' | 'rollback';
+  strategy: Strategy;
+  release: ReleaseId;
+  /** Live when the act began. */
+  previous: ReleaseId | null;
+  readyMs: number;
+  watchMs: number;
+  drainMs: number;
+  /** Releases kept stopped for rollback, besides the live one. */
+  keep: number;
+  /** open → committed (point of no return passed) or condemned (backing out). */
+  stage: 'open' | 'committed' | 'condemned';
+  /** Verdict that a condemned release gets. */
+  verdict: 'failed' | 'abandoned';
+  reason: string | null;
+  startedAt: string;
+  by: string;
+}
+
+export interface Replica {
+  n: number;
+  running: boolean;
+  /** Made from the release's present fingerprint; false → it is made anew before it may run. */
+  current: boolean;
+}
+
+/** All replicas of one release that exist on the engine, running or kept stopped. */
+export interface Fleet {
+  release: ReleaseId;
+  replicas: Replica[];
+  /** Players connected to it; null when nobody could be asked. */
+  players: number | null;
+}
+
+export interface Route {
+  release: ReleaseId;
+  replicas: number[];
+}
+
+export interface Traffic {
+  /** Where Nginx sends players now, read back from it; [] when nothing is served. */
+  routes: Route[];
+  /** False when what Nginx would load next differs from what it serves (a crash between the two). */
+  settled: boolean;
+}
+
+/** What is really there, joined from labels, the record and Nginx's own answer. Chooses nothing. */
+export interface World {
+  releases: Release[];
+  fleets: Fleet[];
+  traffic: Traffic;
+  intent: Intent | null;
+  /** Names of migrations that are not applied yet; empty when none or when there is no database of ours to ask. */
+  pendingMigrations: string[];
+}
+
+/** prepare: fails → the candidate is retired · switch: fails → traffic goes back · settle: fails → go forward. */
+export type Phase = 'prepare' | 'switch' | 'settle';
+
+interface StepBase {
+  phase: Phase;
+  /** Why this step is in the plan, for people. */
+  cause: string;
+  deadlineMs: number;
+}
+
+export type Step = StepBase &
+  (
+    | { kind: 'open'; release: ReleaseId; intent: Intent; candidate: Release }
+    | { kind: 'condemn'; release: ReleaseId; verdict: 'failed' | 'abandoned'; reason: string }
+    | { kind: 'migrate'; migrations: string[] }
+    | { kind: 'start-fleet'; release: ReleaseId; replicas: number[] }
+    | { kind: 'await-ready'; release: ReleaseId; replicas: number[] }
+    | { kind: 'switch-traffic'; routes: Route[]; from: Route[] }
+    | { kind: 'watch'; release: ReleaseId; forMs: number }
+    | { kind: 'commit'; release: ReleaseId }
+    | { kind: 'drain'; release: ReleaseId; replicas: number[] }
+    | { kind: 'retire'; release: ReleaseId; replicas: number[] }
+    | { kind: 'forget'; release: ReleaseId }
+    | { kind: 'close'; release: ReleaseId }
+  );
+
+export type StepKind = Step['kind'];
+
+export interface Plan {
+  verb: string;
+  /** The release that the plan makes live; null when nothing will be. */
+  release: ReleaseId | null;
+  previous: ReleaseId | null;
+  steps: readonly Step[];
+}
