@@ -2,24 +2,15 @@
  * gameops.yaml: optional, every key has a default, unknown keys are errors with a suggestion.
  * The zod schema below is the documentation, the validator and the source of the shipped JSON Schema.
  */
+import { existsSync, readFileSync } from 'node:fs';
+import { relative } from 'node:path';
+import { closest, distance } from 'fastest-levenshtein';
+import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
+import { OpsError } from './errors.ts';
+import { parseBytes, parseDurationMs } from './units.ts';
 
-const durationUnitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const;
-
-/** "500ms", "30s", "5m", "2h" → milliseconds, or null. */
-export function parseDurationMs(text: string): number | null {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text.trim());
-  if (!match) return null;
-  return Math.round(Number(match[1]) * durationUnitMs[match[2] as keyof typeof durationUnitMs]);
-}
-
-/** "512m", "2g", "64k" or bytes → bytes, or null. */
-export function parseBytes(text: string): number | null {
-  const match = /^(\d+(?:\.\d+)?)([kmg]?)b?$/i.exec(text.trim());
-  if (!match) return null;
-  const factor = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 }[(match[2] ?? '').toLowerCase()] ?? 1;
-  return Math.round(Number(match[1]) * factor);
-}
+export { parseBytes, parseDurationMs };
 
 const duration = (fallback: string) =>
   z
@@ -35,14 +26,20 @@ const publishedPort = (fallback: number) => z.int().min(0).max(65_535).default(f
 
 export const projectName = z
   .string()
-  .regex(/^[a-z][a-z0-9-]{0,30}[a-z0-9]$/, 'lower-case letters, digits and dashes, 2 to 32, starting with a letter');
+  .regex(
+    /^[a-z][a-z0-9-]{0,30}[a-z0-9]$/,
+    'lower-case letters, digits and dashes, 2 to 32, starting with a letter',
+  );
 
 export const configSchema = z.strictObject({
   project: projectName.optional().describe('Name of the project; default: the name of the folder'),
   domain: z.string().min(1).optional().describe('Host name players use; default: none, answers on any name'),
   http: z
     .strictObject({
-      address: z.string().default('127.0.0.1').describe('Address Nginx is published on; 0.0.0.0 for the world'),
+      address: z
+        .string()
+        .default('127.0.0.1')
+        .describe('Address Nginx is published on; 0.0.0.0 for the world'),
       port: publishedPort(8080).describe('HTTP port; 0 picks a free one, once'),
       tlsPort: publishedPort(8443).describe('HTTPS port; 0 picks a free one, once'),
     })
@@ -54,23 +51,38 @@ export const configSchema = z.strictObject({
       port: z.int().min(1).max(65_535).default(3000).describe('Port the server listens on in its container'),
       memory: bytes('512m').describe('Memory limit of one replica'),
       cpus: z.number().positive().max(64).default(1).describe('CPU limit of one replica'),
-      env: z.record(z.string(), z.coerce.string()).default({}).describe('Settings beside .env; not for secrets'),
-      probe: z.string().startsWith('/').default('/readyz').describe('Path that answers 200 when ready for traffic'),
+      env: z
+        .record(z.string(), z.coerce.string())
+        .default({})
+        .describe('Settings beside .env; not for secrets'),
+      probe: z
+        .string()
+        .startsWith('/')
+        .default('/readyz')
+        .describe('Path that answers 200 when ready for traffic'),
       settingsAs: z
         .enum(['file', 'env'])
         .default('file')
         .describe('How an image that is not ours gets its settings; "env" shows them in docker inspect'),
       security: z
         .strictObject({
-          user: z.string().optional().describe('Numeric uid[:gid]; default: 10001 (bundled), the image user (others)'),
+          user: z
+            .string()
+            .optional()
+            .describe('Numeric uid[:gid]; default: 10001 (bundled), the image user (others)'),
           readOnly: z.boolean().default(true).describe('Read-only root file system'),
-          capabilities: z.array(z.string()).default([]).describe('Capabilities added back after dropping all'),
+          capabilities: z
+            .array(z.string())
+            .default([])
+            .describe('Capabilities added back after dropping all'),
         })
         .prefault({}),
     })
     .prefault({}),
   web: z
-    .strictObject({ dir: z.string().optional().describe('Folder of static files; default: the bundled page') })
+    .strictObject({
+      dir: z.string().optional().describe('Folder of static files; default: the bundled page'),
+    })
     .prefault({}),
   database: z
     .strictObject({ migrations: z.string().default('migrations').describe('Folder of SQL migrations') })
@@ -101,3 +113,141 @@ export const configSchema = z.strictObject({
 });
 
 export type Config = z.infer<typeof configSchema>;
+
+export const defaultConfig = (): Config => configSchema.parse({});
+
+/**
+ * Reads gameops.yaml; a file that is not there is all defaults unless it was asked for by name.
+ * @throws CONFIG_INVALID naming file:line, key, what was expected, and for an unknown key the nearest known one
+ */
+export function loadConfig(path: string, { mustExist }: { mustExist: boolean }): Config {
+  if (!existsSync(path)) {
+    if (!mustExist) return defaultConfig();
+    throw invalid(path, [{ line: 0, key: '', expected: 'a file at this path (named by --config)' }]);
+  }
+  return parseConfig(readText(path), path);
+}
+
+/** @throws CONFIG_INVALID */
+export function parseConfig(text: string, path: string): Config {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: true });
+  const broken = document.errors[0];
+  if (broken) {
+    const [summary = 'YAML'] = broken.message.split(' at line ');
+    throw invalid(path, [{ line: broken.linePos?.[0].line ?? 1, key: '', expected: `YAML: ${summary}` }]);
+  }
+  // An empty file is a document without a value; it asks for nothing, so it gets every default.
+  const parsed = configSchema.safeParse(document.toJS() ?? {});
+  if (parsed.success) return parsed.data;
+  throw invalid(
+    path,
+    parsed.error.issues.flatMap((issue) => problemsOf(issue, document, lines)),
+  );
+}
+
+interface ConfigProblem {
+  /** From 1; 0 when there is no line to show. */
+  line: number;
+  key: string;
+  expected: string;
+}
+
+function invalid(path: string, problems: readonly ConfigProblem[]): OpsError {
+  const file = relative(process.cwd(), path) || path;
+  const shown = problems.map(({ line, key, expected }) => {
+    const where = line > 0 ? `${file}:${line}` : file;
+    return key === '' ? `${where}: expected ${expected}` : `${where}: ${key}: ${expected}`;
+  });
+  return new OpsError('CONFIG_INVALID', {
+    message: `The configuration can't be used, nothing was changed.\n${shown.join('\n')}`,
+    next: [`correct ${file}`, 'gameops doctor'],
+    facts: { file, line: problems[0]?.line ?? 0, key: problems[0]?.key ?? '', problems: shown },
+  });
+}
+
+function problemsOf(issue: z.core.$ZodIssue, document: Document, lines: LineCounter): ConfigProblem[] {
+  const at = issue.path.map((part) => (typeof part === 'symbol' ? String(part) : part));
+  if (issue.code !== 'unrecognized_keys') {
+    return [
+      { line: lineOf(document, lines, at), key: at.join('.'), expected: `expected ${expectedOf(issue)}` },
+    ];
+  }
+  const known = knownKeysAt(at);
+  return issue.keys.map((key) => ({
+    line: lineOf(document, lines, [...at, key]),
+    key: [...at, key].join('.'),
+    expected: `unknown key${suggestionFor(key, known)}`,
+  }));
+}
+
+function expectedOf(issue: z.core.$ZodIssue): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return (
+        {
+          int: 'a whole number',
+          number: 'a number',
+          string: 'text',
+          object: 'a group of keys',
+          boolean: 'true or false',
+          array: 'a list',
+        }[issue.expected as string] ?? issue.expected
+      );
+    case 'invalid_value':
+      return `one of ${issue.values.join(', ')}`;
+    case 'too_small':
+      return `${issue.origin === 'string' ? 'text that is not empty' : `${issue.inclusive ? 'at least' : 'more than'} ${issue.minimum}`}`;
+    case 'too_big':
+      return `at most ${issue.maximum}`;
+    case 'invalid_format':
+      return issue.format === 'starts_with' ? 'a path that starts with /' : issue.message;
+    default:
+      return issue.message;
+  }
+}
+
+/** The line of the key, or of the nearest parent that is written down. */
+function lineOf(document: Document, lines: LineCounter, path: readonly (string | number)[]): number {
+  const parent = path.length > 1 ? document.getIn(path.slice(0, -1), true) : document.contents;
+  const last = path.at(-1);
+  if (isMap(parent)) {
+    const pair = parent.items.find((item) => isScalar(item.key) && String(item.key.value) === String(last));
+    if (pair && isScalar(pair.key) && pair.key.range) return lines.linePos(pair.key.range[0]).line;
+  }
+  if (path.length === 0) return 1;
+  const node = document.getIn(path, true);
+  if (isNode(node) && node.range) return lines.linePos(node.range[0]).line;
+  return lineOf(document, lines, path.slice(0, -1));
+}
+
+function knownKeysAt(path: readonly (string | number)[]): string[] {
+  let schema: unknown = configSchema;
+  for (const part of path) schema = shapeOf(schema)[part];
+  return Object.keys(shapeOf(schema));
+}
+
+/** Looks through the default around a group of keys. */
+function shapeOf(schema: unknown): Record<string | number, unknown> {
+  let inner = schema;
+  while (inner instanceof z.ZodPrefault || inner instanceof z.ZodDefault || inner instanceof z.ZodOptional) {
+    inner = inner.unwrap();
+  }
+  return inner instanceof z.ZodObject ? inner.shape : {};
+}
+
+function suggestionFor(key: string, known: readonly string[]): string {
+  if (known.length === 0) return '';
+  const nearest = closest(key, known);
+  if (distance(key, nearest) <= Math.max(2, key.length / 3)) return `; did you mean ${nearest}?`;
+  return `; known here: ${known.join(', ')}`;
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    const reason = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable';
+    throw invalid(path, [{ line: 0, key: '', expected: `a file that can be read (${reason})` }]);
+  }
+}

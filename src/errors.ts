@@ -84,16 +84,25 @@ export class OpsError extends Error {
   /** Commands or actions that help, the best one first. Required: an error without a way out is not finished. */
   readonly next: readonly [string, ...string[]];
   readonly facts: Facts;
+  /** What was done before it failed, in the shape of the verb's result: goes into the JSON envelope beside the error. */
+  readonly result: object | undefined;
 
   constructor(
     code: ErrorCode,
-    fields: { message: string; next: readonly [string, ...string[]]; facts?: Facts; cause?: unknown },
+    fields: {
+      message: string;
+      next: readonly [string, ...string[]];
+      facts?: Facts;
+      cause?: unknown;
+      result?: object | undefined;
+    },
   ) {
     super(fields.message, fields.cause === undefined ? undefined : { cause: fields.cause });
     this.name = 'OpsError';
     this.code = code;
     this.next = fields.next;
     this.facts = fields.facts ?? {};
+    this.result = fields.result;
   }
 
   get exitCode(): number {

@@ -1,0 +1,208 @@
+/**
+ * What every verb is given: who asks, for which project, how to speak and when to stop. Opened once by cli.ts, which
+ * also closes it. Nothing is reached before it is asked for: no engine, no .env.
+ */
+import { mkdirSync } from 'node:fs';
+import { homedir, hostname, userInfo } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { createInterface } from 'node:readline/promises';
+import { type Config, defaultConfig, loadConfig, projectName } from '../config.ts';
+import type { Engine } from '../engine/port.ts';
+import { type EnvFile, readEnvFile } from '../env/read.ts';
+import { isOpsError, OpsError } from '../errors.ts';
+import type { Emit } from '../report/events.ts';
+import type { Style } from '../report/style.ts';
+
+export type { EnvFile, Style };
+
+/** What a verb hands back when it did what was asked. What went wrong is thrown as an OpsError, with its `result`. */
+export interface Outcome {
+  ok: true;
+  /** The `result` of the JSON envelope, see CLI.md. */
+  result: object;
+  /** The same for people, on stdout. No trailing newline needed. */
+  text?: (style: Style) => string;
+}
+
+export interface Globals {
+  project?: string;
+  config?: string;
+  envFile?: string;
+  json?: boolean;
+  yes?: boolean;
+  color?: boolean;
+  verbose?: boolean;
+  quiet?: boolean;
+}
+
+export type StopSignal = 'SIGINT' | 'SIGTERM';
+
+export interface Context {
+  /** "deploy", "images prepare" */
+  verb: string;
+  project: string;
+  config: Config;
+  /** Why gameops.yaml could not be used; `config` then holds the defaults. Null for every verb but doctor. */
+  configProblem: OpsError | null;
+  /** Absolute; the file need not exist. */
+  configPath: string;
+  /** Absolute; the file need not exist. */
+  envPath: string;
+  cwd: string;
+  json: boolean;
+  yes: boolean;
+  verbose: boolean;
+  quiet: boolean;
+  /** A person can be asked: terminal on both ends, and no --json. */
+  isInteractive: boolean;
+  emit: Emit;
+  /** Aborts at the first SIGINT or SIGTERM: stop at the next safe boundary. */
+  signal: AbortSignal;
+  interruptedBy(): StopSignal | null;
+  /** user@host */
+  operator: string;
+  host: string;
+  /** This project's folder for journals, mode 0700. */
+  stateDir: string;
+  /** @throws ENV_MISSING, ENV_INVALID, DB_HOST_LOOPBACK */
+  readEnv(): EnvFile;
+  /** Connected at the first call, closed when the verb is done. @throws ENGINE_UNREACHABLE */
+  engine(): Promise<Engine>;
+  close(): Promise<void>;
+}
+
+export interface Surroundings {
+  verb: string;
+  cwd: string;
+  env: Readonly<Record<string, string | undefined>>;
+  emit: Emit;
+  signal: AbortSignal;
+  interruptedBy(): StopSignal | null;
+  isTerminal: boolean;
+  /** doctor looks at a broken gameops.yaml, everything else refuses it. */
+  toleratesConfig: boolean;
+}
+
+/** @throws CONFIG_INVALID */
+export function openContext(globals: Globals, around: Surroundings): Context {
+  const configPath = resolve(around.cwd, globals.config ?? 'gameops.yaml');
+  const envPath = resolve(around.cwd, globals.envFile ?? '.env');
+  const loaded = load(configPath, globals.config !== undefined, around.toleratesConfig);
+  const project = projectOf(globals.project ?? loaded.config.project, around.cwd);
+  const host = hostname();
+  const json = globals.json === true;
+  let connected: Promise<Engine> | null = null;
+  return {
+    verb: around.verb,
+    project,
+    config: loaded.config,
+    configProblem: loaded.problem,
+    configPath,
+    envPath,
+    cwd: around.cwd,
+    json,
+    yes: globals.yes === true,
+    verbose: globals.verbose === true,
+    quiet: globals.quiet === true,
+    isInteractive: around.isTerminal && !json,
+    emit: around.emit,
+    signal: around.signal,
+    interruptedBy: around.interruptedBy,
+    operator: `${userName()}@${host}`,
+    host,
+    stateDir: stateDirOf(project, around.env),
+    readEnv: () => readEnvFile({ path: envPath, environment: around.env, emit: around.emit }),
+    engine: () => {
+      connected ??= connectEngine();
+      return connected;
+    },
+    close: async () => {
+      const engine = await connected?.catch(() => null);
+      await engine?.close();
+    },
+  };
+}
+
+/**
+ * For what destroys data, and only for that. --yes answers; without a terminal the error names the flag.
+ * @throws CONFIRMATION_NEEDED
+ */
+export async function confirmLoss(context: Context, what: string): Promise<void> {
+  if (context.yes) return;
+  if (context.isInteractive) {
+    const prompt = createInterface({ input: process.stdin, output: process.stderr });
+    try {
+      const answer = await prompt.question(
+        `${what} Type the project's name (${context.project}) to go on: `,
+        {
+          signal: context.signal,
+        },
+      );
+      if (answer.trim() === context.project) return;
+    } finally {
+      prompt.close();
+    }
+  }
+  throw new OpsError('CONFIRMATION_NEEDED', {
+    message: `${what} Nothing was changed, because nobody confirmed it.`,
+    next: [`gameops ${context.verb} … --yes`],
+    facts: { project: context.project },
+  });
+}
+
+async function connectEngine(): Promise<Engine> {
+  const { connectDocker } = await import('../engine/docker.ts');
+  return connectDocker();
+}
+
+function load(
+  path: string,
+  isAsked: boolean,
+  tolerates: boolean,
+): { config: Config; problem: OpsError | null } {
+  try {
+    return { config: loadConfig(path, { mustExist: isAsked }), problem: null };
+  } catch (error) {
+    if (!tolerates || !isOpsError(error)) throw error;
+    return { config: defaultConfig(), problem: error };
+  }
+}
+
+function projectOf(asked: string | undefined, cwd: string): string {
+  const name = asked ?? nameFromFolder(cwd);
+  if (projectName.safeParse(name).success) return name;
+  throw new OpsError('CONFIG_INVALID', {
+    message: `"${name}" can't be the name of a project: lower-case letters, digits and dashes, 2 to 32, starting with a letter.`,
+    next: ['gameops --project <name> …', 'write `project: <name>` into gameops.yaml'],
+    facts: { project: name, source: asked === undefined ? 'name of the folder' : 'option or gameops.yaml' },
+  });
+}
+
+/** "My Arena (copy)" → "my-arena-copy" */
+function nameFromFolder(cwd: string): string {
+  const words =
+    basename(cwd)
+      .toLowerCase()
+      .match(/[a-z0-9]+/g) ?? [];
+  return words.join('-').slice(0, 32).replace(/-+$/, '');
+}
+
+function stateDirOf(project: string, env: Surroundings['env']): string {
+  const base = env.XDG_STATE_HOME || join(env.HOME || homedir(), '.local', 'state');
+  const folder = join(base, 'gameops', project);
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  } catch {
+    // Reading verbs work without it; the journal says so itself when it can't write.
+  }
+  return folder;
+}
+
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    // A uid without an entry in the user database, ordinary in containers.
+    return process.env.USER ?? `uid-${process.getuid?.() ?? 'unknown'}`;
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * What the game server must be told, and which of it is secret. The CLI checks it before it touches anything, the
+ * server again at boot. Promises never to echo a value: a problem names the key and what was expected, no more.
+ * Imports nothing but zod, because the server bundles it.
+ */
+import { z } from 'zod';
+
+const text = (expected: string) => z.string(expected).min(1, expected);
+const portNumber = (fallback: number) =>
+  z
+    .string()
+    .regex(/^\d{1,5}$/, 'a port number, 1 to 65535')
+    .transform(Number)
+    .refine((port) => port >= 1 && port <= 65_535, 'a port number, 1 to 65535')
+    .prefault(String(fallback));
+
+const redisUrl = 'a URL such as redis://:password@host:6379/0 (percent-encode special characters)';
+const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+const modes = ['production', 'development', 'test'] as const;
+
+export const serverSchema = z.object({
+  NODE_ENV: z.enum(modes, `one of ${modes.join(', ')}`).default('production'),
+  PORT: portNumber(3000),
+  DB_HOST: text('a host name; "postgres" means the one gameops runs'),
+  DB_PORT: portNumber(5432),
+  DB_NAME: text('a database name'),
+  DB_USER: text('a database role'),
+  DB_PASSWORD: text('the password of DB_USER'),
+  JWT_SECRET: z.string('at least 32 random characters').min(32, 'at least 32 random characters'),
+  REDIS_URL: z.string(redisUrl).refine(isRedisUrl, redisUrl),
+  LOG_LEVEL: z.enum(logLevels, `one of ${logLevels.join(', ')}`).default('info'),
+});
+
+export type ServerSettings = z.infer<typeof serverSchema>;
+export type SettingKey = keyof ServerSettings;
+
+export const settingKeys = Object.keys(serverSchema.shape) as readonly SettingKey[];
+
+const openKeys = new Set(['NODE_ENV', 'PORT', 'DB_HOST', 'DB_PORT', 'DB_NAME', 'DB_USER', 'LOG_LEVEL']);
+
+/** Known settings whose values are never shown. REDIS_URL is one: it carries a password. */
+export const secretKeys: readonly SettingKey[] = settingKeys.filter((key) => !openKeys.has(key));
+
+/** Whatever we do not know counts as secret: better a name too few in a log than a token too many. */
+export function isSecretKey(key: string): boolean {
+  return !openKeys.has(key);
+}
+
+export interface SettingProblem {
+  key: string;
+  expected: string;
+}
+
+export type SettingsCheck =
+  | { ok: true; settings: ServerSettings }
+  | { ok: false; problems: SettingProblem[] };
+
+/** Every problem at once. Keys that are not of the schema are left alone. An empty value counts as none. */
+export function serverSettings(values: Readonly<Record<string, string | undefined>>): SettingsCheck {
+  const given = Object.fromEntries(
+    settingKeys.flatMap((key) => (values[key] ? [[key, values[key]] as const] : [])),
+  );
+  const parsed = serverSchema.safeParse(given);
+  if (parsed.success) return { ok: true, settings: parsed.data };
+  const problems = parsed.error.issues.map((issue) => ({
+    key: String(issue.path[0] ?? ''),
+    expected: issue.message,
+  }));
+  return { ok: false, problems };
+}
+
+function isRedisUrl(value: string): boolean {
+  if (!URL.canParse(value)) return false;
+  const url = new URL(value);
+  return (url.protocol === 'redis:' || url.protocol === 'rediss:') && url.hostname !== '';
+}
