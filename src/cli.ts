@@ -1,0 +1,301 @@
+/**
+ * The program: argv in, exit code out. Parses, then loads the one verb that was asked for.
+ * Promises: stdout carries results only, with --json exactly one document whatever happens; every failure ends in the
+ * exit code of the catalogue. Never loads a verb, a schema or a colour before it is needed: `--help` must start about
+ * as fast as Node itself (test/bench/cli.ts).
+ */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import type { Context, Globals, Outcome, StopSignal } from './commands/context.ts';
+import { declareVerbs, groups, type Verb } from './commands/verbs.ts';
+import { exitCode, isOpsError, OpsError } from './errors.ts';
+import type { Emit, Event } from './report/events.ts';
+import type { ReportedError } from './report/json.ts';
+
+interface Request {
+  verb: Verb;
+  globals: Globals;
+  options: object;
+}
+
+/** What the program ends with, before anybody has written it down. */
+type Ending =
+  | { kind: 'text'; text: string }
+  | { kind: 'outcome'; outcome: Outcome }
+  | { kind: 'failure'; error: unknown; help?: string };
+
+interface Speaker {
+  command: string;
+  isJson: boolean;
+  isVerbose: boolean;
+  noColour: boolean;
+}
+
+const exitCodes = `
+Exit codes:
+  0 done, or nothing to do   1 a bug in gameops        2 usage
+  3 settings invalid         4 something unreachable   5 failed, rolled back: players are where they were
+  6 needs hands: resume      7 baseline not met        8 locked by another
+  9 migration failed        10 certificate failed    130 / 143 interrupted at a safe boundary`;
+
+/** Runs to the end, writes everything, returns the exit code. */
+export async function main(argv: readonly string[]): Promise<number> {
+  const speaker: Speaker = {
+    command: commandIn(argv),
+    isJson: asks(argv, '--json'),
+    isVerbose: asks(argv, '--verbose'),
+    noColour: asks(argv, '--no-color'),
+  };
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', ignoreClosedPipe);
+  process.on(
+    'uncaughtException',
+    (error) => void write({ kind: 'failure', error }, speaker).then(process.exit),
+  );
+  return write(await run(argv, speaker), speaker);
+}
+
+async function run(argv: readonly string[], speaker: Speaker): Promise<Ending> {
+  let request: Request | null = null;
+  const written = { out: '', err: '' };
+  const program = buildProgram(written, (asked) => {
+    request = asked;
+  });
+  try {
+    await program.parseAsync([...argv], { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) return { kind: 'failure', error };
+    if (error.exitCode === 0) return { kind: 'text', text: written.out };
+    return { kind: 'failure', error: usageError(error, speaker.command), help: written.err };
+  }
+  // TypeScript does not see that the callback above ran.
+  return request === null ? { kind: 'text', text: written.out } : runVerb(request as Request, speaker);
+}
+
+async function runVerb({ verb, globals, options }: Request, speaker: Speaker): Promise<Ending> {
+  const emit = await openSink(speaker, globals);
+  const interruption = watchSignals(emit);
+  let context: Context | null = null;
+  try {
+    const { openContext } = await import('./commands/context.ts');
+    context = openContext(globals, {
+      verb: verb.name,
+      cwd: process.cwd(),
+      env: process.env,
+      emit,
+      signal: interruption.signal,
+      interruptedBy: interruption.by,
+      isTerminal: process.stdin.isTTY === true && process.stderr.isTTY === true,
+      toleratesConfig: verb.toleratesConfig === true,
+    });
+    const module = await verb.load();
+    return { kind: 'outcome', outcome: await module.run(context, options as never) };
+  } catch (error) {
+    return { kind: 'failure', error: isAbort(error) ? interrupted(interruption.by(), verb.name) : error };
+  } finally {
+    emit.end();
+    await context?.close().catch(() => undefined);
+  }
+}
+
+function buildProgram(written: { out: string; err: string }, chosen: (request: Request) => void): Command {
+  const program = new Command('gameops')
+    .description(
+      'Takes a game server to production on Docker and keeps it there. No player notices a deploy.',
+    )
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => {
+        written.out += text;
+      },
+      writeErr: (text) => {
+        written.err += text;
+      },
+      outputError: () => undefined,
+    })
+    .configureHelp({ showGlobalOptions: true })
+    .version(versionOfPackage(), '-V, --version', 'print the version')
+    .option('--project <name>', 'project (default: from gameops.yaml, else the name of the folder)')
+    .option('--config <path>', 'configuration (default: gameops.yaml, which need not exist)')
+    .option('--env-file <path>', 'settings and secrets (default: .env)')
+    .option('--json', 'one JSON document on stdout, progress as JSON lines on stderr')
+    .option('--yes', 'answer yes where data would be destroyed')
+    .option('--no-color', 'no colours (NO_COLOR works too)')
+    .option('--verbose', 'more detail on stderr')
+    .option('--quiet', 'only results, warnings and errors')
+    .addHelpText(
+      'after',
+      `\nExamples:\n  gameops init\n  gameops deploy --plan\n  gameops deploy\n  gameops status --json\n${exitCodes}`,
+    );
+  const homes = new Map<string, Command>();
+  for (const verb of declareVerbs()) addVerb(program, homes, verb, chosen);
+  return program;
+}
+
+function addVerb(
+  program: Command,
+  homes: Map<string, Command>,
+  verb: Verb,
+  chosen: (request: Request) => void,
+): void {
+  const [first = '', second] = verb.name.split(' ');
+  let home = program;
+  if (second !== undefined) {
+    home = homes.get(first) ?? program.command(first).description(groups[first] ?? '');
+    homes.set(first, home);
+  }
+  const command = home
+    .command(second ?? first)
+    .description(verb.summary)
+    .addHelpText('after', `\nExamples:\n${verb.examples.map((line) => `  ${line}`).join('\n')}\n${exitCodes}`)
+    .action((options: object) => chosen({ verb, globals: program.opts<Globals>(), options }));
+  for (const option of verb.options ?? []) command.addOption(option);
+}
+
+function usageError(error: CommanderError, command: string): OpsError {
+  const isBare = error.code === 'commander.help';
+  const message = isBare ? 'No verb was given.' : error.message.replace(/^error: /, '');
+  return new OpsError('USAGE', {
+    message,
+    next: [command === '' ? 'gameops --help' : `gameops ${command} --help`],
+    cause: error,
+  });
+}
+
+async function openSink(speaker: Speaker, globals: Globals): Promise<Emit & { end(): void }> {
+  if (speaker.isJson) {
+    const { jsonSink } = await import('./report/json.ts');
+    return Object.assign(
+      jsonSink((line) => process.stderr.write(line)),
+      { end: () => undefined },
+    );
+  }
+  const [{ terminalSink }, { styleFor }] = await Promise.all([
+    import('./report/terminal.ts'),
+    import('./report/style.ts'),
+  ]);
+  return terminalSink(process.stderr, {
+    style: styleFor({ isTty: process.stderr.isTTY === true, refused: speaker.noColour, env: process.env }),
+    isQuiet: globals.quiet === true,
+    isVerbose: globals.verbose === true,
+  });
+}
+
+/** The first signal asks the verb to stop at a safe boundary, the second one ends the process. */
+function watchSignals(emit: (event: Event) => void): { signal: AbortSignal; by(): StopSignal | null } {
+  const controller = new AbortController();
+  let by: StopSignal | null = null;
+  const onSignal = (signal: StopSignal) => {
+    if (by !== null) process.exit(signal === 'SIGINT' ? exitCode.interrupted : exitCode.terminated);
+    by = signal;
+    emit({ type: 'interrupted', signal });
+    controller.abort();
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  return { signal: controller.signal, by: () => by };
+}
+
+function interrupted(by: StopSignal | null, verb: string): OpsError {
+  return new OpsError(by === 'SIGTERM' ? 'TERMINATED' : 'INTERRUPTED', {
+    message: `${verb} was stopped by ${by ?? 'a signal'} before it was done.`,
+    next: ['gameops status'],
+    facts: { signal: by },
+  });
+}
+
+/** Writes the one result or the one error; resolves when it has left the process. */
+async function write(ending: Ending, speaker: Speaker): Promise<number> {
+  if (speaker.isJson) return writeJson(ending, speaker);
+  if (ending.kind === 'text') {
+    await send(process.stdout, ending.text);
+    return exitCode.done;
+  }
+  const { styleFor } = await import('./report/style.ts');
+  const styleOf = (stream: NodeJS.WriteStream) =>
+    styleFor({ isTty: stream.isTTY === true, refused: speaker.noColour, env: process.env });
+  if (ending.kind === 'outcome') {
+    const text = ending.outcome.text?.(styleOf(process.stdout)) ?? '';
+    if (text !== '') await send(process.stdout, `${text.replace(/\n$/, '')}\n`);
+    return exitCode.done;
+  }
+  const { errorText } = await import('./report/error-text.ts');
+  const reported = reportable(ending.error);
+  await send(process.stderr, ending.help ? `${ending.help}\n` : '');
+  await send(
+    process.stderr,
+    errorText(reported, styleOf(process.stderr), speaker.isVerbose ? stackOf(ending.error) : ''),
+  );
+  return exitCodeOf(ending.error);
+}
+
+async function writeJson(ending: Ending, { command }: Speaker): Promise<number> {
+  const { failureEnvelope, successEnvelope } = await import('./report/json.ts');
+  if (ending.kind === 'failure') {
+    const result = isOpsError(ending.error) ? ending.error.result : undefined;
+    await send(process.stdout, `${failureEnvelope(command, reportable(ending.error), result)}\n`);
+    return exitCodeOf(ending.error);
+  }
+  const result = ending.kind === 'text' ? { text: ending.text.trimEnd() } : ending.outcome.result;
+  await send(process.stdout, `${successEnvelope(command, result)}\n`);
+  return exitCode.done;
+}
+
+function reportable(error: unknown): ReportedError {
+  if (isOpsError(error)) return error;
+  const what = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  return {
+    code: 'BUG',
+    message: `gameops met something it did not expect: ${what}`,
+    next: [
+      'gameops status shows where players are; gameops resume finishes what was begun',
+      'please report this, with the output of the same command and --verbose',
+    ],
+    facts: { version: versionOfPackage(), node: process.version },
+  };
+}
+
+function exitCodeOf(error: unknown): number {
+  return isOpsError(error) ? error.exitCode : exitCode.bug;
+}
+
+function stackOf(error: unknown): string {
+  const lines: string[] = [];
+  for (let at: unknown = error; at instanceof Error && lines.length < 8; at = at.cause)
+    lines.push(at.stack ?? at.message);
+  return lines.join('\ncaused by ');
+}
+
+function isAbort(error: unknown): boolean {
+  return error instanceof Error && error.name === 'AbortError';
+}
+
+function send(stream: NodeJS.WriteStream, text: string): Promise<void> {
+  if (text === '' || !stream.writable) return Promise.resolve();
+  return new Promise((resolve) => {
+    stream.write(text, () => resolve());
+  });
+}
+
+/** `gameops status | head` closes our pipe early; a deploy must not die of that. */
+function ignoreClosedPipe(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_DESTROYED') throw error;
+}
+
+function asks(argv: readonly string[], flag: string): boolean {
+  const end = argv.indexOf('--');
+  return (end < 0 ? argv : argv.slice(0, end)).includes(flag);
+}
+
+/** The verb that was meant, known before parsing: a usage error has to name it too. */
+function commandIn(argv: readonly string[]): string {
+  const taking = new Set(['--project', '--config', '--env-file']);
+  const words = argv.filter((word, at) => !word.startsWith('-') && !taking.has(argv[at - 1] ?? ''));
+  const [first = '', second = ''] = words[0] === 'help' ? words.slice(1) : words;
+  const names = new Set(declareVerbs().map((verb) => verb.name));
+  if (names.has(`${first} ${second}`)) return `${first} ${second}`;
+  return names.has(first) || first in groups ? first : '';
+}
+
+function versionOfPackage(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  return String((JSON.parse(text) as { version: string }).version);
+}

@@ -1,0 +1,68 @@
+/**
+ * What the verbs' options mean, and the checks that need nothing but the text. Runs while the command line is parsed,
+ * so it imports neither schema nor configuration.
+ */
+import { InvalidArgumentError, Option } from 'commander';
+import { parseDurationMs } from '../units.ts';
+
+export interface DeployOptions {
+  strategy?: 'blue-green' | 'rolling';
+  image?: string;
+  replicas?: number;
+  plan?: boolean;
+  again?: boolean;
+  watchMs?: number;
+  drainMs?: number;
+  skipMigrations?: boolean;
+}
+
+export interface RollbackOptions {
+  /** Release number. */
+  to?: number;
+  plan?: boolean;
+}
+
+export interface DownOptions {
+  volumes?: boolean;
+}
+
+export interface PruneOptions {
+  keep?: number;
+}
+
+export interface ImagesPrepareOptions {
+  source?: 'auto' | 'registry' | 'debian';
+}
+
+/** `--watch 30s` becomes `watchMs: 30000`. */
+class DurationOption extends Option {
+  override attributeName(): string {
+    return `${super.attributeName()}Ms`;
+  }
+}
+
+export function durationOption(flags: string, description: string): Option {
+  return new DurationOption(flags, description).argParser((text: string) => {
+    const ms = parseDurationMs(text);
+    if (ms === null) throw new InvalidArgumentError('Expected a duration such as 500ms, 30s, 5m or 2h.');
+    return ms;
+  });
+}
+
+export function countOption(flags: string, description: string, max: number): Option {
+  return new Option(flags, description).argParser((text: string) => {
+    const count = /^\d+$/.test(text) ? Number(text) : 0;
+    if (count < 1 || count > max) throw new InvalidArgumentError(`Expected a whole number, 1 to ${max}.`);
+    return count;
+  });
+}
+
+export function strategyOption(): Option {
+  return new Option('--strategy <name>', 'blue-green or rolling (default: from gameops.yaml)').argParser(
+    (text: string) => {
+      if (text === 'blue-green' || text === 'rolling') return text;
+      const later = text === 'canary' ? 'canary is not built yet. ' : '';
+      throw new InvalidArgumentError(`${later}There are blue-green and rolling.`);
+    },
+  );
+}
