@@ -17,6 +17,8 @@ export const label = {
   replica: 'gameops.replica',
   /** The fixed address leased to this container for its life. */
   address: 'gameops.address',
+  /** Fingerprint of the release a game container was made from: image, shape and settings. */
+  fingerprint: 'gameops.fingerprint',
   /** Hash of the specification a container was made from, to report drift. */
   spec: 'gameops.spec',
   holder: 'gameops.holder',
@@ -60,7 +62,9 @@ export function namesOf(project: string) {
       logs: `${project}-nginx-logs`,
       postgres: `${project}-postgres-data`,
       redis: `${project}-redis-data`,
-      accessories: `${project}-accessory-secrets`,
+      /** One each, because a volume is mounted whole: neither accessory sees the other's secrets. */
+      postgresSecret: `${project}-postgres-secret`,
+      redisSecret: `${project}-redis-secret`,
       settings: (release: number) => `${project}-settings-${release}`,
     },
   };

@@ -70,6 +70,8 @@ export const catalogue = {
   LOCKED: exitCode.locked,
   LOCK_LOST: exitCode.needsHands,
   MIGRATION_FAILED: exitCode.migration,
+  MIGRATION_INVALID: exitCode.migration,
+  MIGRATION_BUSY: exitCode.migration,
   INTERRUPTED: exitCode.interrupted,
   TERMINATED: exitCode.terminated,
 } as const satisfies Record<string, number>;

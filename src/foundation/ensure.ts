@@ -1,0 +1,231 @@
+/**
+ * Has the accessories running. Promises: what runs is never recreated, restarted or given another password by a
+ * deploy; a difference from gameops.yaml is reported and left. Fails at once when one exits, with its last words.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { namesOf } from '../contract.ts';
+import type { ContainerSpec, Engine, FileEntry, ObservedContainer } from '../engine/port.ts';
+import { isOpsError, OpsError } from '../errors.ts';
+import type { Emit } from '../report/events.ts';
+import {
+  type AccessoryName,
+  type AccessorySettings,
+  type Ownership,
+  postgresSecrets,
+  postgresSpec,
+  redisPassword,
+  redisSecrets,
+  redisSpec,
+} from './accessories.ts';
+
+export interface AccessoriesInput {
+  project: string;
+  settings: AccessorySettings;
+  owned: Record<AccessoryName, Ownership>;
+  /** References or ids that are on the engine. */
+  images: Record<AccessoryName, string>;
+  replicas: number;
+  connectionsPerReplica?: number;
+  deadlineMs?: number;
+  signal?: AbortSignal;
+}
+
+interface Accessory {
+  label: string;
+  spec: ContainerSpec;
+  secretVolume: string;
+  secrets: FileEntry[];
+  password: string;
+  /** Where the setting is that holds the password, for people. */
+  passwordKey: 'DB_PASSWORD' | 'REDIS_URL';
+}
+
+/** The project's network must be there. @throws ACCESSORY_NOT_READY, REDIS_UNREACHABLE (another password) */
+export async function ensureAccessories(engine: Engine, input: AccessoriesInput, emit: Emit): Promise<void> {
+  const wanted = accessoriesOf(input);
+  if (wanted.length === 0) return;
+  const there = new Map(
+    (await engine.observe(input.project)).map((container) => [container.name, container]),
+  );
+  const deadline = Date.now() + (input.deadlineMs ?? 120_000);
+  await Promise.all(
+    wanted.map(async (accessory) => {
+      await ensureAccessory(engine, accessory, there.get(accessory.spec.name), emit);
+      await untilReady(engine, accessory, deadline, input.signal);
+    }),
+  );
+}
+
+function accessoriesOf(input: AccessoriesInput): Accessory[] {
+  const { project, settings, images } = input;
+  const names = namesOf(project);
+  const accessories: Accessory[] = [];
+  if (input.owned.postgres === 'managed') {
+    const connectionsPerReplica = input.connectionsPerReplica ?? 10;
+    accessories.push({
+      label: 'Postgres',
+      spec: postgresSpec({
+        project,
+        image: images.postgres,
+        settings,
+        replicas: input.replicas,
+        connectionsPerReplica,
+      }),
+      secretVolume: names.volume.postgresSecret,
+      secrets: postgresSecrets(settings),
+      password: settings.DB_PASSWORD,
+      passwordKey: 'DB_PASSWORD',
+    });
+  }
+  if (input.owned.redis === 'managed') {
+    accessories.push({
+      label: 'Redis',
+      spec: redisSpec({ project, image: images.redis }),
+      secretVolume: names.volume.redisSecret,
+      secrets: redisSecrets(settings),
+      password: redisPassword(settings),
+      passwordKey: 'REDIS_URL',
+    });
+  }
+  return accessories;
+}
+
+async function ensureAccessory(
+  engine: Engine,
+  accessory: Accessory,
+  there: ObservedContainer | undefined,
+  emit: Emit,
+): Promise<void> {
+  const { spec, label } = accessory;
+  if (there) await mustKeepPassword(engine, accessory);
+  else await makeVolumes(engine, accessory);
+  const { created, drift } = await engine.ensureContainer(spec);
+  if (created) emit({ type: 'note', level: 'info', message: `${label} started as ${spec.name}` });
+  if (drift.length > 0) {
+    emit({
+      type: 'note',
+      level: 'warning',
+      message: `${label} (${spec.name}) runs on as it was made; it differs from the settings in ${drift.join(', ')}`,
+    });
+  }
+}
+
+/** Redis takes its password from the file at each start, Postgres only at its first: so a running one is asked here. */
+async function mustKeepPassword(engine: Engine, accessory: Accessory): Promise<void> {
+  if (accessory.spec.role !== 'redis') return;
+  const files = await engine.readFiles(accessory.spec.project, accessory.secretVolume, '');
+  const present = files.get('password');
+  if (present === undefined || Buffer.from(present).toString('utf8') === accessory.password) return;
+  throw new OpsError('REDIS_UNREACHABLE', {
+    message: `the password in REDIS_URL is not the one ${accessory.spec.name} was made with: game servers could not log in`,
+    next: [
+      'put the former password back into REDIS_URL',
+      `or remove the container (docker rm -f ${accessory.spec.name}) and run gameops deploy: the data stays, players reconnect`,
+    ],
+    facts: { container: accessory.spec.name },
+  });
+}
+
+/** One run as root with one capability: an image that has no such folder leaves the volume to root. */
+async function makeVolumes(engine: Engine, accessory: Accessory): Promise<void> {
+  const { spec, secretVolume } = accessory;
+  const [dataMount] = spec.mounts ?? [];
+  if (!dataMount || !spec.user) throw new Error(`${spec.name} has no data volume or user`);
+  await engine.ensureVolume(spec.project, dataMount.volume, 'data');
+  await engine.ensureVolume(spec.project, secretVolume, 'settings');
+  const asked = await engine.runOnce(
+    {
+      project: spec.project,
+      name: `${spec.name}-prepare`,
+      role: 'one-off',
+      image: spec.image,
+      entrypoint: ['sh', '-ceu', 'chown "$0:$0" "$1"; id -u "$0"; id -g "$0"'],
+      command: [spec.user, dataMount.path],
+      user: '0:0',
+      network: 'none',
+      mounts: [dataMount],
+      memoryBytes: 64 * 1024 ** 2,
+      readOnlyRoot: true,
+      capabilities: ['CHOWN'],
+      restart: 'no',
+    },
+    60_000,
+  );
+  const [uid, gid] = asked.stdout.trim().split(/\s+/).map(Number);
+  if (asked.exitCode !== 0 || !Number.isInteger(uid) || !Number.isInteger(gid)) {
+    throw new OpsError('ACCESSORY_NOT_READY', {
+      message: `the image ${spec.image} can't serve as ${accessory.label}: it has no user ${spec.user}`,
+      next: [`set images.${spec.user} in gameops.yaml to an official image`],
+      facts: { image: spec.image, exitCode: asked.exitCode, stderr: asked.stderr.trim().slice(-500) },
+    });
+  }
+  const owner = { mode: 0o400, uid: uid as number, gid: gid as number };
+  await engine.putFiles(
+    spec.project,
+    secretVolume,
+    accessory.secrets.map((file) => ({ ...file, ...owner })),
+  );
+}
+
+/** Runs the health command itself: Docker's own first verdict comes only after a whole interval. */
+async function untilReady(
+  engine: Engine,
+  accessory: Accessory,
+  deadline: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { spec } = accessory;
+  let restartsBefore: number | null = null;
+  for (;;) {
+    signal?.throwIfAborted();
+    const now = (await engine.observe(spec.project)).find(({ name }) => name === spec.name);
+    restartsBefore ??= now?.restartCount ?? 0;
+    if (now?.state === 'running' && (now.health === 'healthy' || (await isHealthy(engine, spec)))) return;
+    if (!now || hasExited(now, restartsBefore)) throw await notReady(engine, accessory, now, 'exited');
+    if (Date.now() > deadline) throw await notReady(engine, accessory, now, 'did not become healthy in time');
+    await sleep(200, undefined, signal ? { signal } : {});
+  }
+}
+
+function hasExited(container: ObservedContainer, restartsBefore: number): boolean {
+  return (
+    ['exited', 'dead', 'restarting', 'removing'].includes(container.state) ||
+    container.restartCount > restartsBefore
+  );
+}
+
+async function isHealthy(engine: Engine, spec: ContainerSpec): Promise<boolean> {
+  try {
+    return (await engine.exec(spec.project, spec.name, spec.health?.command ?? ['true'])).exitCode === 0;
+  } catch (error) {
+    // It went away between the look and the call: the next look says why.
+    if (isOpsError(error, 'ENGINE_FAILED')) return false;
+    throw error;
+  }
+}
+
+async function notReady(
+  engine: Engine,
+  accessory: Accessory,
+  container: ObservedContainer | undefined,
+  what: string,
+): Promise<OpsError> {
+  const { spec, label, password } = accessory;
+  const lines = await engine.logTail(spec.project, spec.name, 10).catch(() => []);
+  // Redis quotes the line of a configuration that it refuses.
+  const words = lines.map((line) => (password === '' ? line : line.replaceAll(password, '[secret]')));
+  return new OpsError('ACCESSORY_NOT_READY', {
+    message: `${label} (${spec.name}) ${what}${words.length > 0 ? `; its last words:\n  ${words.join('\n  ')}` : ''}`,
+    next: [
+      `docker logs ${spec.name}`,
+      `check ${accessory.passwordKey} and images.${spec.role} in gameops.yaml`,
+      'gameops deploy',
+    ],
+    facts: {
+      container: spec.name,
+      image: spec.image,
+      state: container?.state ?? 'gone',
+      exitCode: container?.exitCode ?? null,
+    },
+  });
+}
