@@ -1,0 +1,112 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { unreachable } from '../../src/database/connection.ts';
+import { listMigrations, parseMigration } from '../../src/database/migration-files.ts';
+import { statementsOf } from '../../src/database/sql.ts';
+
+const good = '-- Up Migration\nCREATE TABLE a (id int);\n-- Down Migration\nDROP TABLE a;\n';
+
+const folders: string[] = [];
+async function folderOf(...names: string[]): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'gameops-migrations-'));
+  folders.push(dir);
+  await Promise.all(names.map((name) => writeFile(join(dir, name), good)));
+  return dir;
+}
+afterEach(async () => {
+  for (const dir of folders.splice(0)) await rm(dir, { recursive: true });
+});
+
+describe('a folder of migrations', () => {
+  it('is read in the order of the numbers, not of the letters', async () => {
+    const dir = await folderOf('10_c.sql', '9_b.sql', '001_a.sql', '20260101000000000_utc.sql', '1700000000000_ms.sql');
+    const names = (await listMigrations(dir)).map(({ name }) => name);
+    expect(names).toEqual(['001_a', '9_b', '10_c', '1700000000000_ms', '20260101000000000_utc']);
+  });
+
+  it('may be empty, absent, or hold a README', async () => {
+    expect(await listMigrations(await folderOf())).toEqual([]);
+    expect(await listMigrations(await folderOf('README.md', '.keep'))).toEqual([]);
+    expect(await listMigrations('/nowhere/at/all')).toEqual([]);
+  });
+
+  it.each(['init.sql', '001.sql', "1_a'b.sql", '1_a.js', '1_a b.sql'])('is refused for the name %s', async (name) => {
+    await expect(listMigrations(await folderOf(name))).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
+  });
+});
+
+describe('a migration file', () => {
+  it('is additive and reversible unless its header says otherwise', () => {
+    expect(parseMigration('1_a.sql', good)).toEqual({
+      name: '1_a',
+      phase: 'expand',
+      reversible: 'yes',
+      up: 'CREATE TABLE a (id int);',
+      down: 'DROP TABLE a;',
+    });
+    expect(parseMigration('1_a.sql', `-- gameops: phase=contract reversible=lossy\n${good}`)).toMatchObject({
+      phase: 'contract',
+      reversible: 'lossy',
+    });
+  });
+
+  it.each([
+    ['no Up marker: the down would run as an up', '-- Down Migration\nDROP TABLE a;'],
+    ['no Down marker', '-- Up Migration\nSELECT 1;'],
+    ['Down before Up', '-- Down Migration\nDROP TABLE a;\n-- Up Migration\nSELECT 1;'],
+    ['a comment that begins like a marker', good.replace('CREATE', '-- Down migration of a\nCREATE')],
+    ['SQL above the Up marker', `SELECT 1;\n${good}`],
+    ['an empty Up', '-- Up Migration\n-- later\n-- Down Migration\nSELECT 1;'],
+    ['an empty Down that claims to be reversible', '-- Up Migration\nSELECT 1;\n-- Down Migration\n'],
+    ['a COMMIT', good.replace('CREATE', 'commit; CREATE')],
+    ['a BEGIN behind a comment', good.replace('CREATE', '/* x /* y */ ; */ BEGIN; CREATE')],
+    ['an END', good.replace('CREATE', 'END; CREATE')],
+    ['START TRANSACTION in the Down', good.replace('DROP', 'START  TRANSACTION; DROP')],
+    ['an unknown header word', `-- gameops: phase=sideways\n${good}`],
+    ['an unknown header key', `-- gameops: toString=yes\n${good}`],
+  ])('is refused for %s', (_why, text) => {
+    expect(() => parseMigration('1_a.sql', text)).toThrow(expect.objectContaining({ code: 'MIGRATION_INVALID' }));
+  });
+
+  it.each([
+    ['the body of a function', 'CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN; COMMIT; END; $$;'],
+    ['a tagged body', 'DO $x$ BEGIN PERFORM $$;commit;$$; END $x$;'],
+    ['a standard body', 'CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END; SELECT 3;'],
+    ['a string', "INSERT INTO a VALUES ('; COMMIT; it''s', E'\\'; COMMIT;');"],
+    ['a quoted name', 'CREATE TABLE "; COMMIT; " (id int);'],
+    ['a comment', 'SELECT 1; -- ; COMMIT;\nSELECT 2;'],
+    ['a savepoint', 'SAVEPOINT s; SELECT 1; ROLLBACK TO SAVEPOINT s;'],
+  ])('may have transaction words in %s', (_where, up) => {
+    const text = `-- gameops: reversible=no\n-- Up Migration\n${up}\n-- Down Migration\n`;
+    expect(parseMigration('1_a.sql', text).up).toBe(up);
+  });
+
+  it('is split where Postgres would split it', () => {
+    expect(statementsOf('a; /* ; */ b $$;$$ c;\n-- d;\n;')).toHaveLength(2);
+    expect(statementsOf("SELECT 'never ends; COMMIT;")).toHaveLength(1);
+  });
+});
+
+describe('a database that does not answer', () => {
+  const endpoint = {
+    host: '127.0.0.1',
+    port: 1,
+    database: 'arena',
+    user: 'arena',
+    password: 'sEcret',
+    accessory: 'arena-postgres',
+  };
+
+  it.each(['28P01', '28000', '3D000', '53300', '57P03', '42501', 'ECONNREFUSED', ''])(
+    'is told with a way out and without the password (%s)',
+    (code) => {
+      for (const accessory of ['arena-postgres', null]) {
+        const error = unreachable({ ...endpoint, accessory }, Object.assign(new Error('no'), { code }));
+        expect(error).toMatchObject({ code: 'DATABASE_UNREACHABLE', exitCode: 4 });
+        expect(JSON.stringify([error.message, error.next, error.facts])).not.toContain('sEcret');
+      }
+    },
+  );
+});
