@@ -1,0 +1,14 @@
+/** `gameops host setup`: has a Docker Engine answering. Decides nothing that engine/host.ts does not. */
+import { hostSetup } from '../../engine/host.ts';
+import type { Context, Outcome } from '../context.ts';
+
+export async function run(context: Context): Promise<Outcome> {
+  const { engine, installed, started } = await hostSetup({ emit: context.emit });
+  const how = installed ? 'installed and started' : started ? 'started' : 'was already there';
+  return {
+    ok: true,
+    result: { engine, installed, started },
+    text: () =>
+      `Docker Engine ${engine.version} (API ${engine.apiVersion}, ${engine.platform}) answers: ${how}.\nNext: gameops images prepare`,
+  };
+}

@@ -1,0 +1,96 @@
+/**
+ * Is there room for two fleets beside everything else? Asked before anything that runs is touched: the old fleet and
+ * the new one run side by side until the switch is proven. Reads figures of the engine, frees nothing by itself.
+ */
+import { OpsError } from '../errors.ts';
+import type { Engine } from './port.ts';
+
+const mebibyte = 1024 ** 2;
+/** Kept free for Postgres, logs and the engine itself: a full disk takes everything down, not only the deploy. */
+export const diskReserveBytes = 2048 * mebibyte;
+/** Kept for the engine, the kernel and whoever logs in. */
+export const memoryReserveBytes = 256 * mebibyte;
+/** Writable layer, settings volume and log files of one replica (5 log files of 4 MiB, compressed). */
+const diskPerReplicaBytes = 32 * mebibyte;
+
+export interface Need {
+  /** 2 while a deploy overlaps. */
+  fleets: number;
+  replicas: number;
+  /** Memory limit of one replica. */
+  memoryBytes: number;
+  /** Memory limits of what runs beside the fleets: Nginx and the accessories. */
+  besideBytes: number;
+  /** Disk that images still to be built or pulled, or a backup before a migration, will take. */
+  diskBytes: number;
+}
+
+export interface Room {
+  freeDiskBytes: number;
+  memoryBytes: number;
+}
+
+/** Pure: null when there is room. */
+export function judgeRoom(need: Need, room: Room): OpsError | null {
+  const wantedDisk = diskReserveBytes + need.diskBytes + need.fleets * need.replicas * diskPerReplicaBytes;
+  if (room.freeDiskBytes < wantedDisk) {
+    return new OpsError('DISK_TOO_FULL', {
+      message: `The engine has ${size(room.freeDiskBytes)} of disk free; this deploy wants ${size(wantedDisk)} free, ${size(diskReserveBytes)} of it as a reserve. Nothing was changed; players are where they were.`,
+      next: ['gameops prune', 'free space where the engine keeps its data, then run it again'],
+      facts: { freeDiskBytes: room.freeDiskBytes, wantedDiskBytes: wantedDisk },
+    });
+  }
+  const wantedMemory = memoryReserveBytes + need.besideBytes + need.fleets * need.replicas * need.memoryBytes;
+  if (room.memoryBytes >= wantedMemory) return null;
+  const fits = Math.floor(
+    (room.memoryBytes - memoryReserveBytes - need.besideBytes) / (need.fleets * need.memoryBytes),
+  );
+  return new OpsError('MEMORY_TOO_SMALL', {
+    message: `The engine has ${size(room.memoryBytes)} of memory; ${need.fleets} fleets of ${need.replicas} × ${size(need.memoryBytes)} and what runs beside them may take ${size(wantedMemory)}. Nothing was changed; players are where they were.`,
+    next: [
+      fits >= 1
+        ? `set server.replicas to ${fits} or less in gameops.yaml`
+        : 'lower server.memory in gameops.yaml, or use a larger machine',
+      ...(fits >= 1 ? ['or lower server.memory in gameops.yaml'] : []),
+    ],
+    facts: {
+      memoryBytes: room.memoryBytes,
+      wantedMemoryBytes: wantedMemory,
+      replicasThatFit: Math.max(0, fits),
+    },
+  });
+}
+
+/**
+ * @param image any image on the engine that holds `df`, to measure from inside
+ * @throws DISK_TOO_FULL, MEMORY_TOO_SMALL
+ */
+export async function checkRoom(
+  engine: Engine,
+  asked: Pick<Need, 'replicas' | 'memoryBytes'> & Partial<Need> & { project: string; image: string },
+): Promise<Room> {
+  const [freeDiskBytes, info] = await Promise.all([
+    engine.freeDiskBytes(asked.project, asked.image),
+    engine.info(),
+  ]);
+  const room = { freeDiskBytes, memoryBytes: info.memoryBytes };
+  const problem = judgeRoom(
+    {
+      fleets: asked.fleets ?? 2,
+      replicas: asked.replicas,
+      memoryBytes: asked.memoryBytes,
+      besideBytes: asked.besideBytes ?? 0,
+      diskBytes: asked.diskBytes ?? 0,
+    },
+    room,
+  );
+  if (problem) throw problem;
+  return room;
+}
+
+/** Pure: "1.5 GiB", "512 MiB" */
+function size(bytes: number): string {
+  return bytes >= 1024 * mebibyte
+    ? `${Number((bytes / 1024 / mebibyte).toFixed(1))} GiB`
+    : `${Math.floor(bytes / mebibyte)} MiB`;
+}
