@@ -42,6 +42,8 @@ export interface Release {
   fingerprints: Record<string, string>;
   /** Hash over image, shape and fingerprints; replicas apart. */
   fingerprint: string;
+  /** How long its servers may take to let players go. A property of how it is run, so no part of the fingerprint. */
+  drainMs: number;
   createdAt: string;
   createdBy: string;
   verdict: Verdict;
@@ -126,6 +128,8 @@ export type Step = StepBase &
     | { kind: 'await-ready'; release: ReleaseId; replicas: number[] }
     | { kind: 'switch-traffic'; routes: Route[]; from: Route[] }
     | { kind: 'watch'; release: ReleaseId; forMs: number }
+    /** Old Nginx workers may send their last requests to replicas that new ones no longer know: let them end. */
+    | { kind: 'quiesce'; forMs: number }
     | { kind: 'commit'; release: ReleaseId }
     | { kind: 'drain'; release: ReleaseId; replicas: number[] }
     | { kind: 'retire'; release: ReleaseId; replicas: number[] }

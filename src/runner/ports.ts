@@ -3,11 +3,15 @@
  * engine and door under the same proxy, record and runner code.
  */
 import type { Engine } from '../engine/port.ts';
+import type { Release } from '../release/model.ts';
 
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number;
+  /** Rejects with the signal's reason when it aborts. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** The work, or STEP_TIMED_OUT: a frozen engine must not freeze the operator. */
+  bounded<T>(work: Promise<T>, ms: number, what: string): Promise<T>;
 }
 
 export interface HttpAnswer {
@@ -38,3 +42,37 @@ export interface Door {
 }
 
 export type { Engine };
+
+/** Players on the replicas, by release; null when nobody could be asked. Never throws into a deploy. */
+export interface Players {
+  online(fleets: readonly { release: number; replicas: readonly number[] }[]): Promise<Map<number, number | null>>;
+  /** Sockets a draining release closed, and of their players those that have not come back. */
+  closed(release: number): Promise<{ closed: number; notBack: number } | null>;
+}
+
+export interface Schema {
+  /** Names of expand migrations that are not applied yet. */
+  pending(): Promise<string[]>;
+  /** @throws MIGRATION_FAILED, DATABASE_UNREACHABLE */
+  migrate(names: readonly string[], signal: AbortSignal): Promise<void>;
+}
+
+/** What a release gets beside its container: today's secrets, the page, the token its probes join with. */
+export interface Supplies {
+  /** Every setting as the container gets it, secrets included. Never printed, never recorded. */
+  settings(release: Release): Record<string, string>;
+  /** Signed token of a probing player. */
+  probeToken(): string;
+  /** Files of the web page; null for none (everything goes to the server). */
+  page(release: Release): { path: string; content: Uint8Array }[] | null;
+}
+
+/** All that running a plan may touch. */
+export interface Ports {
+  engine: Engine;
+  door: Door;
+  clock: Clock;
+  players: Players;
+  schema: Schema;
+  supplies: Supplies;
+}

@@ -1,0 +1,79 @@
+/** How a release becomes containers. Pure: the same release always gives the same specification, on any machine. */
+import { gameUid, identityEnv, label, namesOf, path } from '../contract.ts';
+import type { FileEntry, FleetSpec, ObservedContainer } from '../engine/port.ts';
+import type { Fleet, Release } from '../release/model.ts';
+
+/** A stopped replica is killed after this; a drain has its own deadline before. */
+export const stopGraceMs = 10_000;
+
+export function fleetSpec(
+  project: string,
+  release: Release,
+  replicas: readonly number[],
+  settings: Record<string, string>,
+): FleetSpec {
+  const { shape } = release;
+  const user = shape.user ?? (release.protocol ? `${gameUid}:${gameUid}` : null);
+  return {
+    project,
+    release: release.id,
+    network: namesOf(project).network,
+    replicas,
+    container: {
+      project,
+      image: release.image,
+      ...(user === null ? {} : { user }),
+      env: {
+        ...(shape.settingsAs === 'env' ? settings : {}),
+        [identityEnv.project]: project,
+        [identityEnv.release]: String(release.id),
+        [identityEnv.replica]: '{replica}',
+        [identityEnv.drainMs]: String(release.drainMs),
+      },
+      labels: { [label.fingerprint]: release.fingerprint },
+      mounts: [{ volume: namesOf(project).volume.settings(release.id), path: path.settings, readOnly: true }],
+      tmpfs: ['/tmp'],
+      memoryBytes: shape.memoryBytes,
+      cpus: shape.cpus,
+      openFiles: 65_536,
+      readOnlyRoot: shape.readOnlyRoot,
+      capabilities: shape.capabilities,
+      restart: 'unless-stopped',
+      stopSignal: 'SIGTERM',
+      stopGraceMs,
+    },
+  };
+}
+
+/** The settings as one file that only the server's user may read; an image user known by name only needs 0444. */
+export function settingsFile(release: Release, settings: Record<string, string>): FileEntry {
+  const uid = release.shape.user === null ? (release.protocol ? gameUid : null) : Number.parseInt(release.shape.user, 10);
+  const owner = uid === null || Number.isNaN(uid) ? { mode: 0o444 } : { mode: 0o400, uid, gid: uid };
+  return { path: 'settings.json', content: JSON.stringify(settings), ...owner };
+}
+
+export function fleetsOf(containers: readonly ObservedContainer[], releases: readonly Release[]): Fleet[] {
+  const fleets = new Map<number, Fleet>();
+  for (const container of gameContainers(containers)) {
+    const id = releaseOf(container);
+    const release = releases.find((one) => one.id === id);
+    const fleet = fleets.get(id) ?? { release: id, replicas: [], players: null };
+    fleet.replicas.push({
+      n: replicaOf(container),
+      running: isRunning(container),
+      current: container.labels[label.fingerprint] === release?.fingerprint,
+    });
+    fleets.set(id, fleet);
+  }
+  for (const fleet of fleets.values()) fleet.replicas.sort((a, b) => a.n - b.n);
+  return [...fleets.values()].sort((a, b) => a.release - b.release);
+}
+
+export const gameContainers = (containers: readonly ObservedContainer[]) =>
+  containers.filter((container) => container.role === 'game');
+export const releaseOf = (container: ObservedContainer) => Number(container.labels[label.release]);
+export const replicaOf = (container: ObservedContainer) => Number(container.labels[label.replica]);
+export const addressOf = (container: ObservedContainer) => container.labels[label.address] ?? '';
+/** A container that the engine keeps restarting takes memory and players as a running one does. */
+export const isRunning = (container: ObservedContainer) =>
+  container.state === 'running' || container.state === 'restarting' || container.state === 'paused';

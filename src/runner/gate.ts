@@ -1,0 +1,202 @@
+/**
+ * The health gate and the watch: nobody becomes a player's server before it answered like one. Asks through Nginx
+ * (privately per replica, publicly as a player would) and looks at the containers; decides only pass or fail.
+ */
+import { endpoint, namesOf } from '../contract.ts';
+import type { ObservedContainer } from '../engine/port.ts';
+import { OpsError } from '../errors.ts';
+import type { Emit } from '../report/events.ts';
+import type { Release, Step } from '../release/model.ts';
+import { until } from './clock.ts';
+import { addressOf, gameContainers, isRunning, releaseOf, replicaOf } from './fleet.ts';
+import type { Ports } from './ports.ts';
+
+const probeTimeoutMs = 2_000;
+const logLines = 12;
+/** Asking the engine about every container costs it more than a probe costs the server. */
+const lookEveryMs = 300;
+
+/** What the probes of one act saw, through the public address. */
+export interface ProbeCounts {
+  http: { sent: number; failed: number };
+  ws: { sent: number; failed: number };
+}
+
+export interface GateInput {
+  project: string;
+  ports: Ports;
+  release: Release;
+  signal: AbortSignal;
+  emit: Emit;
+}
+
+/** @throws REPLICA_EXITED at once, FLEET_NOT_READY or JOIN_REFUSED at the deadline; each with the last log lines */
+export async function awaitReady(input: GateInput, step: Step & { kind: 'await-ready' }): Promise<void> {
+  const { ports, signal } = input;
+  const lastReason = new Map<number, string>();
+  const open = new Set(step.replicas);
+  // A candidate was never restarted by anybody: one restart means that it crashed.
+  const restartsBefore = new Map(step.replicas.map((n) => [n, 0]));
+  let containers: ObservedContainer[] = [];
+  let lookedAt = Number.NEGATIVE_INFINITY;
+  const ready = await until(ports.clock, { deadlineMs: step.deadlineMs, everyMs: 100, signal }, async () => {
+    if (ports.clock.now() - lookedAt >= lookEveryMs) {
+      containers = await replicasOf(input, step.replicas);
+      lookedAt = ports.clock.now();
+      await failIfGone(input, containers, step.replicas, restartsBefore);
+    }
+    await Promise.all(
+      containers
+        .filter((container) => open.has(replicaOf(container)))
+        .map(async (container) => {
+          const reason = await whyNotReady(input, addressOf(container));
+          if (reason === null) open.delete(replicaOf(container));
+          else lastReason.set(replicaOf(container), reason);
+        }),
+    );
+    input.emit({
+      type: 'progress',
+      label: 'ready',
+      done: step.replicas.length - open.size,
+      total: step.replicas.length,
+      unit: 'replicas',
+    });
+    return open.size === 0 ? true : null;
+  });
+  if (ready === null) await throwNotReady(input, step, [...open], lastReason);
+}
+
+async function whyNotReady({ ports, release }: GateInput, address: string): Promise<string | null> {
+  const { port, probe } = release.shape;
+  const http = await ports.door.askReplica(address, port, probe, probeTimeoutMs);
+  if (!http.ok) return `${probe}: ${http.reason}`;
+  if (http.answer.status !== 200) return `${probe} answered ${http.answer.status} ${firstLine(http.answer.body)}`.trim();
+  if (release.protocol === null) return null;
+  const join = await ports.door.joinReplica(address, port, ports.supplies.probeToken(), probeTimeoutMs);
+  return join.ok ? null : `${joinRefused}: ${join.reason}`;
+}
+
+const joinRefused = 'a WebSocket player could not join';
+const firstLine = (text: string) => text.split('\n')[0]?.slice(0, 120) ?? '';
+
+async function throwNotReady(
+  input: GateInput,
+  step: Step & { kind: 'await-ready' },
+  open: number[],
+  reasons: Map<number, string>,
+): Promise<never> {
+  const first = open[0] ?? 1;
+  const reason = reasons.get(first) ?? 'no container';
+  const name = namesOf(input.project).game(input.release.id, first);
+  const total = step.replicas.length;
+  throw new OpsError(reason.startsWith(joinRefused) ? 'JOIN_REFUSED' : 'FLEET_NOT_READY', {
+    message: `Release ${input.release.id} had ${total - open.length} of ${total} replicas ready after ${step.deadlineMs / 1000} s; replica ${first}: ${reason}.`,
+    next: [`docker logs ${name}`, 'mend the release, then gameops deploy'],
+    facts: { release: input.release.id, replica: name, reason, log: await tailOf(input, first) },
+  });
+}
+
+/**
+ * Watches through the public address for `forMs`: HTTP every 100 ms, a joining player every second, container exits.
+ * @throws WATCH_FAILED, REPLICA_EXITED
+ */
+export async function watchRelease(
+  input: GateInput,
+  step: Step & { kind: 'watch' },
+  replicas: readonly number[],
+): Promise<ProbeCounts> {
+  const { clock } = input.ports;
+  const counts: ProbeCounts = { http: { sent: 0, failed: 0 }, ws: { sent: 0, failed: 0 } };
+  const restartsBefore = new Map<number, number>();
+  const began = clock.now();
+  let next = { http: began, ws: began, look: began };
+  const reasons: string[] = [];
+  while (clock.now() - began < step.forMs) {
+    input.signal.throwIfAborted();
+    const now = clock.now();
+    if (now >= next.look) {
+      next = { ...next, look: now + 500 };
+      await failIfGone(input, await replicasOf(input, replicas), replicas, restartsBefore);
+      input.emit({ type: 'progress', label: 'watched', done: now - began, total: step.forMs, unit: 'ms' });
+    }
+    if (now >= next.http) {
+      next = { ...next, http: now + 100 };
+      count(counts.http, await publicFailure(input), reasons);
+    }
+    if (now >= next.ws && input.release.protocol !== null) {
+      next = { ...next, ws: now + 1_000 };
+      const join = await input.ports.door.joinPublic(input.ports.supplies.probeToken(), probeTimeoutMs);
+      count(counts.ws, join.ok ? null : join.reason, reasons);
+    }
+    failIfTooMany(input, counts, reasons);
+    await clock.sleep(Math.max(1, Math.min(next.http, next.ws, next.look) - clock.now()), input.signal);
+  }
+  return counts;
+}
+
+function count(counter: { sent: number; failed: number }, reason: string | null, reasons: string[]): void {
+  counter.sent += 1;
+  if (reason === null) return;
+  counter.failed += 1;
+  reasons.push(reason);
+}
+
+async function publicFailure({ ports, release }: GateInput): Promise<string | null> {
+  const path = release.protocol === null ? '/' : endpoint.version;
+  const probe = await ports.door.askPublic(path, probeTimeoutMs);
+  if (!probe.ok) return `GET ${path}: ${probe.reason}`;
+  // An image that is not ours owns its paths: any answer of its own is a life sign, an error of the gateway is none.
+  const isFine = release.protocol === null ? probe.answer.status < 500 : probe.answer.status === 200;
+  return isFine ? null : `GET ${path} answered ${probe.answer.status}`;
+}
+
+/** One lost probe is a hiccup of the probing machine; a third HTTP one or a second join is a pattern. */
+const tolerated = { http: 2, ws: 1 };
+
+function failIfTooMany(input: GateInput, counts: ProbeCounts, reasons: string[]): void {
+  if (counts.http.failed <= tolerated.http && counts.ws.failed <= tolerated.ws) return;
+  throw new OpsError('WATCH_FAILED', {
+    message: `Release ${input.release.id} failed its watch: ${counts.http.failed} of ${counts.http.sent} HTTP probes and ${counts.ws.failed} of ${counts.ws.sent} joins failed; the last one: ${reasons.at(-1)}.`,
+    next: [`docker logs ${namesOf(input.project).game(input.release.id, 1)}`, 'mend the release, then gameops deploy'],
+    facts: {
+      release: input.release.id,
+      httpSent: counts.http.sent,
+      httpFailed: counts.http.failed,
+      wsSent: counts.ws.sent,
+      wsFailed: counts.ws.failed,
+    },
+  });
+}
+
+async function replicasOf(input: GateInput, replicas: readonly number[]): Promise<ObservedContainer[]> {
+  const containers = await input.ports.engine.observe(input.project);
+  return gameContainers(containers).filter(
+    (container) => releaseOf(container) === input.release.id && replicas.includes(replicaOf(container)),
+  );
+}
+
+async function failIfGone(
+  input: GateInput,
+  containers: readonly ObservedContainer[],
+  replicas: readonly number[],
+  restartsBefore: Map<number, number>,
+): Promise<void> {
+  for (const n of replicas) {
+    const container = containers.find((one) => replicaOf(one) === n);
+    const before = restartsBefore.get(n) ?? (container?.state === 'restarting' ? -1 : (container?.restartCount ?? 0));
+    restartsBefore.set(n, before);
+    if (container && isRunning(container) && container.state !== 'restarting' && container.restartCount <= before) continue;
+    const name = namesOf(input.project).game(input.release.id, n);
+    const how = container ? `exited${container.exitCode === null ? '' : ` with ${container.exitCode}`}` : 'is gone';
+    throw new OpsError('REPLICA_EXITED', {
+      message: `Replica ${n} of release ${input.release.id} ${how}.`,
+      next: [`docker logs ${name}`, 'mend the release, then gameops deploy'],
+      facts: { release: input.release.id, replica: name, exitCode: container?.exitCode ?? null, log: await tailOf(input, n) },
+    });
+  }
+}
+
+async function tailOf(input: GateInput, n: number): Promise<string[]> {
+  const name = namesOf(input.project).game(input.release.id, n);
+  return input.ports.engine.logTail(input.project, name, logLines).catch(() => []);
+}

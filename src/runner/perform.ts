@@ -1,0 +1,205 @@
+/**
+ * One step → the port calls that do it. Every step repeats safely, so a resumed plan may do again what a dead process
+ * had half done. Nothing here decides what comes next.
+ */
+import { namesOf } from '../contract.ts';
+import { OpsError } from '../errors.ts';
+import { publishPage } from '../proxy/page.ts';
+import { switchTraffic } from '../proxy/switch.ts';
+import type { Release, Route, Step } from '../release/model.ts';
+import { committed } from '../release/position.ts';
+import { until } from './clock.ts';
+import { addressOf, fleetSpec, gameContainers, isRunning, releaseOf, replicaOf, settingsFile, stopGraceMs } from './fleet.ts';
+import { awaitReady, type GateInput, watchRelease } from './gate.ts';
+import type { HistoryEntry, ProjectRecord } from './record.ts';
+import { writeRecord } from './record.ts';
+import type { Session } from './session.ts';
+
+/** @returns a short detail for the report, or nothing. */
+// biome-ignore lint/suspicious/noConfusingVoidType: most steps have nothing to add.
+export async function perform(session: Session, step: Step): Promise<string | void> {
+  const { engine, clock, schema } = session.ports;
+  const { project } = session;
+  switch (step.kind) {
+    case 'open':
+      return openAct(session, step);
+    case 'condemn':
+      return save(session, {
+        releases: withVerdict(session.record.releases, step.release, step.verdict, step.reason),
+        intent: intentWith(session, { stage: 'condemned', verdict: step.verdict, reason: step.reason }),
+      });
+    case 'commit':
+      return save(session, {
+        releases: committed(session.record.releases, step.release, session.record.intent),
+        intent: intentWith(session, { stage: 'committed' }),
+      });
+    case 'close':
+      return save(session, { intent: null, history: [...session.record.history, historyEntry(session)] });
+    case 'migrate':
+      await schema.migrate(step.migrations, session.signal);
+      return;
+    case 'start-fleet':
+      return startFleet(session, step);
+    case 'await-ready':
+      return awaitReady(gateInput(session, step.release), step);
+    case 'switch-traffic':
+      return moveTraffic(session, step);
+    case 'watch':
+      return watch(session, step);
+    case 'quiesce':
+      return clock.sleep(step.forMs, session.signal);
+    case 'drain':
+      return drain(session, step);
+    case 'retire':
+      return engine.retireFleet(project, step.release, step.replicas, 'stopped', stopGraceMs);
+    case 'forget':
+      return forget(session, step.release);
+    default:
+      return step satisfies never;
+  }
+}
+
+async function save(session: Session, change: Parameters<typeof writeRecord>[2]): Promise<undefined> {
+  session.record = await writeRecord(session.ports.engine, session.record, change);
+}
+
+async function openAct(session: Session, step: Step & { kind: 'open' }): Promise<undefined> {
+  const others = session.record.releases.filter((release) => release.id !== step.candidate.id);
+  await save(session, { releases: [...others, step.candidate], intent: step.intent });
+}
+
+async function startFleet(session: Session, step: Step & { kind: 'start-fleet' }): Promise<undefined> {
+  const { engine, supplies } = session.ports;
+  const release = releaseNamed(session, step.release);
+  const volume = namesOf(session.project).volume.settings(release.id);
+  const settings = supplies.settings(release);
+  await engine.ensureVolume(session.project, volume, 'settings', { 'gameops.release': String(release.id) });
+  // On the way back a release keeps the settings it ran with: the ones in .env may be why we are going back.
+  const isGoal = session.record.intent?.release === release.id && session.record.intent.stage !== 'condemned';
+  const isEmpty = (await engine.readFiles(session.project, volume, '')).size === 0;
+  if (isGoal || isEmpty) await engine.putFiles(session.project, volume, [settingsFile(release, settings)]);
+  await engine.startFleet(fleetSpec(session.project, release, step.replicas, settings));
+}
+
+async function moveTraffic(session: Session, step: Step & { kind: 'switch-traffic' }): Promise<string> {
+  const { engine, supplies } = session.ports;
+  const targets = await targetsOf(session, step.routes);
+  const arriving = step.routes.find((route) => !step.from.some((old) => old.release === route.release));
+  const newest = arriving ?? step.routes[0];
+  const page = newest ? supplies.page(releaseNamed(session, newest.release)) : null;
+  if (newest && page) await publishPage(engine, session.project, newest.release, page);
+  const backups = await targetsOf(session, lostRoutes(step), { onlyRunning: true });
+  const { generation, lost } = await switchTraffic(session.ports, {
+    ...session.proxy,
+    project: session.project,
+    targets,
+    backups,
+    pageRelease: page && newest ? newest.release : null,
+    deadlineMs: step.deadlineMs,
+  });
+  for (const message of lost) session.emit({ type: 'note', level: 'warning', message });
+  return `generation ${generation} proven`;
+}
+
+/** Replicas that this step takes out of the traffic. */
+function lostRoutes(step: Step & { kind: 'switch-traffic' }): Route[] {
+  return step.from.map((route) => {
+    const stays = step.routes.find((one) => one.release === route.release)?.replicas ?? [];
+    return { release: route.release, replicas: route.replicas.filter((n) => !stays.includes(n)) };
+  });
+}
+
+async function targetsOf(session: Session, routes: readonly Route[], options: { onlyRunning?: boolean } = {}) {
+  const containers = gameContainers(await session.ports.engine.observe(session.project));
+  return routes.flatMap((route) =>
+    route.replicas.flatMap((n) => {
+      const container = containers.find((one) => releaseOf(one) === route.release && replicaOf(one) === n);
+      if (!container || (options.onlyRunning && !isRunning(container))) return [];
+      const { port } = releaseNamed(session, route.release).shape;
+      return [{ release: route.release, replica: n, address: addressOf(container), port }];
+    }),
+  );
+}
+
+async function watch(session: Session, step: Step & { kind: 'watch' }): Promise<string> {
+  const containers = gameContainers(await session.ports.engine.observe(session.project));
+  const replicas = containers.filter((one) => releaseOf(one) === step.release && isRunning(one)).map(replicaOf);
+  const seen = await watchRelease(gateInput(session, step.release), step, replicas);
+  session.probes.http.sent += seen.http.sent;
+  session.probes.http.failed += seen.http.failed;
+  session.probes.ws.sent += seen.ws.sent;
+  session.probes.ws.failed += seen.ws.failed;
+  return `${seen.http.sent} HTTP and ${seen.ws.sent} WebSocket probes, ${seen.http.failed + seen.ws.failed} failed`;
+}
+
+/** Asks the servers to let their players go, and waits until they are gone or the deadline passes. */
+async function drain(session: Session, step: Step & { kind: 'drain' }): Promise<string> {
+  const { engine, clock, players } = session.ports;
+  const fleet = [{ release: step.release, replicas: step.replicas }];
+  const before = (await players.online(fleet)).get(step.release) ?? null;
+  session.players.online = (session.players.online ?? 0) + (before ?? 0);
+  await engine.signalFleet(session.project, step.release, step.replicas, 'SIGTERM');
+  const gone = await until(clock, { deadlineMs: step.deadlineMs, everyMs: 200, signal: session.signal }, async () => {
+    const containers = gameContainers(await engine.observe(session.project));
+    const rest = containers.filter(
+      (one) => releaseOf(one) === step.release && step.replicas.includes(replicaOf(one)) && isRunning(one),
+    );
+    const left = (await players.online(fleet)).get(step.release) ?? null;
+    if (before) session.emit({ type: 'progress', label: 'let go', done: before - (left ?? 0), total: before, unit: 'players' });
+    return rest.length === 0 ? true : null;
+  });
+  const closed = await players.closed(step.release);
+  if (closed) {
+    session.players.closed = (session.players.closed ?? 0) + closed.closed;
+    session.players.lost = (session.players.lost ?? 0) + closed.notBack;
+  }
+  if (!gone) return 'deadline reached; the rest is closed with the stop';
+  return closed ? `${closed.closed} sockets closed, ${closed.notBack} players not back yet` : 'gone';
+}
+
+async function forget(session: Session, release: number): Promise<undefined> {
+  const { engine } = session.ports;
+  const containers = gameContainers(await engine.observe(session.project));
+  const replicas = containers.filter((one) => releaseOf(one) === release).map(replicaOf);
+  await engine.retireFleet(session.project, release, replicas, 'nothing', stopGraceMs);
+  await engine.removeVolume(session.project, namesOf(session.project).volume.settings(release));
+}
+
+function gateInput(session: Session, release: number): GateInput {
+  const { project, ports, signal, emit } = session;
+  return { project, ports, signal, emit, release: releaseNamed(session, release) };
+}
+
+export function releaseNamed(session: { record: ProjectRecord }, id: number): Release {
+  const release = session.record.releases.find((one) => one.id === id);
+  if (release) return release;
+  throw new OpsError('RELEASE_UNKNOWN', {
+    message: `Release ${id} is not on record.`,
+    next: ['gameops releases'],
+    facts: { release: id },
+  });
+}
+
+function withVerdict(releases: readonly Release[], id: number, verdict: Release['verdict'], reason: string): Release[] {
+  return releases.map((release) => (release.id === id ? { ...release, verdict, reason } : release));
+}
+
+function intentWith(session: Session, change: Partial<NonNullable<ProjectRecord['intent']>>) {
+  return session.record.intent && { ...session.record.intent, ...change };
+}
+
+function historyEntry(session: Session): HistoryEntry {
+  const intent = session.record.intent;
+  const isCondemned = intent?.stage === 'condemned';
+  return {
+    at: new Date(session.ports.clock.now()).toISOString(),
+    by: session.by,
+    verb: intent?.verb ?? 'resume',
+    strategy: intent?.strategy ?? 'blue-green',
+    release: intent?.release ?? 0,
+    previous: intent?.previous ?? null,
+    outcome: !isCondemned ? 'done' : intent.verdict === 'failed' ? 'rolled back' : 'given up',
+    reason: intent?.reason ?? null,
+    ms: intent ? session.ports.clock.now() - Date.parse(intent.startedAt) : 0,
+  };
+}

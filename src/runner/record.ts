@@ -1,0 +1,113 @@
+/**
+ * The record: what must be shared between operators and can change. It lives in a volume on the engine, so that every
+ * machine that reaches the engine reads the same one.
+ *
+ * putArchive neither renames nor fsyncs, so a file is never overwritten in place of the newest: a ring of slots holds
+ * the last revisions, each with its own checksum, and the highest complete one counts. A torn write costs nothing.
+ * Written only under the project's lock.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { z } from 'zod';
+import { formatVersion, namesOf } from '../contract.ts';
+import type { Engine } from '../engine/port.ts';
+import { OpsError } from '../errors.ts';
+import type { Intent, Release } from '../release/model.ts';
+
+export interface HistoryEntry {
+  at: string;
+  by: string;
+  verb: string;
+  strategy: string;
+  release: number;
+  previous: number | null;
+  outcome: 'done' | 'rolled back' | 'given up';
+  reason: string | null;
+  ms: number;
+}
+
+export interface ProjectRecord {
+  format: number;
+  /** Rises by one with every write. */
+  revision: number;
+  project: string;
+  /** Opens Nginx's private side. */
+  doorToken: string;
+  /** Key of the settings fingerprints. */
+  fingerprintKey: string;
+  /** Host ports chosen once; the private one belongs to the loopback. */
+  ports: { http: number; tls: number } | null;
+  releases: Release[];
+  intent: Intent | null;
+  history: HistoryEntry[];
+}
+
+const slots = 8;
+const kept = { releases: 60, history: 300 };
+
+/** Enough to refuse what an older or newer gameops can't mean; the rest is written by this file alone. */
+const envelope = z.object({
+  sha256: z.string(),
+  record: z.looseObject({ format: z.int(), revision: z.int(), project: z.string() }),
+});
+
+export function newRecord(project: string): ProjectRecord {
+  return {
+    format: formatVersion,
+    revision: 0,
+    project,
+    doorToken: randomBytes(24).toString('base64url'),
+    fingerprintKey: randomBytes(32).toString('base64url'),
+    ports: null,
+    releases: [],
+    intent: null,
+    history: [],
+  };
+}
+
+/** @returns null when the project has no record yet. @throws FORMAT_TOO_NEW */
+export async function readRecord(engine: Engine, project: string): Promise<ProjectRecord | null> {
+  const files = await engine.readFiles(project, namesOf(project).volume.record, '');
+  const complete = [...files.values()].map(parseSlot).filter((record) => record !== null);
+  const newest = complete.sort((a, b) => b.revision - a.revision)[0];
+  if (!newest) return null;
+  if (newest.format > formatVersion) {
+    throw new OpsError('FORMAT_TOO_NEW', {
+      message: `Project ${project} was last changed by a newer gameops (format ${newest.format}, this one knows ${formatVersion}). Nothing was changed; players are where they were.`,
+      next: ['upgrade gameops on this machine'],
+      facts: { project, format: newest.format, known: formatVersion },
+    });
+  }
+  return newest;
+}
+
+/** @returns the record as written, with its new revision. */
+export async function writeRecord(
+  engine: Engine,
+  record: ProjectRecord,
+  change: Partial<Omit<ProjectRecord, 'format' | 'revision' | 'project'>>,
+): Promise<ProjectRecord> {
+  const merged: ProjectRecord = { ...record, ...change, revision: record.revision + 1 };
+  const next = {
+    ...merged,
+    releases: merged.releases.slice(-kept.releases),
+    history: merged.history.slice(-kept.history),
+  };
+  const path = `record-${next.revision % slots}.json`;
+  const content = JSON.stringify({ sha256: checksum(next), record: next });
+  await engine.putFiles(next.project, namesOf(next.project).volume.record, [{ path, content, mode: 0o600 }]);
+  return next;
+}
+
+function parseSlot(content: Uint8Array): ProjectRecord | null {
+  try {
+    const parsed = envelope.safeParse(JSON.parse(Buffer.from(content).toString('utf8')));
+    if (!parsed.success) return null;
+    const record = parsed.data.record as unknown as ProjectRecord;
+    return checksum(record) === parsed.data.sha256 ? record : null;
+  } catch {
+    // A torn write: an older slot is complete.
+    return null;
+  }
+}
+
+const checksum = (record: object) => createHash('sha256').update(JSON.stringify(record)).digest('hex');

@@ -1,0 +1,152 @@
+/**
+ * Runs plans. One step after the other, each journaled before and after; stops before the next step when the operator
+ * or the lock says so. A failure before the point of no return is answered by a plan that backs out; after it, by the
+ * advice to go on. When all is done it observes and plans once more: only an empty plan counts as done.
+ */
+import { OpsError, isOpsError } from '../errors.ts';
+import type { Plan, Step } from '../release/model.ts';
+import { planBackOut, planResume } from '../release/plan.ts';
+import { observe } from './observe.ts';
+import { perform } from './perform.ts';
+import type { Session } from './session.ts';
+
+/** Beyond its own deadline a step gets this much for the engine's answers. */
+const marginMs = 60_000;
+
+interface StepFailure {
+  step: Step;
+  error: unknown;
+}
+
+/**
+ * @throws INTERRUPTED / TERMINATED; UNFINISHED (6) after the point of no return or when the lock or engine was lost;
+ * REMEDY_FAILED (6); NOT_CONVERGED (6); otherwise the failed step's own error after backing out: exit 5 unless its
+ * code says more (9 for a migration, 2 or 3 when the request itself was wrong, 4 when an image can't be had).
+ */
+export async function runPlan(session: Session, plan: Plan): Promise<void> {
+  const failure = await runSteps(session, plan.steps);
+  if (failure) return answerFailure(session, failure);
+  const { world } = await observe(session.ports, session.record);
+  const rest = planResume(world);
+  if (rest.steps.length === 0) return;
+  throw new OpsError('NOT_CONVERGED', {
+    message: `Everything was done, yet ${rest.steps.length} step(s) are wanted again: ${rest.steps.map((step) => step.kind).join(', ')}. ${whereTheyAre(session)}`,
+    next: ['gameops status', 'gameops resume'],
+    facts: { steps: rest.steps.map((step) => `${step.kind}: ${step.cause}`) },
+  });
+}
+
+/** @returns what failed, or null when every step was done. */
+export async function runSteps(session: Session, steps: readonly Step[]): Promise<StepFailure | null> {
+  for (const [index, step] of steps.entries()) {
+    stopIfAsked(session, step);
+    const at = { index: index + 1, of: steps.length, step };
+    session.emit({ type: 'step-started', ...at });
+    session.journal.write('step-started', { step: step.kind, phase: step.phase, index: at.index, of: at.of });
+    const began = session.ports.clock.now();
+    const report = { kind: step.kind, phase: step.phase, cause: step.cause };
+    try {
+      const detail = await session.ports.clock.bounded(
+        perform(session, step),
+        step.deadlineMs + marginMs,
+        `${step.kind} of release ${plainSubject(step)}`,
+      );
+      const ms = session.ports.clock.now() - began;
+      session.steps.push({ ...report, ms, ok: true });
+      session.journal.write('step-done', { step: step.kind, ms });
+      session.emit({ type: 'step-done', ...at, ms, ...(detail ? { detail } : {}) });
+    } catch (error) {
+      stopIfAsked(session, step);
+      const ms = session.ports.clock.now() - began;
+      const code = isOpsError(error) ? error.code : 'BUG';
+      session.steps.push({ ...report, ms, ok: false });
+      session.journal.write('step-failed', { step: step.kind, ms, code });
+      session.emit({ type: 'step-failed', ...at, ms, code, message: messageOf(error) });
+      return { step, error };
+    }
+  }
+  return null;
+}
+
+async function answerFailure(session: Session, failure: StepFailure): Promise<never> {
+  const { error } = failure;
+  const { intent } = session.record;
+  if (!intent || isOpsError(error, 'LOCK_LOST')) throw error;
+  if (intent.stage === 'committed') throw unfinished(session, failure, 'It is past the point of no return: go on.');
+  if (intent.stage === 'condemned') throw remedyFailed(session, failure.error);
+
+  const world = await observe(session.ports, session.record).catch((cause: unknown) => {
+    throw unfinished(session, { ...failure, error: cause }, 'The engine could not be asked what is left.');
+  });
+  const remedy = planBackOut(world.world, { verdict: 'failed', reason: `${codeOf(error)}: ${messageOf(error)}` });
+  session.emit({ type: 'plan', plan: remedy, heading: `back out of release ${intent.release}` });
+  const second = await runSteps(session, remedy.steps);
+  if (second) throw remedyFailed(session, second.error);
+  throw rolledBack(session, error, intent.release);
+}
+
+function rolledBack(session: Session, error: unknown, failed: number): OpsError {
+  const live = liveOf(session);
+  const where = live === null ? 'Nothing serves yet.' : `Players are on release ${live}, as before.`;
+  const kept = `What is left of ${failed} is kept stopped for inspection.`;
+  // Codes that say more than "rolled back" keep their exit code; an engine that failed a step has been answered.
+  const keepsCode = isOpsError(error, 'IMAGE_NOT_FOUND') || (isOpsError(error) && [2, 3, 5, 9].includes(error.exitCode));
+  return new OpsError(keepsCode ? error.code : 'ROLLED_BACK', {
+    message: `${messageOf(error)} ${where} ${kept}`,
+    next: isOpsError(error) ? error.next : ['gameops status', 'gameops deploy'],
+    facts: { ...(isOpsError(error) ? error.facts : {}), cause: codeOf(error), failed, live },
+    cause: error,
+  });
+}
+
+function unfinished(session: Session, { step, error }: StepFailure, why: string): OpsError {
+  return new OpsError('UNFINISHED', {
+    message: `${step.kind} failed: ${messageOf(error)} ${why} ${whereTheyAre(session)}`,
+    next: ['gameops resume', 'gameops status', 'gameops doctor'],
+    facts: { step: step.kind, cause: codeOf(error) },
+    cause: error,
+  });
+}
+
+function remedyFailed(session: Session, error: unknown): OpsError {
+  return new OpsError('REMEDY_FAILED', {
+    message: `Backing out did not end: ${messageOf(error)} ${whereTheyAre(session)}`,
+    next: ['gameops status', 'gameops resume', 'gameops doctor'],
+    facts: { cause: codeOf(error) },
+    cause: error,
+  });
+}
+
+/** @throws INTERRUPTED, TERMINATED, LOCK_LOST */
+export function stopIfAsked(session: Session, step: Step): void {
+  if (session.lockLost.aborted) {
+    throw new OpsError('LOCK_LOST', {
+      message: `The lock on project ${session.project} was lost (engine restarted, or the connection to it), so nothing more was done. ${whereTheyAre(session)}`,
+      next: ['gameops resume', 'gameops status'],
+      facts: { before: step.kind },
+    });
+  }
+  if (!session.signal.aborted) return;
+  const signal = session.interruptedBy() ?? 'SIGINT';
+  session.journal.write('interrupted', { signal, before: step.kind });
+  throw new OpsError(signal === 'SIGTERM' ? 'TERMINATED' : 'INTERRUPTED', {
+    message: `Stopped at a safe boundary, ${step.kind} is not done. ${whereTheyAre(session)}`,
+    next: session.record.intent ? ['gameops resume', 'gameops abort'] : ['gameops status'],
+    facts: { signal, before: step.kind },
+  });
+}
+
+function whereTheyAre(session: Session): string {
+  const live = liveOf(session);
+  const target = session.record.intent?.release ?? null;
+  if (live === null) return target === null ? 'Nothing serves yet.' : `Nothing was live before release ${target}.`;
+  if (target === null || target === live) return `Players are on release ${live}.`;
+  return `Players are served by release ${live} or, where traffic has moved already, by ${target}; both run.`;
+}
+
+const liveOf = (session: Session) =>
+  session.record.releases.find((release) => release.verdict === 'live')?.id ?? null;
+
+const plainSubject = (step: Step) => ('release' in step ? String(step.release) : '');
+export const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
+const codeOf = (error: unknown) => (isOpsError(error) ? error.code : 'BUG');

@@ -1,0 +1,44 @@
+/** What one running verb holds while it works through its plans. The record in it is always the newest written one. */
+import type { Emit } from '../report/events.ts';
+import type { ProbeCounts } from './gate.ts';
+import type { Journal } from './journal.ts';
+import type { Ports } from './ports.ts';
+import type { ProjectRecord } from './record.ts';
+
+/** What the proxy renders from beside the routes; fixed for one run. */
+export interface ProxySettings {
+  domain: string | null;
+  /** Everything is proxied: an image that is not ours, without static files. */
+  passAll: boolean;
+  drainMs: number;
+  doorToken: string;
+  subnet: string;
+  templateDir: string | null;
+}
+
+export interface StepReport {
+  kind: string;
+  phase: string;
+  cause: string;
+  ms: number;
+  ok: boolean;
+}
+
+export interface Session {
+  project: string;
+  ports: Ports;
+  record: ProjectRecord;
+  proxy: ProxySettings;
+  emit: Emit;
+  journal: Journal;
+  /** Aborts on Ctrl-C. */
+  signal: AbortSignal;
+  /** Aborts when the lock is gone. */
+  lockLost: AbortSignal;
+  interruptedBy: () => 'SIGINT' | 'SIGTERM' | null;
+  by: string;
+  steps: StepReport[];
+  probes: ProbeCounts;
+  /** null: nobody could be asked. */
+  players: { online: number | null; moved: number | null; closed: number | null; lost: number | null };
+}
