@@ -151,8 +151,8 @@ export async function confirmLoss(context: Context, what: string): Promise<void>
 }
 
 async function connectEngine(): Promise<Engine> {
-  const { connectDocker } = await import('../engine/docker.ts');
-  return connectDocker();
+  const { dockerEngine } = await import('../engine/docker.ts');
+  return dockerEngine();
 }
 
 function load(

@@ -1,0 +1,195 @@
+/**
+ * Looks at everything a deploy will need and says of each finding how to put it right. Changes nothing. Ends with exit
+ * 0 unless a finding is an error: then with the exit code of its kind.
+ */
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { relative } from 'node:path';
+import { parseBytes } from '../config.ts';
+import { namesOf } from '../contract.ts';
+import { resolveImages } from '../engine/images.ts';
+import type { Engine } from '../engine/port.ts';
+import { looseMode } from '../env/read.ts';
+import { isOpsError, OpsError } from '../errors.ts';
+import {
+  error,
+  type Finding,
+  judgeCpus,
+  judgeDisk,
+  judgeEngine,
+  judgeMemory,
+  judgeOpenFiles,
+  lookUpDomain,
+  ok,
+  warning,
+} from '../observe/doctor.ts';
+import { isPortFree } from '../observe/ports.ts';
+import { columns } from '../report/table.ts';
+import { readRecord } from '../runner/record.ts';
+import type { Context, Outcome, Style } from './context.ts';
+
+/** @throws CONFIG_INVALID or ENGINE_UNREACHABLE, with every finding in `result`, when one of them is an error. */
+export async function run(context: Context): Promise<Outcome> {
+  const findings = [lookAtConfig(context), ...lookAtEnv(context), ...(await lookAtHost(context))];
+  const engine = await reach(context);
+  if ('finding' in engine) findings.push(engine.finding);
+  else findings.push(...(await lookThrough(context, engine.engine)));
+  const errors = findings.filter(({ level }) => level === 'error');
+  if (errors.length > 0) throw unhealthy(context, findings, errors);
+  const shown = findings.map(({ exit: _, ...finding }) => finding);
+  return { ok: true, result: { findings: shown }, text: (style) => findingsText(findings, style) };
+}
+
+function lookAtConfig({ configPath, configProblem }: Context): Finding {
+  const file = relative(process.cwd(), configPath) || configPath;
+  if (configProblem) return error('config', 3, configProblem.message, configProblem.next[0]);
+  return ok('config', existsSync(configPath) ? `${file} is valid` : `no ${file}: defaults are used`);
+}
+
+function lookAtEnv(context: Context): Finding[] {
+  const file = relative(process.cwd(), context.envPath) || context.envPath;
+  const findings: Finding[] = [];
+  try {
+    // The warning about the mode is a finding of its own below; as an event it would be said twice.
+    const env = context.readEnv();
+    findings.push(
+      ok('env', env.exists ? `${file} is valid` : 'settings come from the environment and are valid'),
+    );
+  } catch (problem) {
+    if (!isOpsError(problem)) throw problem;
+    findings.push(error('env', 3, problem.message, problem.next[0]));
+  }
+  if (existsSync(context.envPath)) {
+    const mode = looseMode(context.envPath);
+    findings.push(
+      mode === null
+        ? ok('env-mode', `${file} is readable by its owner only`)
+        : warning('env-mode', `${file} has mode ${mode}: others can read its secrets`, `chmod 600 ${file}`),
+    );
+  }
+  return findings;
+}
+
+async function lookAtHost({ config }: Context): Promise<Finding[]> {
+  const limits = await readFile('/proc/self/limits', 'utf8').catch(() => '');
+  return [judgeOpenFiles(limits), ...(config.domain ? [await lookUpDomain(config.domain)] : [])];
+}
+
+async function reach(context: Context): Promise<{ engine: Engine } | { finding: Finding }> {
+  try {
+    const engine = await context.engine();
+    await engine.info();
+    return { engine };
+  } catch (problem) {
+    if (!isOpsError(problem)) throw problem;
+    return { finding: error('engine', 4, problem.message, problem.next[0]) };
+  }
+}
+
+/** A look that fails is a finding, and the next one is still taken. */
+async function lookThrough(context: Context, engine: Engine): Promise<Finding[]> {
+  const looks: Record<string, () => Promise<Finding[]>> = {
+    engine: () => lookAtSize(context, engine),
+    ports: () => lookAtPorts(context, engine),
+    images: () => lookAtImages(context, engine),
+    lock: async () => [await lookAtLock(context, engine)],
+    unfinished: async () => [await lookAtRecord(context, engine)],
+  };
+  const taken = Object.entries(looks).map(async ([id, look]) => {
+    try {
+      return await look();
+    } catch (problem) {
+      if (!isOpsError(problem)) throw problem;
+      return [error(id, problem.exitCode === 3 ? 3 : 4, problem.message, problem.next[0])];
+    }
+  });
+  return (await Promise.all(taken)).flat();
+}
+
+async function lookAtSize({ config }: Context, engine: Engine): Promise<Finding[]> {
+  const info = await engine.info();
+  const need = {
+    replicas: config.server.replicas,
+    memoryBytes: parseBytes(config.server.memory) ?? 0,
+    cpus: config.server.cpus,
+  };
+  return [judgeEngine(info), judgeMemory(need, info.memoryBytes), judgeCpus(need, info.cpus)];
+}
+
+async function lookAtPorts({ project, config }: Context, engine: Engine): Promise<Finding[]> {
+  const info = await engine.info();
+  const containers = await engine.observe(project);
+  const proxy = containers.find(({ name }) => name === namesOf(project).proxy);
+  const ours = new Set(proxy && proxy.state === 'running' ? Object.values(proxy.published) : []);
+  const look = async (key: 'port' | 'tlsPort'): Promise<Finding> => {
+    const id = `http.${key}`;
+    const port = config.http[key];
+    if (port === 0) return ok(id, 'a free port is chosen at the first deploy');
+    if (ours.has(port)) return ok(id, `${port} is served by our Nginx`);
+    if (!info.isLocal) return ok(id, `${port} on the engine's machine can't be looked at from here`);
+    if (await isPortFree(port, config.http.address)) return ok(id, `${config.http.address}:${port} is free`);
+    const taken = `${config.http.address}:${port} can't be had: it is taken, or not this user's to open`;
+    // An Nginx of ours that publishes something else keeps its ports: what gameops.yaml names is for the next one.
+    if (proxy) return warning(id, taken, `choose another ${id} in gameops.yaml, or 0 for a free one`);
+    return error(id, 3, taken, `choose another ${id} in gameops.yaml, or 0 for a free one`);
+  };
+  return Promise.all([look('port'), look('tlsPort')]);
+}
+
+async function lookAtImages({ project, config }: Context, engine: Engine): Promise<Finding[]> {
+  const resolved = await resolveImages(engine, config);
+  const missing = Object.values(resolved).flatMap(({ ref, info }) => (info ? [] : [ref]));
+  if (config.server.image !== 'bundled' && !(await engine.image(config.server.image))) {
+    missing.push(config.server.image);
+  }
+  const images =
+    missing.length === 0
+      ? ok('images', 'every image is on the engine')
+      : warning('images', `not on the engine: ${missing.join(', ')}`, 'gameops images prepare');
+  const carrier = resolved.nginx.info ?? resolved.postgres.info;
+  if (!carrier) return [images];
+  return [images, judgeDisk(await engine.freeDiskBytes(project, carrier.id))];
+}
+
+async function lookAtLock({ project }: Context, engine: Engine): Promise<Finding> {
+  const held = await engine.lockHolder(project);
+  if (!held) return ok('lock', 'nobody holds the lock');
+  const who = `${held.holder} on ${held.host} runs ${held.verb} since ${held.since}`;
+  return warning('lock', who, 'wait for it; the lock goes with its process');
+}
+
+async function lookAtRecord({ project }: Context, engine: Engine): Promise<Finding> {
+  const volumes = await engine.volumes(project);
+  const record = volumes.includes(namesOf(project).volume.record) ? await readRecord(engine, project) : null;
+  if (!record?.intent) return ok('unfinished', record ? 'nothing is unfinished' : 'nothing was deployed yet');
+  const { verb, release, startedAt, by } = record.intent;
+  const what = `${verb} of release ${release}, begun by ${by} at ${startedAt}, is unfinished`;
+  return warning('unfinished', what, 'gameops resume, or gameops abort');
+}
+
+function unhealthy(context: Context, findings: readonly Finding[], errors: readonly Finding[]): OpsError {
+  const [first] = errors as [Finding, ...Finding[]];
+  const code = first.exit === 3 ? 'CONFIG_INVALID' : 'ENGINE_UNREACHABLE';
+  const lines = findings.map(({ id, level, message }) => `${level}: ${id}: ${message}`);
+  return new OpsError(code, {
+    message: `${errors.length} of ${findings.length} findings of doctor must be put right first. Nothing was changed.${
+      context.json ? '' : `\n${lines.join('\n')}`
+    }`,
+    next: errors.map(({ fix }) => fix) as [string, ...string[]],
+    facts: { errors: errors.map(({ id }) => id) },
+    result: { findings: findings.map(({ exit: _, ...finding }) => finding) },
+  });
+}
+
+const marks = { ok: '✓', warning: '!', error: '✗' } as const;
+
+function findingsText(findings: readonly Finding[], style: Style): string {
+  const colour = { ok: style.green, warning: style.yellow, error: style.red };
+  return columns(
+    findings.map(({ id, level, message, fix }) => [
+      colour[level](marks[level]),
+      id,
+      fix === '' ? message : `${message}\n     Next: ${style.cyan(fix)}`,
+    ]),
+  ).join('\n');
+}

@@ -1,0 +1,39 @@
+/** The gameops.yaml that `init` writes: the common keys, each with the one thing to know about it. */
+export interface TemplateValues {
+  project: string;
+  port: number;
+  tlsPort: number;
+}
+
+export function yamlTemplate({ project, port, tlsPort }: TemplateValues): string {
+  return `# What gameops deploys and how. Every key has a default; an unknown key is an error.
+# Secrets belong into .env, never here.
+project: ${project}
+
+# Host name players use. Without it Nginx answers on any name.
+# domain: play.example.com
+
+# Where Nginx is published. 127.0.0.1 is this machine only; 0.0.0.0 is the world. 0 picks a free port, once.
+http:
+  address: 127.0.0.1
+  port: ${port}
+  tlsPort: ${tlsPort}
+
+server:
+  image: bundled      # or any image that answers /readyz
+  replicas: 2
+  memory: 512m        # of one replica; a deploy runs two fleets for a while
+  cpus: 1
+  # env: { MOTD: welcome }   # settings that are no secret
+
+deploy:
+  strategy: blue-green   # or rolling
+  ready: 60s             # how long a fleet may take to become ready
+  watch: 30s             # how long the new one is watched before commitment
+  drain: 5m              # how long the old one may take to let its players go
+  keep: 3                # releases kept for rollback
+
+# accessories: { postgres: auto, redis: auto }   # auto: run them here when .env names "postgres" and "redis"
+# images: { nginx: "nginx:1.30", postgres: "postgres:18", redis: "redis:8", node: "node:24-slim" }
+`;
+}

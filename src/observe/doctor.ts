@@ -1,0 +1,136 @@
+/**
+ * What can be wrong before a deploy: one look at each thing, as data. Every finding that is not "ok" says how to put it
+ * right. Looks only: changes nothing, and one look that fails never keeps the others from being taken.
+ */
+import { lookup } from 'node:dns/promises';
+import { formatBytes } from '../units.ts';
+
+export type Level = 'ok' | 'warning' | 'error';
+
+export interface Finding {
+  /** Stable: scripts may match it. */
+  id: string;
+  level: Level;
+  message: string;
+  /** A command or an action; "" when all is well. */
+  fix: string;
+  /** Exit code that an error finding asks for: 3 for settings, 4 for what is unreachable. */
+  exit?: 3 | 4;
+}
+
+export const ok = (id: string, message: string): Finding => ({ id, level: 'ok', message, fix: '' });
+export const warning = (id: string, message: string, fix: string): Finding => ({
+  id,
+  level: 'warning',
+  message,
+  fix,
+});
+export const error = (id: string, exit: 3 | 4, message: string, fix: string): Finding => ({
+  id,
+  level: 'error',
+  message,
+  fix,
+  exit,
+});
+
+/** The engine's lines below this one know no API 1.41. */
+const engineMajorMin = 20;
+
+export function judgeEngine(engine: {
+  version: string;
+  apiVersion: string;
+  platform: string;
+  isLocal: boolean;
+}): Finding {
+  const what = `Docker Engine ${engine.version}, API ${engine.apiVersion}, ${engine.platform}, ${engine.isLocal ? 'on this machine' : 'remote'}`;
+  const major = Number.parseInt(engine.version, 10);
+  if (major < engineMajorMin) {
+    return error('engine', 4, `${what}: gameops needs 20.10 (API 1.41) or newer`, 'upgrade Docker Engine');
+  }
+  if (!/^linux\//.test(engine.platform)) {
+    return error(
+      'engine',
+      4,
+      `${what}: gameops runs Linux containers`,
+      'point DOCKER_HOST at a Linux engine',
+    );
+  }
+  return ok('engine', what);
+}
+
+export interface FleetNeed {
+  replicas: number;
+  memoryBytes: number;
+  cpus: number;
+}
+
+/** What Nginx, Postgres, Redis and the engine itself want beside the fleets. */
+const besideBytes = 1024 ** 3;
+
+/** During a deploy the old and the new fleet run side by side. */
+export function judgeMemory(need: FleetNeed, hostBytes: number): Finding {
+  const wantedBytes = 2 * need.replicas * need.memoryBytes + besideBytes;
+  const what = `two fleets of ${need.replicas} × ${formatBytes(need.memoryBytes)} and the rest may take ${formatBytes(wantedBytes)}; the engine has ${formatBytes(hostBytes)}`;
+  if (wantedBytes <= hostBytes) return ok('memory', what);
+  return error(
+    'memory',
+    4,
+    what,
+    'lower server.replicas or server.memory in gameops.yaml, or use a larger machine',
+  );
+}
+
+export function judgeCpus(need: FleetNeed, hostCpus: number): Finding {
+  const what = `one fleet may use ${need.replicas * need.cpus} CPUs; the engine has ${hostCpus}`;
+  if (need.cpus > hostCpus) {
+    return error(
+      'cpus',
+      3,
+      `server.cpus is ${need.cpus}; the engine has ${hostCpus}`,
+      'lower server.cpus in gameops.yaml',
+    );
+  }
+  if (need.replicas * need.cpus <= hostCpus) return ok('cpus', what);
+  return warning('cpus', what, 'fine at low load; else lower server.replicas or use a larger machine');
+}
+
+const diskBytesMin = { error: 1024 ** 3, warning: 4 * 1024 ** 3 };
+
+export function judgeDisk(freeBytes: number): Finding {
+  const what = `${formatBytes(freeBytes)} free where the engine keeps its data`;
+  if (freeBytes < diskBytesMin.error) return error('disk', 4, what, 'gameops prune, or free space there');
+  if (freeBytes < diskBytesMin.warning) return warning('disk', what, 'gameops prune, or free space there');
+  return ok('disk', what);
+}
+
+/** Nginx takes two descriptors per player, the userland proxy of a published port two more. */
+const openFilesMin = 4_096;
+
+export function judgeOpenFiles(limitsText: string): Finding {
+  const match = /^Max open files\s+(\d+|unlimited)\s+(\d+|unlimited)/m.exec(limitsText);
+  const hard = match?.[2] === 'unlimited' ? Number.POSITIVE_INFINITY : Number(match?.[2] ?? Number.NaN);
+  if (Number.isNaN(hard)) return ok('open-files', 'the limit of open files is not told on this system');
+  const what = `at most ${hard} open files per process here`;
+  if (hard >= openFilesMin) return ok('open-files', what);
+  return warning('open-files', `${what}: few players fit`, 'raise LimitNOFILE of the Docker service');
+}
+
+const skewMsMax = 5_000;
+
+/** Certificates, tokens and the lock's age all compare clocks. */
+export function judgeClock(skewMs: number): Finding {
+  const what = `the engine's clock and this one differ by ${Math.round(Math.abs(skewMs) / 100) / 10} s`;
+  if (Math.abs(skewMs) <= skewMsMax) return ok('clock', what);
+  return warning('clock', what, 'have both machines set their clocks by NTP');
+}
+
+export async function lookUpDomain(domain: string): Promise<Finding> {
+  try {
+    const addresses = await lookup(domain, { all: true });
+    return ok('dns', `${domain} is ${addresses.map(({ address }) => address).join(', ')}`);
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown';
+    const fix = 'make an A or AAAA record for it that names this host, or correct `domain` in gameops.yaml';
+    return warning('dns', `${domain} has no address (${code})`, fix);
+  }
+}

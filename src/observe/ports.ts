@@ -1,0 +1,23 @@
+/** Which TCP ports of this machine are free. A look, never a reservation. */
+import { createServer } from 'node:net';
+
+export async function isPortFree(port: number, address = '0.0.0.0'): Promise<boolean> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen({ port, host: address, exclusive: true }, () => server.close(() => resolve(true)));
+  });
+}
+
+const portsTriedMax = 200;
+
+/**
+ * The first free port from `start` on, on every address, so that it stays right when the published address changes.
+ * 0 ("choose one for me") when a whole range is taken.
+ */
+export async function firstFreePort(start: number, except: readonly number[] = []): Promise<number> {
+  for (let port = start; port < start + portsTriedMax; port++) {
+    if (!except.includes(port) && (await isPortFree(port))) return port;
+  }
+  return 0;
+}
