@@ -1,0 +1,237 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import { PG_MIGRATE_LOCK_ID } from 'node-pg-migrate';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { namesOf, redisKeys } from '../../src/contract.ts';
+import { type DatabaseEndpoint, databaseEndpoint, withClient } from '../../src/database/connection.ts';
+import { appliedMigrations, migrateForward, pendingMigrations } from '../../src/database/migrations.ts';
+import { openPlayers, redisEndpoint } from '../../src/observe/players.ts';
+import type { Event } from '../../src/report/events.ts';
+import { type Ground, ground } from '../support/accessories.ts';
+
+let on: Ground;
+let endpoint: DatabaseEndpoint;
+let dir: string;
+let events: Event[];
+
+beforeAll(async () => {
+  on = await ground('db');
+  await on.ensure();
+  endpoint = await databaseEndpoint(on.engine, on.project, on.settings);
+}, 120_000);
+afterAll(() => on?.remove(), 60_000);
+
+beforeEach(async () => {
+  await withClient(endpoint, (client) => client.query('DROP SCHEMA public CASCADE; CREATE SCHEMA public'));
+  dir = await mkdtemp(join(tmpdir(), 'gameops-db-'));
+  events = [];
+  return () => rm(dir, { recursive: true });
+});
+
+const options = () => ({ emit: (event: Event) => events.push(event) });
+const query = (sql: string) => withClient(endpoint, async (client) => (await client.query(sql)).rows);
+const write = (name: string, up: string, header = '') =>
+  writeFile(join(dir, `${name}.sql`), `${header}\n-- Up Migration\n${up};\n-- Down Migration\nSELECT 1;\n`);
+const applied = () => withClient(endpoint, async (client) => [...(await appliedMigrations(client))]);
+const namesIn = (result: { applied: { name: string }[] }) => result.applied.map(({ name }) => name);
+
+describe('taking the schema forward', () => {
+  it('applies what is pending, in order, and nothing when run again', async () => {
+    await write('2_b', 'ALTER TABLE a ADD b int');
+    await write('1_a', 'CREATE TABLE a (id int)');
+    expect(namesIn(await migrateForward(endpoint, dir, options()))).toEqual(['1_a', '2_b']);
+    expect(namesIn(await migrateForward(endpoint, dir, options()))).toEqual([]);
+    expect(await applied()).toEqual(['1_a', '2_b']);
+  });
+
+  it('tells what is pending without changing anything', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)');
+    await write('2_b', 'DROP TABLE a', '-- gameops: phase=contract reversible=lossy');
+    const pending = await withClient(endpoint, (client) => pendingMigrations(client, dir));
+    expect(pending).toEqual({ expand: ['1_a'], contract: ['2_b'] });
+    expect(await query(`SELECT to_regclass('pgmigrations') AS it`)).toEqual([{ it: null }]);
+  });
+
+  it('leaves contract migrations for later', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)');
+    await write('2_b', 'DROP TABLE a', '-- gameops: phase=contract reversible=lossy');
+    await write('3_c', 'ALTER TABLE a ADD c int');
+    expect(namesIn(await migrateForward(endpoint, dir, options()))).toEqual(['1_a', '3_c']);
+  });
+
+  it('runs those of the plan and no others', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)');
+    await write('2_b', 'CREATE TABLE b (id int)');
+    expect(namesIn(await migrateForward(endpoint, dir, { ...options(), names: ['1_a'] }))).toEqual(['1_a']);
+    const gone = migrateForward(endpoint, dir, { ...options(), names: ['9_gone'] });
+    await expect(gone).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
+  });
+
+  it('applies each migration once when two run at the same time', async () => {
+    for (let n = 1; n <= 8; n += 1)
+      await write(`${n}_t`, `CREATE TABLE t${n} (id int); SELECT pg_sleep(0.02)`);
+    const both = await Promise.all([
+      migrateForward(endpoint, dir, options()),
+      migrateForward(endpoint, dir, options()),
+    ]);
+    expect(both.flatMap(namesIn).sort()).toEqual([1, 2, 3, 4, 5, 6, 7, 8].map((n) => `${n}_t`));
+    expect((await applied()).length).toBe(8);
+  });
+
+  it('leaves the schema as it was when a migration fails, and says which and why', async () => {
+    await write('1_a', 'CREATE TABLE a (id int PRIMARY KEY)');
+    await write('2_b', 'CREATE TABLE b (id int); INSERT INTO a VALUES (1), (1)');
+    await write('3_c', 'CREATE TABLE c (id int)');
+    const error = await migrateForward(endpoint, dir, options()).catch((it) => it);
+    expect(error).toMatchObject({
+      code: 'MIGRATION_FAILED',
+      exitCode: 9,
+      facts: { migration: '2_b', sqlstate: '23505', constraint: 'a_pkey', applied: ['1_a'] },
+    });
+    expect(error.message).toContain('duplicate key');
+    expect(await query(`SELECT to_regclass('b') AS b, to_regclass('c') AS c`)).toEqual([
+      { b: null, c: null },
+    ]);
+    expect(await applied()).toEqual(['1_a']);
+    await write('2_b', 'CREATE TABLE b (id int)');
+    expect(namesIn(await migrateForward(endpoint, dir, options()))).toEqual(['2_b', '3_c']);
+  });
+
+  it('never makes a player wait behind it for a table that someone uses, and tries again', async () => {
+    await query('CREATE TABLE busy (id int)');
+    await write('1_a', 'ALTER TABLE busy ADD a int');
+    await withClient(endpoint, async (reader) => {
+      await reader.query('BEGIN; SELECT * FROM busy');
+      const migrating = migrateForward(endpoint, dir, options());
+      await expect
+        .poll(() => events.filter(({ type }) => type === 'note').length, { timeout: 5_000 })
+        .toBeGreaterThan(1);
+      expect(await query('SELECT count(*)::int AS n FROM busy')).toEqual([{ n: 0 }]);
+      await reader.query('COMMIT');
+      expect(namesIn(await migrating)).toEqual(['1_a']);
+    });
+  });
+
+  it('gives up after a bounded wait and names the session in the way', async () => {
+    await query('CREATE TABLE busy (id int)');
+    await write('1_a', 'ALTER TABLE busy ADD a int');
+    await withClient(endpoint, async (reader) => {
+      await reader.query('BEGIN; SELECT * FROM busy');
+      const { rows } = await reader.query('SELECT pg_backend_pid() AS pid');
+      await expect(migrateForward(endpoint, dir, { ...options(), waitMs: 500 })).rejects.toMatchObject({
+        code: 'MIGRATION_BUSY',
+        exitCode: 9,
+        facts: { pid: rows[0].pid },
+      });
+    });
+    expect(await applied()).toEqual([]);
+  });
+
+  it('is kept out by a node-pg-migrate that runs beside it', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)');
+    await withClient(endpoint, async (other) => {
+      const { rows } = await other.query('SELECT pg_backend_pid() AS pid, pg_advisory_lock($1)', [
+        PG_MIGRATE_LOCK_ID,
+      ]);
+      await expect(migrateForward(endpoint, dir, { ...options(), waitMs: 300 })).rejects.toMatchObject({
+        code: 'MIGRATION_BUSY',
+        facts: { pid: rows[0].pid },
+      });
+    });
+    expect(namesIn(await migrateForward(endpoint, dir, options()))).toEqual(['1_a']);
+  });
+
+  it('reads a bad file before it touches the database', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)');
+    await write('2_b', 'COMMIT');
+    await expect(migrateForward(endpoint, dir, options())).rejects.toMatchObject({
+      code: 'MIGRATION_INVALID',
+    });
+    expect(await applied()).toEqual([]);
+  });
+
+  it('survives a server that ends its session, and loses nothing', async () => {
+    await write('1_a', 'CREATE TABLE a (id int); SELECT pg_terminate_backend(pg_backend_pid())');
+    await expect(migrateForward(endpoint, dir, options())).rejects.toMatchObject({
+      code: 'DATABASE_UNREACHABLE',
+    });
+    expect(await query(`SELECT to_regclass('a') AS a`)).toEqual([{ a: null }]);
+  });
+
+  it('stops between two migrations when asked to', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)');
+    await write('2_b', 'CREATE TABLE b (id int)');
+    const stop = new AbortController();
+    const emit = () => stop.abort(new Error('asked'));
+    await expect(migrateForward(endpoint, dir, { emit, signal: stop.signal })).rejects.toThrow('asked');
+    expect(await applied()).toEqual(['1_a']);
+  });
+});
+
+describe('a database that can not be had', () => {
+  it.each([
+    ['a wrong password', { password: 'wrong-Pa55' }, /password/],
+    ['a missing database', { database: 'nowhere' }, /no database nowhere/],
+    ['a server that is down', { port: 1 }, /no database answers/],
+  ])('%s is named, without showing the password', async (_what, other, words) => {
+    const broken = { ...endpoint, ...other };
+    const error = await withClient(broken, async () => null).catch((it) => it);
+    expect(error).toMatchObject({
+      code: 'DATABASE_UNREACHABLE',
+      exitCode: 4,
+      message: expect.stringMatching(words),
+    });
+    expect(JSON.stringify([error.message, error.next, error.facts])).not.toContain(broken.password);
+  });
+});
+
+describe('counting players', () => {
+  it('adds up the replicas of each release, and does not take silence for zero', async () => {
+    const at = await redisEndpoint(on.engine, on.project, on.settings);
+    const redis = new Redis({ host: at.host, port: at.port, password: at.password });
+    const keys = redisKeys(on.project);
+    await redis.mset({ [keys.players(7, 1)]: 20, [keys.players(7, 2)]: 3, [keys.players(8, 1)]: 0 });
+    await redis.incrby(keys.closedCount(7), 5);
+    await redis.sadd(keys.closed(7), 'a', 'b');
+    await redis.quit();
+    const players = openPlayers(at);
+    const wanted = new Map([
+      [7, [1, 2, 3]],
+      [8, [1]],
+      [9, [1]],
+    ]);
+    expect(await players.online(wanted)).toEqual(
+      new Map([
+        [7, 23],
+        [8, 0],
+        [9, null],
+      ]),
+    );
+    expect(await players.closed(7)).toEqual({ sockets: 5, missing: 2 });
+    players.close();
+  });
+
+  it('knows nothing while Redis is away, and knows again when it is back', async () => {
+    const name = namesOf(on.project).redis;
+    const players = openPlayers(await redisEndpoint(on.engine, on.project, on.settings));
+    expect(await players.closed(1)).not.toBeNull();
+    await on.engine.signal(on.project, name, 'SIGTERM');
+    await expect.poll(() => players.closed(1)).toBeNull();
+    expect(await players.online(new Map([[7, [1]]]))).toEqual(new Map([[7, null]]));
+    players.close();
+    await on.ensure();
+    const again = openPlayers(await redisEndpoint(on.engine, on.project, on.settings));
+    await expect.poll(() => again.closed(1), { timeout: 10_000 }).not.toBeNull();
+    again.close();
+  }, 60_000);
+
+  it('answers null, not an error, for a wrong password', async () => {
+    const at = await redisEndpoint(on.engine, on.project, on.settings);
+    const players = openPlayers({ ...at, password: 'wrong' });
+    expect(await players.online(new Map([[7, [1]]]))).toEqual(new Map([[7, null]]));
+    expect(await players.closed(7)).toBeNull();
+    players.close();
+  });
+});
