@@ -57,7 +57,7 @@ describe('Debian images', () => {
 
 describe('the game image', () => {
   const files = new Map([
-    ['Dockerfile', Buffer.from('ARG BASE\nFROM ${BASE}\n')],
+    ['Dockerfile', Buffer.from('ARG BASE\nFROM $BASE\n')],
     ['server.mjs', Buffer.from('1')],
   ]);
 
@@ -69,7 +69,7 @@ describe('the game image', () => {
   });
 
   it('is built on the id of the base, not on its name', () => {
-    expect(dockerfileOn('ARG BASE=node:24-slim\nFROM ${BASE}\nUSER 10001\n', 'sha256:abc')).toBe(
+    expect(dockerfileOn('ARG BASE=node:24-slim\nFROM $BASE\nUSER 10001\n', 'sha256:abc')).toBe(
       'FROM sha256:abc\nUSER 10001\n',
     );
   });
