@@ -22,6 +22,8 @@ export const label = {
   /** Hash of the specification a container was made from, to report drift. */
   spec: 'gameops.spec',
   holder: 'gameops.holder',
+  /** Host name of the lock's holder. */
+  host: 'gameops.host',
   since: 'gameops.since',
   verb: 'gameops.verb',
   /** On images: the wire protocol that the server inside speaks. Absent on images that are not ours. */
@@ -121,6 +123,8 @@ export const endpoint = {
   alive: '/healthz',
   ready: '/readyz',
   metrics: '/metrics',
+  /** Answers without a database: the cheapest sign of life through the public address. */
+  version: '/api/version',
   socket: '/ws',
 } as const;
 
@@ -130,8 +134,11 @@ export function redisKeys(project: string) {
   return {
     /** String, expires after 10 s: players connected to that replica. */
     players: (release: number, replica: number) => `${base}:players:${release}:${replica}`,
-    /** Set of player ids that a draining release closed and that have not come back. */
-    closed: (release: number) => `${base}:closed:${release}`,
+    /**
+     * Sorted set of player ids that a drain closed and that have not come back; score = release that closed them.
+     * One for all releases, so that a joining server strikes a player off without knowing who let him go.
+     */
+    closed: `${base}:closed`,
     /** String counter: sockets that a draining release closed with 1012. */
     closedCount: (release: number) => `${base}:closed-count:${release}`,
     /** Pub/sub channel of everything broadcast to players. */

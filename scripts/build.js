@@ -1,0 +1,119 @@
+/**
+ * Builds all three programs into dist/: the CLI (split, so that a verb loads only what it needs), the game server
+ * (one file, goes into an image) and the web page (names by content). Promises the same bytes for the same input:
+ * the server's image is tagged by content.
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const dist = join(root, 'dist');
+
+/** CommonJS packages in an ES module still call require() for Node's own modules. */
+const requireBanner =
+  "import { createRequire as __require } from 'node:module'; const require = __require(import.meta.url);";
+/** Compiled or optional parts that their packages do without. */
+const optional = ['*.node', 'cpu-features', 'pg-native'];
+
+const shared = {
+  absWorkingDir: root,
+  bundle: true,
+  platform: 'node',
+  format: 'esm',
+  external: optional,
+  legalComments: 'none',
+  logLevel: 'warning',
+  metafile: true,
+};
+
+async function buildCli() {
+  await build({
+    ...shared,
+    entryPoints: { cli: 'src/cli.ts' },
+    outdir: join(dist),
+    chunkNames: 'cli/[name]-[hash]',
+    splitting: true,
+    target: 'node20',
+    packages: 'external',
+    banner: {},
+  });
+}
+
+async function buildServer() {
+  await build({
+    ...shared,
+    entryPoints: { server: 'src/server/main.ts' },
+    outdir: join(dist, 'server'),
+    outExtension: { '.js': '.mjs' },
+    target: 'node24',
+    banner: { js: requireBanner },
+    minifySyntax: true,
+    minifyWhitespace: true,
+    sourcemap: 'linked',
+    sourcesContent: false,
+  });
+  await writeFile(join(dist, 'server', 'Dockerfile'), await dockerfile());
+}
+
+async function dockerfile() {
+  const protocol = await readFile(join(root, 'src/protocol.ts'), 'utf8');
+  const version = /protocolVersion = '([^']+)'/.exec(protocol)?.[1];
+  if (version === undefined) throw new Error('src/protocol.ts names no protocolVersion');
+  return `ARG BASE
+FROM \${BASE}
+LABEL gameops.protocol="${version}"
+WORKDIR /app
+COPY server.mjs server.mjs.map /app/
+USER 10001:10001
+ENTRYPOINT ["node", "--enable-source-maps", "/app/server.mjs"]
+CMD []
+`;
+}
+
+async function buildPage() {
+  const outdir = join(dist, 'web');
+  const result = await build({
+    absWorkingDir: root,
+    entryPoints: { app: 'src/client/web/main.ts', style: 'src/client/web/style.css' },
+    outdir,
+    entryNames: 'assets/[name]-[hash]',
+    bundle: true,
+    minify: true,
+    format: 'esm',
+    target: ['chrome110', 'firefox110', 'safari16'],
+    legalComments: 'none',
+    logLevel: 'warning',
+    metafile: true,
+  });
+  const manifest = {};
+  for (const [output, { entryPoint }] of Object.entries(result.metafile.outputs)) {
+    if (entryPoint === undefined) continue;
+    const source = entryPoint.slice('src/client/web/'.length);
+    manifest[source] = `assets/${output.split('/').at(-1)}`;
+  }
+  let page = await readFile(join(root, 'src/client/web/index.html'), 'utf8');
+  for (const [source, output] of Object.entries(manifest))
+    page = page.replaceAll(`./${source}`, `/${output}`);
+  await writeFile(join(outdir, 'index.html'), page);
+  const icon = await readFile(join(root, 'src/client/web/favicon.svg'));
+  await writeFile(join(outdir, 'favicon.svg'), icon);
+  await writeFile(
+    join(outdir, 'manifest.json'),
+    `${JSON.stringify(manifest, Object.keys(manifest).sort(), 2)}\n`,
+  );
+}
+
+const began = performance.now();
+await rm(dist, { recursive: true, force: true });
+await mkdir(join(dist, 'web'), { recursive: true });
+await Promise.all([buildCli(), buildServer(), buildPage()]);
+const digest = createHash('sha256')
+  .update(await readFile(join(dist, 'server/server.mjs')))
+  .digest('hex');
+const pieces = (await readdir(join(dist, 'cli')).catch(() => [])).length;
+process.stderr.write(
+  `built in ${Math.round(performance.now() - began)} ms: cli.js and ${pieces} pieces, server.mjs ${digest.slice(0, 12)}, web\n`,
+);

@@ -1,0 +1,156 @@
+/**
+ * The HTTP side. Promises that a request which reaches this process is answered, a drain included: while draining it
+ * answers as always and asks the proxy not to reuse the connection, because old Nginx workers may still send.
+ * Errors are JSON without stack or value.
+ */
+import { randomUUID } from 'node:crypto';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import type { Logger } from 'pino';
+import { endpoint, servedByHeader } from '../contract.ts';
+import { lobby, protocolVersion } from '../protocol.ts';
+import type { TokenCheck } from '../tokens.ts';
+import { mintToken } from '../tokens.ts';
+import type { Bus } from './bus.ts';
+import { readBearer, readDiscovery, readSession } from './input.ts';
+import type { Metrics } from './metrics.ts';
+import type { Readiness } from './readiness.ts';
+import type { Identity } from './settings.ts';
+import type { Store } from './store.ts';
+
+export interface HttpRequest {
+  identity: Identity;
+  readiness: Readiness;
+  metrics: Metrics;
+  store: Store;
+  bus: Bus;
+  secret: string;
+  verify: (token: string) => TokenCheck;
+  log: Logger;
+}
+
+export interface Http {
+  app: FastifyInstance;
+  /** Milliseconds without a request; 0 while one is in flight. */
+  quietMs(): number;
+}
+
+/** Longer than Nginx keeps its upstream connections (60 s): the side that may close first must be the one that sends. */
+const keepAliveMs = 75_000;
+const guestMs = 12 * 3_600_000;
+
+export function createHttp(request: HttpRequest): Http {
+  const app = Fastify({
+    loggerInstance: request.log as FastifyBaseLogger,
+    disableRequestLogging: true,
+    keepAliveTimeout: keepAliveMs,
+    requestTimeout: 30_000,
+    bodyLimit: 16_384,
+    // With the default, requests that arrive after close() get a 503; we close at zero traffic, but never that way.
+    return503OnClosing: false,
+  });
+  const quietMs = followTraffic(app, request);
+  answerErrors(app, request.log);
+  addProbes(app, request.readiness);
+  addApi(app, request);
+  return { app, quietMs };
+}
+
+function followTraffic(app: FastifyInstance, { identity, readiness, metrics }: HttpRequest): () => number {
+  const servedBy = `${identity.release}/${identity.replica}`;
+  let inFlight = 0;
+  let lastAt = performance.now();
+  app.addHook('onRequest', async (incoming, reply) => {
+    // A probe is no traffic: were it one, a health check would keep a drained process alive.
+    if (!isProbe(incoming.url)) {
+      inFlight += 1;
+      reply.raw.once('close', () => {
+        inFlight -= 1;
+        lastAt = performance.now();
+      });
+    }
+    reply.header(servedByHeader, servedBy);
+    if (readiness.isDraining()) reply.header('connection', 'close');
+  });
+  app.addHook('onResponse', async (incoming, reply) => {
+    const route = incoming.routeOptions.url ?? 'none';
+    metrics.requests.observe(
+      { method: incoming.method, route, status: reply.statusCode },
+      reply.elapsedTime / 1_000,
+    );
+  });
+  return () => (inFlight > 0 ? 0 : performance.now() - lastAt);
+}
+
+function isProbe(url: string): boolean {
+  return url === endpoint.ready || url === endpoint.alive;
+}
+
+function answerErrors(app: FastifyInstance, log: Logger): void {
+  app.setNotFoundHandler((_incoming, reply) =>
+    reply.code(404).send({ error: { code: 'NOT_FOUND', message: 'There is nothing at this address.' } }),
+  );
+  app.setErrorHandler((error: Error & { statusCode?: number; code?: string }, incoming, reply) => {
+    const status = error.statusCode ?? 500;
+    if (status < 500)
+      return reply
+        .code(status)
+        .send({ error: { code: error.code ?? 'BAD_REQUEST', message: error.message } });
+    log.error({ err: error, route: incoming.routeOptions.url }, 'request failed');
+    return reply.code(500).send({ error: { code: 'INTERNAL', message: 'The server failed; try again.' } });
+  });
+}
+
+function addProbes(app: FastifyInstance, readiness: Readiness): void {
+  app.get(endpoint.alive, async () => ({ alive: true }));
+  app.get(endpoint.ready, async (_incoming, reply) => {
+    const missing = readiness.missing();
+    return reply.code(missing.length === 0 ? 200 : 503).send({ ready: missing.length === 0, missing });
+  });
+}
+
+function addApi(app: FastifyInstance, { identity, store, bus, secret, verify, log }: HttpRequest): void {
+  const { release, replica } = identity;
+  app.get('/api/version', async () => ({ release, replica, protocol: protocolVersion }));
+
+  app.post('/api/session', async (incoming) => {
+    const { name } = readSession(incoming.body);
+    const player = { id: `guest-${randomUUID()}`, name };
+    return {
+      token: mintToken(secret, player, guestMs),
+      player,
+      expiresAt: new Date(Date.now() + guestMs).toISOString(),
+    };
+  });
+
+  app.get('/api/discoveries', async (_incoming, reply) => {
+    const discoveries = await store.latest(50).catch((error: Error) => {
+      log.warn({ reason: error.message }, 'discoveries could not be read');
+      return null;
+    });
+    return discoveries === null ? unavailable(reply) : { discoveries };
+  });
+
+  app.post('/api/discoveries', async (incoming, reply) => {
+    const player = readBearer(incoming.headers.authorization, verify);
+    const found = readDiscovery(incoming.body, incoming.headers['idempotency-key']);
+    const kept = await store.keep({ player, ...found }).catch((error: Error) => {
+      log.warn({ reason: error.message }, 'discovery could not be stored');
+      return null;
+    });
+    if (kept === null) return unavailable(reply);
+    if (kept.isNew) {
+      // Stored is what was promised; an announcement that Redis does not take is not worth a failed request.
+      bus.announce({ t: 'discovered', room: lobby, discovery: kept.discovery }).catch(() => undefined);
+    }
+    return reply.code(kept.isNew ? 201 : 200).send({ discovery: kept.discovery });
+  });
+}
+
+function unavailable(reply: {
+  code(status: number): { header(k: string, v: string): { send(body: object): unknown } };
+}) {
+  return reply
+    .code(503)
+    .header('retry-after', '1')
+    .send({ error: { code: 'UNAVAILABLE', message: 'The database does not answer; try again.' } });
+}
