@@ -1,0 +1,180 @@
+/**
+ * The connection to a Docker Engine: which address, whether its loopback is ours, and the shared small questions.
+ * Never pins the API version (Engine 29 speaks nothing below 1.44, Debian 12's nothing above 1.41); never dials over
+ * SSH by itself (dockerode opens one unverified SSH connection per request).
+ */
+import { readFileSync } from 'node:fs';
+import { Agent } from 'node:http';
+import { Agent as TlsAgent } from 'node:https';
+import { homedir, hostname, platform } from 'node:os';
+import { join } from 'node:path';
+import Docker from 'dockerode';
+import { label } from '../contract.ts';
+import { OpsError } from '../errors.ts';
+import type { Emit } from '../report/events.ts';
+import { engineUnreachable, foreign, isStatus, translate } from './docker-errors.ts';
+
+const pingMsMax = 10_000;
+
+export interface Connection {
+  docker: Docker;
+  /** As in DOCKER_HOST, for people. */
+  address: string;
+  isLocal: boolean;
+  emit: Emit;
+  /** Names of objects that this process knows to be there and ours; dropped when the engine says otherwise. */
+  close(): void;
+}
+
+/** @throws ENGINE_UNREACHABLE */
+export async function connect(host: string | undefined, emit: Emit): Promise<Connection> {
+  const address = host ?? process.env['DOCKER_HOST'] ?? (await defaultSocket());
+  const { docker, agent } = dial(address);
+  const connection = { docker, address, isLocal: false, emit, close: () => agent.destroy() };
+  try {
+    await docker.ping({ abortSignal: AbortSignal.timeout(pingMsMax) } as never);
+    connection.isLocal = await isLocal(docker, address);
+    return connection;
+  } catch (error) {
+    agent.destroy();
+    const told = translate(error, address);
+    if (told instanceof OpsError) throw told;
+    throw engineUnreachable(
+      address,
+      (error as Error).name === 'AbortError' ? 'no answer in 10 s' : String(error),
+    );
+  }
+}
+
+/** Where Docker Desktop and rootless installs put it, when the usual one is absent. */
+async function defaultSocket(): Promise<string> {
+  const { existsSync } = await import('node:fs');
+  const usual = '/var/run/docker.sock';
+  const others = [
+    join(homedir(), '.docker/run/docker.sock'),
+    ...(process.env['XDG_RUNTIME_DIR'] ? [join(process.env['XDG_RUNTIME_DIR'], 'docker.sock')] : []),
+  ];
+  return `unix://${existsSync(usual) ? usual : (others.find((path) => existsSync(path)) ?? usual)}`;
+}
+
+function dial(address: string): { docker: Docker; agent: Agent } {
+  if (address.startsWith('ssh://')) {
+    throw new OpsError('ENGINE_UNREACHABLE', {
+      message: `gameops does not speak SSH itself, and DOCKER_HOST is ${address}. Forward the engine's socket and name that.`,
+      next: [
+        `ssh -fnNT -L /tmp/gameops-docker.sock:/var/run/docker.sock ${address.slice('ssh://'.length)}`,
+        'export DOCKER_HOST=unix:///tmp/gameops-docker.sock, then run the command again',
+      ],
+      facts: { address },
+    });
+  }
+  if (address.startsWith('unix://') || address.startsWith('/')) {
+    const agent = new Agent({ keepAlive: false });
+    return {
+      agent,
+      docker: new Docker({ socketPath: address.replace('unix://', ''), agent } as Docker.DockerOptions),
+    };
+  }
+  const url = parse(address);
+  const secure = url.protocol === 'https:' || process.env['DOCKER_TLS_VERIFY'] === '1' || url.port === '2376';
+  const certificates = process.env['DOCKER_CERT_PATH'] ?? join(homedir(), '.docker');
+  const read = (name: string) => readFileSync(join(certificates, name));
+  const agent = secure ? new TlsAgent({ keepAlive: true }) : new Agent({ keepAlive: true });
+  const docker = new Docker({
+    host: url.hostname,
+    port: url.port || (secure ? 2376 : 2375),
+    protocol: secure ? 'https' : 'http',
+    ...(secure ? { ca: read('ca.pem'), cert: read('cert.pem'), key: read('key.pem') } : {}),
+    agent,
+  } as unknown as Docker.DockerOptions);
+  return { agent, docker };
+}
+
+function parse(address: string): URL {
+  try {
+    return new URL(address.includes('//') ? address : `tcp://${address}`);
+  } catch {
+    throw engineUnreachable(
+      address,
+      'DOCKER_HOST is not an address such as unix:///var/run/docker.sock or tcp://host:2376',
+    );
+  }
+}
+
+/**
+ * A local socket may be one that SSH forwards. On Linux an engine of this machine has this machine's host name;
+ * elsewhere the engine lives in a virtual machine whose published ports appear on our loopback.
+ */
+async function isLocal(docker: Docker, address: string): Promise<boolean> {
+  const onLoopback = /^(unix:|\/|(tcp|https?):\/\/(127\.|localhost|\[::1\]))/.test(address);
+  if (!onLoopback || platform() !== 'linux') return onLoopback;
+  const info = (await docker.info()) as { Name?: string; OperatingSystem?: string };
+  return info.Name === hostname() || info.OperatingSystem === 'Docker Desktop';
+}
+
+/** null when there is no such object; every other failure is thrown. */
+export async function orNull<T>(question: Promise<T>): Promise<T | null> {
+  try {
+    return await question;
+  } catch (error) {
+    if (isStatus(error, 404)) return null;
+    throw error;
+  }
+}
+
+/** For verbs whose aim is already reached: 304 (already so), 404 (not there). */
+export async function orDone(act: Promise<unknown>, ...statuses: number[]): Promise<void> {
+  try {
+    await act;
+  } catch (error) {
+    if (!isStatus(error, 304, 404, ...statuses)) throw error;
+  }
+}
+
+/** The project's container of that name; null when absent. @throws FOREIGN_CONTAINER */
+export async function ownContainer(
+  { docker }: Connection,
+  project: string,
+  name: string,
+): Promise<Docker.ContainerInspectInfo | null> {
+  const info = await orNull(docker.getContainer(name).inspect());
+  if (info === null || info.Config.Labels?.[label.project] === project) return info;
+  // The engine also finds a container by the beginning of its id: that one has another name and is none of ours.
+  if (info.Name !== `/${name}`) return null;
+  throw foreign('container', name, project);
+}
+
+/** Whether the project's volume exists. @throws FOREIGN_CONTAINER */
+export async function hasVolume({ docker }: Connection, project: string, name: string): Promise<boolean> {
+  const info = await orNull(docker.getVolume(name).inspect());
+  if (info === null) return false;
+  if (info.Labels?.[label.project] !== project) throw foreign('volume', name, project);
+  return true;
+}
+
+/** Removes by id and waits until the name is free: the engine may answer "already in progress" to us. */
+export async function removeById({ docker }: Connection, id: string): Promise<void> {
+  const container = docker.getContainer(id);
+  await orDone(container.remove({ force: true, v: true }), 409);
+  for (let tries = 0; tries < 100; tries += 1) {
+    if ((await orNull(container.inspect())) === null) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** Runs `act` on all, at most `width` at once; every one is tried before the first failure is thrown. */
+export async function inParallel<T>(
+  items: readonly T[],
+  width: number,
+  act: (item: T) => Promise<void>,
+): Promise<void> {
+  const queue = [...items];
+  const failures: unknown[] = [];
+  const lane = async () => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) {
+      await act(item).catch((error: unknown) => failures.push(error));
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(width, items.length) }, lane));
+  if (failures.length > 0) throw failures[0];
+}

@@ -1,0 +1,238 @@
+/**
+ * Single containers: make, start, remove, run a program in one, run a program as one.
+ * Promises that a container that could not be started is not left behind, and that nothing of another project is touched.
+ */
+import type Docker from 'dockerode';
+import { label } from '../contract.ts';
+import { OpsError } from '../errors.ts';
+import { collectOutput, linesOf } from './demux.ts';
+import { type Connection, hasVolume, orDone, orNull, ownContainer, removeById } from './docker-client.ts';
+import { answerOf, engineFailed, foreign, imageMissing, isStatus, portTaken } from './docker-errors.ts';
+import { createBody, driftBetween, labelsOf, observed, specLabel } from './docker-spec.ts';
+import type { ContainerSpec, Engine, ExecResult, ObservedContainer } from './port.ts';
+
+/** Connections whose engine refused to raise the limit of open files, with the number refused. */
+const refusedOpenFiles = new WeakMap<Connection, number>();
+
+/** Every label a container of this specification carries. */
+export function identityLabels(spec: ContainerSpec, specHash = specLabel(spec)): Record<string, string> {
+  const address = spec.network === 'none' ? undefined : spec.network.address;
+  return {
+    ...labelsOf(spec.project, spec.role, spec.labels),
+    [label.spec]: specHash,
+    ...(address ? { [label.address]: address } : {}),
+  };
+}
+
+/** @throws IMAGE_NOT_FOUND, FOREIGN_CONTAINER, ENGINE_FAILED when a volume was not made first */
+export async function create(
+  connection: Connection,
+  spec: ContainerSpec,
+  labels = identityLabels(spec),
+): Promise<Docker.Container> {
+  for (const { volume } of spec.mounts ?? []) {
+    // Mounting a missing volume would make one without labels, which no verb of ours would ever find again.
+    if (!(await hasVolume(connection, spec.project, volume)))
+      throw engineFailed(`volume ${volume} does not exist`);
+  }
+  const refused = refusedOpenFiles.get(connection) ?? Number.POSITIVE_INFINITY;
+  const openFiles = spec.openFiles !== undefined && spec.openFiles < refused ? spec.openFiles : null;
+  try {
+    return await connection.docker.createContainer(createBody(spec, labels, openFiles));
+  } catch (error) {
+    const { message } = answerOf(error);
+    if (isStatus(error, 404) && /no such image/i.test(message)) throw imageMissing(spec.image);
+    if (isStatus(error, 409)) throw foreign('container', spec.name, spec.project);
+    throw error;
+  }
+}
+
+/** Makes and starts; a container that cannot start is removed again. @throws PORT_TAKEN, and as `create` */
+export async function createAndStart(
+  connection: Connection,
+  spec: ContainerSpec,
+  labels = identityLabels(spec),
+): Promise<void> {
+  const made = await create(connection, spec, labels);
+  try {
+    await orDone(made.start());
+  } catch (error) {
+    await removeById(connection, made.id);
+    const { openFiles } = spec;
+    if (openFiles !== undefined && !refusedOpenFiles.has(connection) && isLimitRefusal(error)) {
+      refusedOpenFiles.set(connection, openFiles);
+      const message = `The engine may not raise the limit of open files to ${openFiles}; ${spec.name} gets the engine's own limit.`;
+      connection.emit({ type: 'note', level: 'warning', message });
+      return createAndStart(connection, spec, labels);
+    }
+    throw (
+      portTaken(
+        error,
+        (spec.publish ?? []).map((one) => one.hostPort),
+      ) ?? error
+    );
+  }
+}
+
+function isLimitRefusal(error: unknown): boolean {
+  return /rlimit/i.test(answerOf(error).message);
+}
+
+/** Starts a container that exists, whatever state it is in. */
+export async function startExisting(
+  connection: Connection,
+  info: Docker.ContainerInspectInfo,
+): Promise<void> {
+  const container = connection.docker.getContainer(info.Id);
+  if (info.State.Paused) return orDone(container.unpause(), 409);
+  if (info.State.Running || info.State.Restarting) return;
+  try {
+    await orDone(container.start());
+  } catch (error) {
+    const asked = Object.values(
+      (info.HostConfig.PortBindings ?? {}) as Record<string, { HostPort?: string }[]>,
+    )
+      .flat()
+      .map((binding) => Number(binding?.HostPort || 0));
+    throw portTaken(error, asked) ?? error;
+  }
+}
+
+export function containerVerbs(connection: Connection) {
+  return {
+    observe: (project: string) => observe(connection, project),
+    ensureContainer: (spec: ContainerSpec) => ensureContainer(connection, spec),
+    async removeContainer(project: string, name: string) {
+      const info = await ownContainer(connection, project, name);
+      if (info !== null) await removeById(connection, info.Id);
+    },
+    exec: (project: string, name: string, command: readonly string[], options: { user?: string } = {}) =>
+      exec(connection, project, name, command, options),
+    runOnce: (spec: ContainerSpec, deadlineMs: number) => runOnce(connection, spec, deadlineMs),
+    async signal(project: string, name: string, signal: string) {
+      const info = await ownContainer(connection, project, name);
+      if (info !== null) await orDone(connection.docker.getContainer(info.Id).kill({ signal }), 409);
+    },
+    async logTail(project: string, name: string, lines: number) {
+      const info = await ownContainer(connection, project, name);
+      if (info === null) return [];
+      const wanted = { stdout: true, stderr: true, tail: lines, follow: false } as const;
+      return linesOf(await connection.docker.getContainer(info.Id).logs(wanted)).slice(-lines);
+    },
+    async dial(project: string, name: string, containerPort: number) {
+      if (!connection.isLocal) throw engineRemote(connection, name, containerPort);
+      const info = await ownContainer(connection, project, name);
+      const port = info === null ? undefined : observed(info).published[containerPort];
+      if (port === undefined || !info?.State.Running) {
+        throw engineFailed(`${name} publishes no port ${containerPort}, or does not run`, {
+          container: name,
+          containerPort,
+        });
+      }
+      return { host: '127.0.0.1', port };
+    },
+  } satisfies Partial<Engine>;
+}
+
+async function observe(connection: Connection, project: string): Promise<ObservedContainer[]> {
+  const filters = { label: [`${label.project}=${project}`] };
+  const listed = await connection.docker.listContainers({ all: true, filters });
+  const inspected = await Promise.all(
+    listed.map(({ Id }) => orNull(connection.docker.getContainer(Id).inspect())),
+  );
+  return inspected
+    .filter((info) => info !== null)
+    .map(observed)
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+async function ensureContainer(
+  connection: Connection,
+  spec: ContainerSpec,
+): Promise<{ created: boolean; drift: string[] }> {
+  const existing = await ownContainer(connection, spec.project, spec.name);
+  if (existing === null) {
+    await createAndStart(connection, spec);
+    return { created: true, drift: [] };
+  }
+  await startExisting(connection, existing);
+  return { created: false, drift: driftBetween(existing.Config.Labels[label.spec] ?? '', specLabel(spec)) };
+}
+
+async function exec(
+  connection: Connection,
+  project: string,
+  name: string,
+  command: readonly string[],
+  options: { user?: string },
+): Promise<ExecResult> {
+  const info = await ownContainer(connection, project, name);
+  if (info === null) throw engineFailed(`container ${name} does not exist`, { container: name });
+  const made = await connection.docker.getContainer(info.Id).exec({
+    Cmd: [...command],
+    AttachStdout: true,
+    AttachStderr: true,
+    ...(options.user === undefined ? {} : { User: options.user }),
+  });
+  const output = collectOutput();
+  try {
+    await drain(await made.start({ hijack: false, Tty: false } as Docker.ExecStartOptions), output.feed);
+  } catch (error) {
+    // A program that is not there is an answer of the shell's kind, not a failure of the engine.
+    const { message } = answerOf(error);
+    if (!/executable file not found|no such file or directory/i.test(message)) throw error;
+    return { exitCode: 127, stdout: '', stderr: message };
+  }
+  const { ExitCode } = await made.inspect();
+  return { exitCode: ExitCode ?? 1, stdout: output.stdout(), stderr: output.stderr() };
+}
+
+async function drain(stream: NodeJS.ReadableStream, feed: (chunk: Buffer) => void): Promise<void> {
+  for await (const chunk of stream) feed(chunk as Buffer);
+}
+
+/** @throws STEP_TIMED_OUT after `deadlineMs`, with the program killed and its container gone */
+async function runOnce(connection: Connection, spec: ContainerSpec, deadlineMs: number): Promise<ExecResult> {
+  const left = await ownContainer(connection, spec.project, spec.name);
+  // A one-off of that name is what a killed gameops left; whoever runs it now holds the project's lock.
+  if (left !== null) await removeById(connection, left.Id);
+  const { openFiles: _, ...once } = spec;
+  const made = await create(connection, once);
+  const output = collectOutput();
+  let timedOut = false;
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    const attach = { _query: { stream: 1, stdout: 1, stderr: 1 }, _body: {}, hijack: true };
+    const stream = await made.attach(attach as never);
+    const drained = drain(stream, output.feed).catch(() => undefined);
+    await made.start();
+    timer = setTimeout(() => {
+      timedOut = true;
+      made.kill({ signal: 'SIGKILL' }).catch(() => undefined);
+    }, deadlineMs);
+    const { StatusCode } = (await made.wait()) as { StatusCode: number };
+    await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, 2000).unref())]);
+    if (timedOut) throw timedOutError(spec, deadlineMs, output.stderr() || output.stdout());
+    return { exitCode: StatusCode, stdout: output.stdout(), stderr: output.stderr() };
+  } finally {
+    clearTimeout(timer);
+    await removeById(connection, made.id);
+  }
+}
+
+function timedOutError(spec: ContainerSpec, deadlineMs: number, output: string): OpsError {
+  const lastLines = output.trimEnd().split('\n').slice(-5);
+  return new OpsError('STEP_TIMED_OUT', {
+    message: `${spec.name} did not finish within ${deadlineMs} ms and was stopped.`,
+    next: ['gameops status', 'gameops doctor'],
+    facts: { container: spec.name, deadlineMs, lastLines },
+  });
+}
+
+function engineRemote(connection: Connection, name: string, port: number): OpsError {
+  return new OpsError('ENGINE_REMOTE', {
+    message: `${name} listens on the loopback of the engine at ${connection.address}, which is not this machine's.`,
+    next: ['run gameops on that host', 'run it where the port is forwarded, with the address in .env'],
+    facts: { container: name, port, address: connection.address },
+  });
+}

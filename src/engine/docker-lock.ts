@@ -1,0 +1,145 @@
+/**
+ * The project's lock: a container with the lock's name that runs `cat` on a stdin which only we hold.
+ * Promises: the name is the mutex; when this process dies, however it dies, the stream closes, `cat` ends and the engine
+ * removes the container. Never takes a lock from a holder that lives.
+ */
+import type { Duplex } from 'node:stream';
+import type Docker from 'dockerode';
+import { label, namesOf } from '../contract.ts';
+import { OpsError } from '../errors.ts';
+import { type Connection, ownContainer, removeById } from './docker-client.ts';
+import { imageMissing, isStatus } from './docker-errors.ts';
+import { labelsOf } from './docker-spec.ts';
+import type { Engine, Lock, LockHolder } from './port.ts';
+
+/** A lock that was made but not started for this long lost its maker between the two. */
+const abandonedMs = 10_000;
+
+export function lockVerbs(connection: Connection) {
+  return {
+    async lock(project: string, image: string, holder: LockHolder) {
+      for (let tries = 0; ; tries += 1) {
+        const made = await makeLock(connection, project, image, holder);
+        if (made !== null) return hold(connection, made);
+        const info = await ownContainer(connection, project, namesOf(project).lock);
+        // Gone between our two requests: the name is free again.
+        if (info === null && tries < 5) continue;
+        if (info !== null && tries < 2 && (await isAbandoned(connection, info))) {
+          await removeById(connection, info.Id);
+          continue;
+        }
+        throw locked(project, info === null ? null : holderOf(info));
+      }
+    },
+    async lockHolder(project: string) {
+      const info = await ownContainer(connection, project, namesOf(project).lock);
+      return info === null || (await isAbandoned(connection, info)) ? null : holderOf(info);
+    },
+  } satisfies Partial<Engine>;
+}
+
+/** null when the name is taken. */
+async function makeLock(
+  { docker }: Connection,
+  project: string,
+  image: string,
+  holder: LockHolder,
+): Promise<Docker.Container | null> {
+  try {
+    return await docker.createContainer({
+      name: namesOf(project).lock,
+      Image: image,
+      Entrypoint: ['cat'],
+      Cmd: [],
+      OpenStdin: true,
+      StdinOnce: true,
+      AttachStdin: true,
+      AttachStdout: true,
+      StopSignal: 'SIGTERM',
+      Labels: {
+        ...labelsOf(project, 'lock'),
+        [label.holder]: holder.holder,
+        [label.host]: holder.host,
+        [label.verb]: holder.verb,
+        [label.since]: holder.since,
+      },
+      HostConfig: {
+        AutoRemove: true,
+        NetworkMode: 'none',
+        CapDrop: ['ALL'],
+        SecurityOpt: ['no-new-privileges'],
+        Init: true,
+        ReadonlyRootfs: true,
+        PidsLimit: 16,
+        Memory: 32 * 1024 * 1024,
+        LogConfig: { Type: 'none', Config: {} },
+      },
+    });
+  } catch (error) {
+    if (isStatus(error, 409)) return null;
+    if (isStatus(error, 404)) throw imageMissing(image);
+    throw error;
+  }
+}
+
+async function hold(connection: Connection, made: Docker.Container): Promise<Lock> {
+  let stream: Duplex;
+  try {
+    // `_body`: dockerode would send its options as a body too, which `cat` then reads as input.
+    const attach = { _query: { stream: 1, stdin: 1, stdout: 1 }, _body: {}, hijack: true };
+    stream = (await made.attach(attach as never)) as Duplex;
+    await made.start();
+  } catch (error) {
+    await removeById(connection, made.id);
+    throw error;
+  }
+  const lost = new AbortController();
+  let released = false;
+  const onEnd = () => {
+    if (!released) lost.abort(lockLost());
+  };
+  stream.on('error', onEnd).on('end', onEnd).on('close', onEnd).resume();
+  return {
+    lost: lost.signal,
+    async release() {
+      if (released) return;
+      released = true;
+      stream.destroy();
+      await removeById(connection, made.id);
+    },
+  };
+}
+
+/** By the engine's clock: the operator's may be wrong. */
+async function isAbandoned({ docker }: Connection, info: Docker.ContainerInspectInfo): Promise<boolean> {
+  if (info.State.Status !== 'created') return false;
+  const { SystemTime } = (await docker.info()) as { SystemTime: string };
+  return Date.parse(SystemTime) - Date.parse(info.Created) > abandonedMs;
+}
+
+function holderOf({ Config: { Labels } }: Docker.ContainerInspectInfo): LockHolder {
+  const read = (key: string) => Labels[key] ?? 'unknown';
+  return {
+    holder: read(label.holder),
+    host: read(label.host),
+    verb: read(label.verb),
+    since: read(label.since),
+  };
+}
+
+export function locked(project: string, by: LockHolder | null): OpsError {
+  const who = by === null ? 'another gameops' : `${by.holder} on ${by.host} (${by.verb}, since ${by.since})`;
+  return new OpsError('LOCKED', {
+    message: `Project ${project} is locked by ${who}. Nothing was changed.`,
+    next: ['wait until it is done, then run the command again', 'gameops status'],
+    facts: { project, ...(by ?? {}) },
+  });
+}
+
+function lockLost(): OpsError {
+  return new OpsError('LOCK_LOST', {
+    message:
+      'The lock on the engine was lost. gameops stops before its next step; players stay where they are.',
+    next: ['gameops status', 'gameops resume'],
+  });
+}

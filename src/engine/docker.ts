@@ -1,0 +1,112 @@
+/**
+ * The Docker body of the Engine port. See port.ts for what it promises.
+ * Never lets a dockerode error out: every verb's failure is in the words of the catalogue.
+ */
+import { statfs } from 'node:fs/promises';
+import { label, namesOf } from '../contract.ts';
+import type { Emit } from '../report/events.ts';
+import { carrierVerbs } from './carrier.ts';
+import { type Connection, connect } from './docker-client.ts';
+import { containerVerbs } from './docker-containers.ts';
+import { engineFailed, translate } from './docker-errors.ts';
+import { fleetVerbs } from './docker-fleet.ts';
+import { imageVerbs } from './docker-images.ts';
+import { lockVerbs } from './docker-lock.ts';
+import { networkVerbs } from './docker-network.ts';
+import type { Engine, EngineInfo } from './port.ts';
+
+/** @param options.host as DOCKER_HOST, which it overrides @throws ENGINE_UNREACHABLE */
+export async function dockerEngine(options: { host?: string; emit?: Emit } = {}): Promise<Engine> {
+  const connection = await connect(options.host, options.emit ?? (() => undefined));
+  const containers = containerVerbs(connection);
+  const engine: Engine = {
+    info: () => info(connection),
+    projects: () => projects(connection),
+    ...containers,
+    ...imageVerbs(connection),
+    ...networkVerbs(connection),
+    ...fleetVerbs(connection),
+    ...carrierVerbs(connection),
+    ...lockVerbs(connection),
+    freeDiskBytes: (project, image) => freeDiskBytes(connection, containers.runOnce, project, image),
+    close: async () => connection.close(),
+  };
+  return inOurWords(engine, connection.address);
+}
+
+function inOurWords(engine: Engine, address: string): Engine {
+  const told = Object.entries(engine).map(
+    ([verb, act]: [string, (...args: unknown[]) => Promise<unknown>]) => [
+      verb,
+      async (...args: unknown[]) => {
+        try {
+          return await act(...args);
+        } catch (error) {
+          throw translate(error, address);
+        }
+      },
+    ],
+  );
+  return Object.fromEntries(told) as Engine;
+}
+
+async function info({ docker, isLocal }: Connection): Promise<EngineInfo> {
+  const [version, about] = await Promise.all([
+    docker.version(),
+    docker.info() as Promise<Record<string, unknown>>,
+  ]);
+  return {
+    version: version.Version,
+    apiVersion: version.ApiVersion,
+    platform: `${version.Os}/${version.Arch}`,
+    memoryBytes: Number(about['MemTotal'] ?? 0),
+    cpus: Number(about['NCPU'] ?? 1),
+    isLocal,
+  };
+}
+
+async function projects({ docker }: Connection): Promise<string[]> {
+  const filters = { label: [label.project] };
+  const [containers, volumes, networks] = await Promise.all([
+    docker.listContainers({ all: true, filters }),
+    docker.listVolumes({ filters: filters as never }),
+    docker.listNetworks({ filters: filters as never }),
+  ]);
+  const named = [...containers, ...(volumes.Volumes ?? []), ...networks].map(
+    (one) => one.Labels?.[label.project] ?? '',
+  );
+  return [...new Set(named)].filter((name) => name !== '').sort();
+}
+
+/** Read directly where the engine's files are ours to see; asked from inside a container elsewhere. */
+async function freeDiskBytes(
+  { docker, isLocal }: Connection,
+  runOnce: Engine['runOnce'],
+  project: string,
+  image: string,
+): Promise<number> {
+  const { DockerRootDir } = (await docker.info()) as { DockerRootDir?: string };
+  if (isLocal && DockerRootDir !== undefined) {
+    const seen = await statfs(DockerRootDir).catch(() => null);
+    if (seen !== null) return seen.bavail * seen.bsize;
+  }
+  const answer = await runOnce(
+    {
+      project,
+      name: `${namesOf(project).carrier}-disk`,
+      role: 'one-off',
+      image,
+      entrypoint: ['df', '-Pk', '/'],
+      command: [],
+      network: 'none',
+      memoryBytes: 64 * 1024 * 1024,
+      readOnlyRoot: true,
+      restart: 'no',
+    },
+    15_000,
+  );
+  const kibibytes = Number(answer.stdout.trim().split('\n').at(-1)?.split(/\s+/)[3]);
+  if (!Number.isFinite(kibibytes))
+    throw engineFailed(`df said: ${answer.stderr.trim() || answer.stdout.trim()}`);
+  return kibibytes * 1024;
+}
