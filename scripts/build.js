@@ -8,6 +8,7 @@ import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { buildCli } from './build-cli.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const dist = join(root, 'dist');
@@ -28,19 +29,6 @@ const shared = {
   logLevel: 'warning',
   metafile: true,
 };
-
-async function buildCli() {
-  await build({
-    ...shared,
-    entryPoints: { cli: 'src/cli.ts' },
-    outdir: join(dist),
-    chunkNames: 'cli/[name]-[hash]',
-    splitting: true,
-    target: 'node20',
-    packages: 'external',
-    banner: {},
-  });
-}
 
 async function buildServer() {
   await build({
@@ -107,9 +95,9 @@ async function buildPage() {
 }
 
 const began = performance.now();
-await rm(dist, { recursive: true, force: true });
+for (const part of ['server', 'web']) await rm(join(dist, part), { recursive: true, force: true });
 await mkdir(join(dist, 'web'), { recursive: true });
-await Promise.all([buildCli(), buildServer(), buildPage()]);
+await Promise.all([buildCli(root), buildServer(), buildPage()]);
 const digest = createHash('sha256')
   .update(await readFile(join(dist, 'server/server.mjs')))
   .digest('hex');

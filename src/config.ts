@@ -251,3 +251,8 @@ function readText(path: string): string {
     throw invalid(path, [{ line: 0, key: '', expected: `a file that can be read (${reason})` }]);
   }
 }
+
+/** For editors: what `# yaml-language-server: $schema=` may point at. Written to dist/ by the build. */
+export function configJsonSchema(): object {
+  return z.toJSONSchema(configSchema, { io: 'input' });
+}

@@ -66,3 +66,9 @@ export function strategyOption(): Option {
     },
   );
 }
+
+export function imageSourceOption(): Option {
+  return new Option('--source <name>', 'where images come from')
+    .choices(['auto', 'registry', 'debian'])
+    .default('auto');
+}

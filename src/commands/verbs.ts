@@ -4,6 +4,7 @@
  */
 import type { Option } from 'commander';
 import type { Context, Outcome } from './context.ts';
+import { imageSourceOption } from './options.ts';
 
 export interface VerbModule {
   run(context: Context, options: never): Promise<Outcome>;
@@ -40,6 +41,20 @@ export function declareVerbs(): Verb[] {
       examples: ['gameops doctor', 'gameops doctor --json'],
       toleratesConfig: true,
       load: () => import('./doctor.ts'),
+    },
+    {
+      name: 'host setup',
+      summary: 'have a Docker Engine running; installs and starts it on Debian and Ubuntu as root',
+      examples: ['gameops host setup'],
+      toleratesConfig: true,
+      load: () => import('./host/setup.ts'),
+    },
+    {
+      name: 'images prepare',
+      summary: 'have every image on the engine before anything is touched',
+      options: [imageSourceOption()],
+      examples: ['gameops images prepare', 'gameops images prepare --source debian'],
+      load: () => import('./images/prepare.ts'),
     },
   ];
 }

@@ -1,0 +1,37 @@
+import { defineConfig } from 'vitest/config';
+
+// The suites by what they need: unit and simulation nothing, integration and chaos a real engine.
+export default defineConfig({
+  test: {
+    // The runner's own NODE_ENV=test is no setting of a game server: the CLI under test would take it for one.
+    env: { NODE_ENV: 'production' },
+    projects: [
+      {
+        extends: true,
+        test: { name: 'unit', include: ['test/unit/**/*.test.ts', 'test/tidy.test.ts'] },
+      },
+      {
+        extends: true,
+        test: { name: 'simulation', include: ['test/simulation/**/*.test.ts'], testTimeout: 120_000 },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'integration',
+          include: ['test/integration/**/*.test.ts'],
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'chaos',
+          include: ['test/chaos/**/*.test.ts'],
+          testTimeout: 3_600_000,
+          hookTimeout: 300_000,
+        },
+      },
+    ],
+  },
+});
