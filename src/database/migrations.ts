@@ -78,6 +78,7 @@ export async function migrateForward(
     endpoint,
     async (client) => {
       await takeLock(client, deadline, options.signal);
+      if (chosen.length > 0) await ensureTable(client);
       // Looked at under the lock: another runner may just have applied some of them.
       const done = await appliedMigrations(client);
       for (const migration of chosen.filter(({ name }) => !done.has(name))) {
@@ -127,8 +128,31 @@ async function takeLock(client: pg.Client, deadline: number, signal: AbortSignal
     ]);
     if (rows[0]?.got) return;
     if (Date.now() > deadline) throw await busy(client, 'another migration run holds the lock', lockHolders);
-    await sleep(200, undefined, signal ? { signal } : {});
+    await pause(200, signal);
   }
+}
+
+/** As node-pg-migrate makes it; made here because its own failure hides the server's answer. */
+async function ensureTable(client: pg.Client): Promise<void> {
+  try {
+    await client.query(`CREATE TABLE IF NOT EXISTS public.${table}
+      (id serial PRIMARY KEY, name varchar(255) NOT NULL, run_on timestamp NOT NULL)`);
+  } catch (error) {
+    throw new OpsError('MIGRATION_FAILED', {
+      message: `the table of applied migrations could not be made: ${messageOf(error)}; nothing was run`,
+      next:
+        codeOf(error) === '42501'
+          ? ['let the role make tables: GRANT CREATE ON SCHEMA public TO <DB_USER>']
+          : ['check that the server is the primary and writable', 'gameops doctor'],
+      facts: { sqlstate: codeOf(error) },
+      cause: error,
+    });
+  }
+}
+
+/** Ends early with the reason of `signal`, not with the timer's own error. */
+async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  await sleep(ms, undefined, signal ? { signal } : {}).catch(() => signal?.throwIfAborted());
 }
 
 const session = `pid, usename, coalesce(application_name, '') AS application, state,
@@ -199,8 +223,7 @@ async function runWithRetry(run: Run): Promise<void> {
       level: 'detail',
       message: `migration ${run.migration.name} found its table in use; trying again in ${pauseMs} ms`,
     });
-    const { signal } = run.options;
-    await sleep(pauseMs, undefined, signal ? { signal } : {});
+    await pause(pauseMs, run.options.signal);
   }
 }
 

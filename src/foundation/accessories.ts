@@ -140,7 +140,7 @@ export function postgresSpec(input: PostgresInput): ContainerSpec {
       retries: 3,
       startMs: 60_000,
     },
-    memoryBytes: (384 + connections * 4) * mebibyte,
+    memoryBytes: (320 + connections * 2) * mebibyte,
     readOnlyRoot: true,
     restart: 'always',
     // Fast shutdown; SIGTERM would wait for every client to leave.
@@ -184,7 +184,7 @@ export interface RedisInput {
   image: string;
 }
 
-const redisMemory = { limitBytes: 384 * mebibyte, dataBytes: 256 * mebibyte };
+const redisMemory = { limitBytes: 384 * mebibyte, dataBytes: 192 * mebibyte };
 const redisHome = '/data';
 
 // The password reaches redis-cli by its environment: neither `docker inspect` nor the process list shows it.

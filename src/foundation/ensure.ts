@@ -3,7 +3,7 @@
  * deploy; a difference from gameops.yaml is reported and left. Fails at once when one exits, with its last words.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { namesOf } from '../contract.ts';
+import { namesOf, path } from '../contract.ts';
 import type { ContainerSpec, Engine, FileEntry, ObservedContainer } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
@@ -50,8 +50,10 @@ export async function ensureAccessories(engine: Engine, input: AccessoriesInput,
   const deadline = Date.now() + (input.deadlineMs ?? 120_000);
   await Promise.all(
     wanted.map(async (accessory) => {
-      await ensureAccessory(engine, accessory, there.get(accessory.spec.name), emit);
-      await untilReady(engine, accessory, deadline, input.signal);
+      const before = there.get(accessory.spec.name);
+      await ensureAccessory(engine, accessory, before, emit);
+      const wasReady = before?.state === 'running' && before.health === 'healthy';
+      if (!wasReady) await untilReady(engine, accessory, deadline, input.signal);
     }),
   );
 }
@@ -97,7 +99,7 @@ async function ensureAccessory(
   emit: Emit,
 ): Promise<void> {
   const { spec, label } = accessory;
-  if (there) await mustKeepPassword(engine, accessory);
+  if (there) await mustKeepPassword(engine, accessory, there);
   else await makeVolumes(engine, accessory);
   const { created, drift } = await engine.ensureContainer(spec);
   if (created) emit({ type: 'note', level: 'info', message: `${label} started as ${spec.name}` });
@@ -110,12 +112,15 @@ async function ensureAccessory(
   }
 }
 
-/** Redis takes its password from the file at each start, Postgres only at its first: so a running one is asked here. */
-async function mustKeepPassword(engine: Engine, accessory: Accessory): Promise<void> {
+/** Postgres keeps its password in its data and refuses another at the next login. Redis would take it unseen at its next start. */
+async function mustKeepPassword(
+  engine: Engine,
+  accessory: Accessory,
+  there: ObservedContainer,
+): Promise<void> {
   if (accessory.spec.role !== 'redis') return;
-  const files = await engine.readFiles(accessory.spec.project, accessory.secretVolume, '');
-  const present = files.get('password');
-  if (present === undefined || Buffer.from(present).toString('utf8') === accessory.password) return;
+  const present = await presentPassword(engine, accessory, there);
+  if (present === null || present === accessory.password) return;
   throw new OpsError('REDIS_UNREACHABLE', {
     message: `the password in REDIS_URL is not the one ${accessory.spec.name} was made with: game servers could not log in`,
     next: [
@@ -124,6 +129,20 @@ async function mustKeepPassword(engine: Engine, accessory: Accessory): Promise<v
     ],
     facts: { container: accessory.spec.name },
   });
+}
+
+async function presentPassword(
+  engine: Engine,
+  { spec, secretVolume }: Accessory,
+  there: ObservedContainer,
+): Promise<string | null> {
+  if (there.state === 'running') {
+    const read = await engine.exec(spec.project, spec.name, ['cat', `${path.accessorySecrets}/password`]);
+    return read.exitCode === 0 ? read.stdout : null;
+  }
+  // Slower, through a carrier, but it needs nothing that runs.
+  const file = (await engine.readFiles(spec.project, secretVolume, '')).get('password');
+  return file === undefined ? null : Buffer.from(file).toString('utf8');
 }
 
 /** One run as root with one capability: an image that has no such folder leaves the volume to root. */
@@ -183,7 +202,7 @@ async function untilReady(
     if (now?.state === 'running' && (now.health === 'healthy' || (await isHealthy(engine, spec)))) return;
     if (!now || hasExited(now, restartsBefore)) throw await notReady(engine, accessory, now, 'exited');
     if (Date.now() > deadline) throw await notReady(engine, accessory, now, 'did not become healthy in time');
-    await sleep(200, undefined, signal ? { signal } : {});
+    await sleep(200);
   }
 }
 

@@ -118,6 +118,8 @@ describe('the embedded Postgres and Redis', () => {
   it('refuse a Redis password that the running one does not have, before game servers meet it', async () => {
     const settings = { ...on.settings, REDIS_URL: 'redis://:another@redis:6379' };
     await expect(on.ensure({ settings })).rejects.toMatchObject({ code: 'REDIS_UNREACHABLE', exitCode: 4 });
+    execFileSync('docker', ['stop', names.redis]);
+    await expect(on.ensure({ settings })).rejects.toMatchObject({ code: 'REDIS_UNREACHABLE' });
     await on.ensure();
   });
 

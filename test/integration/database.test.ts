@@ -1,6 +1,8 @@
+import { spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { build } from 'esbuild';
 import { Redis } from 'ioredis';
 import { PG_MIGRATE_LOCK_ID } from 'node-pg-migrate';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -160,6 +162,34 @@ describe('taking the schema forward', () => {
     expect(await query(`SELECT to_regclass('a') AS a`)).toEqual([{ a: null }]);
   });
 
+  it('leaves no lock and nothing half done when gameops is killed', async () => {
+    await write('1_a', 'CREATE TABLE a (id int); SELECT pg_sleep(60)');
+    const program = `
+      import { migrateForward } from './src/database/migrations.ts';
+      await migrateForward(JSON.parse(process.env.ENDPOINT), process.env.DIR, { emit() {} });`;
+    const outfile = join(process.cwd(), 'node_modules', `.killed-${on.project}.mjs`);
+    const stdin = { contents: program, resolveDir: process.cwd(), loader: 'ts' } as const;
+    await build({ stdin, outfile, bundle: true, platform: 'node', format: 'esm', packages: 'external' });
+    const env = { ...process.env, ENDPOINT: JSON.stringify(endpoint), DIR: dir };
+    const killed = spawn(process.execPath, [outfile], { env, stdio: 'inherit' });
+    const sleeping = `SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND application_name = 'gameops'`;
+    await expect.poll(async () => (await query(sleeping)).length, { timeout: 10_000 }).toBe(1);
+    killed.kill('SIGKILL');
+    await rm(outfile);
+    await write('1_a', 'CREATE TABLE a (id int)');
+    expect(namesIn(await migrateForward(endpoint, dir, { ...options(), waitMs: 10_000 }))).toEqual(['1_a']);
+  }, 30_000);
+
+  it('says so when the role may not make tables', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)');
+    await query(`CREATE ROLE guest LOGIN PASSWORD 'guest'`);
+    const guest = { ...endpoint, user: 'guest', password: 'guest' };
+    await expect(migrateForward(guest, dir, options())).rejects.toMatchObject({
+      code: 'MIGRATION_FAILED',
+      facts: { sqlstate: '42501' },
+    });
+  });
+
   it('stops between two migrations when asked to', async () => {
     await write('1_a', 'CREATE TABLE a (id int)');
     await write('2_b', 'CREATE TABLE b (id int)');
@@ -194,7 +224,7 @@ describe('counting players', () => {
     const keys = redisKeys(on.project);
     await redis.mset({ [keys.players(7, 1)]: 20, [keys.players(7, 2)]: 3, [keys.players(8, 1)]: 0 });
     await redis.incrby(keys.closedCount(7), 5);
-    await redis.sadd(keys.closed(7), 'a', 'b');
+    await redis.zadd(keys.closed, 7, 'a', 7, 'b', 8, 'c');
     await redis.quit();
     const players = openPlayers(at);
     const wanted = new Map([
