@@ -1,0 +1,119 @@
+/**
+ * The door: the project's Nginx as a client meets it, on its private and its public side. Every call opens a connection
+ * of its own and is bounded in time and size. A failed answer is data; nothing here throws or decides.
+ */
+import { type IncomingMessage, request } from 'node:http';
+import { WebSocket } from 'ws';
+import { doorHeader, endpoint, servedByHeader } from '../contract.ts';
+import { parseDownward, protocolVersion } from '../protocol.ts';
+import type { Answer, Door, JoinAnswer } from '../runner/ports.ts';
+
+export interface DoorInput {
+  /** http://127.0.0.1:<port> of Nginx's private side. */
+  privateUrl: string;
+  /** http://<address>:<port> where players come in. */
+  publicUrl: string;
+  token: string;
+  /** Name that Nginx answers to; null when it answers to any. */
+  host?: string | null;
+}
+
+const bodyBytesMax = 64 * 1024;
+
+export function openDoor({ privateUrl, publicUrl, token, host }: DoorInput): Door {
+  const privateHeaders = { [doorHeader]: token };
+  const publicHeaders: Record<string, string> = host ? { host } : {};
+  const replica = (address: string, port: number, path: string) => `/replica/${address}/${port}${path}`;
+  return {
+    ask: (path, timeoutMs) => get(new URL(path, privateUrl), privateHeaders, timeoutMs),
+    askReplica: (address, port, path, timeoutMs) =>
+      get(new URL(replica(address, port, path), privateUrl), privateHeaders, timeoutMs),
+    joinReplica: (address, port, player, timeoutMs) =>
+      join(new URL(replica(address, port, endpoint.socket), privateUrl), privateHeaders, player, timeoutMs),
+    askPublic: (path, timeoutMs) => get(new URL(path, publicUrl), publicHeaders, timeoutMs),
+    joinPublic: (player, timeoutMs) =>
+      join(new URL(endpoint.socket, publicUrl), publicHeaders, player, timeoutMs),
+  };
+}
+
+function get(url: URL, headers: Record<string, string>, timeoutMs: number): Promise<Answer> {
+  return new Promise((resolve) => {
+    const sent = request(url, { agent: false, headers: { ...headers, connection: 'close' } });
+    const timer = setTimeout(() => end(`no answer within ${timeoutMs} ms`), timeoutMs);
+    const settle = (answer: Answer) => {
+      clearTimeout(timer);
+      resolve(answer);
+      sent.destroy();
+    };
+    const end = (reason: string) => settle({ ok: false, reason });
+    sent.on('error', (error) => end(reasonOf(error)));
+    sent.on('response', (response) => {
+      const chunks: Buffer[] = [];
+      let bytes = 0;
+      response.on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > bodyBytesMax) settle(answered(response, chunks));
+        else chunks.push(chunk);
+      });
+      response.on('end', () => settle(answered(response, chunks)));
+      response.on('error', (error) => end(reasonOf(error)));
+    });
+    sent.end();
+  });
+}
+
+function answered(response: IncomingMessage, chunks: readonly Buffer[]): Answer {
+  const body = Buffer.concat(chunks).toString('utf8');
+  return { ok: true, answer: { status: response.statusCode ?? 0, body, servedBy: servedByOf(response) } };
+}
+
+/** A player's hello; the welcome proves that the server let them in. Leaves at once. */
+function join(
+  url: URL,
+  headers: Record<string, string>,
+  token: string,
+  timeoutMs: number,
+): Promise<JoinAnswer> {
+  return new Promise((resolve) => {
+    url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+    const socket = new WebSocket(url, protocolVersion, {
+      agent: false,
+      headers,
+      maxPayload: bodyBytesMax,
+    } as object);
+    let servedBy = '';
+    const timer = setTimeout(
+      () => settle({ ok: false, reason: `not welcome within ${timeoutMs} ms` }),
+      timeoutMs,
+    );
+    const settle = (answer: JoinAnswer) => {
+      clearTimeout(timer);
+      resolve(answer);
+      if (answer.ok) socket.close(1000);
+      // A server that never answers the close must not keep this process alive.
+      setTimeout(() => socket.terminate(), answer.ok ? 1_000 : 0).unref();
+    };
+    socket.on('upgrade', (response) => {
+      servedBy = servedByOf(response);
+    });
+    socket.on('unexpected-response', (_request, response) =>
+      settle({ ok: false, reason: `upgrade answered ${response.statusCode}` }),
+    );
+    socket.on('open', () => socket.send(JSON.stringify({ t: 'hello', v: 1, token })));
+    socket.on('message', (frame) => {
+      const message = parseDownward(String(frame));
+      if (message.t !== 'welcome') return;
+      settle({ ok: true, servedBy: servedBy || `${message.release}/${message.replica}` });
+    });
+    socket.on('close', (code, reason) => settle({ ok: false, reason: `closed ${code} ${reason}`.trim() }));
+    socket.on('error', (error) => settle({ ok: false, reason: reasonOf(error) }));
+  });
+}
+
+function servedByOf(response: IncomingMessage): string {
+  return String(response.headers[servedByHeader] ?? '');
+}
+
+function reasonOf(error: Error): string {
+  return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
+}

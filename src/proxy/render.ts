@@ -1,0 +1,159 @@
+/**
+ * Templates and data → the text of one configuration. Promises that whatever reaches the text was looked at first: a
+ * name, an address or a token that could end a directive is refused, never escaped. Touches nothing but the templates.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Eta } from 'eta';
+import { z } from 'zod';
+import { doorHeader, endpoint, path, port } from '../contract.ts';
+import { OpsError } from '../errors.ts';
+import type { ProxyFeatures } from './features.ts';
+import type { Generation } from './generation.ts';
+
+/** Template name (without .eta) → text. `nginx.conf` is the one that is rendered; it may include the others. */
+export type Templates = ReadonlyMap<string, string>;
+
+export interface ConfigInput {
+  generation: Generation;
+  features: ProxyFeatures;
+  /** null answers on any name. */
+  domain: string | null;
+  doorToken: string;
+  /** CIDR of the project's network. */
+  subnet: string;
+  drainMs: number;
+  /** Paths in the container; null until there is a certificate. */
+  tls: { certificate: string; key: string } | null;
+  /** The static files are the operator's: no content security policy and no eternal caching is assumed for them. */
+  foreignPage: boolean;
+}
+
+/** Margin over the drain, after which an old worker may cut what is left. */
+const shutdownMarginMs = 60_000;
+const workerConnections = 16_384;
+
+const address = z.ipv4();
+const target = z.object({ release: z.int(), replica: z.int(), address, port: z.int().min(1).max(65_535) });
+const safePath = z.string().regex(/^\/[\w./-]+$/);
+const checked = z.object({
+  generation: z.object({
+    generation: z.int().positive(),
+    targets: z.array(target),
+    backups: z.array(target),
+    pageRelease: z.int().nullable(),
+  }),
+  domain: z
+    .string()
+    .regex(
+      /^(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*$/,
+      'a host name',
+    )
+    .nullable(),
+  doorToken: z.string().regex(/^[\w-]{16,}$/),
+  subnet: z.cidrv4(),
+  drainMs: z.number().min(0),
+  tls: z.object({ certificate: safePath, key: safePath }).nullable(),
+});
+
+/**
+ * @param directory null for the ones that gameops ships; files missing in another one are taken from those
+ * @throws TEMPLATE_INVALID when the directory can't be read
+ */
+export function loadTemplates(directory: string | null = null): Templates {
+  const shipped = readTemplates(shippedDirectory());
+  return directory === null ? shipped : new Map([...shipped, ...readTemplates(directory)]);
+}
+
+function readTemplates(directory: string): Map<string, string> {
+  try {
+    const names = readdirSync(directory).filter((name) => name.endsWith('.eta'));
+    return new Map(
+      names.map((name) => [name.slice(0, -'.eta'.length), readFileSync(join(directory, name), 'utf8')]),
+    );
+  } catch (cause) {
+    throw invalid(`The Nginx templates in ${directory} can't be read`, cause);
+  }
+}
+
+/** The sources lie two folders below the package, the bundle one: looks upwards for both. */
+function shippedDirectory(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'templates', 'nginx')) && folder !== dirname(folder))
+    folder = dirname(folder);
+  return join(folder, 'templates', 'nginx');
+}
+
+/** @throws TEMPLATE_INVALID, CONFIG_INVALID; nothing was touched then */
+export function renderConfig(templates: Templates, input: ConfigInput): string {
+  mustBeSafe(input);
+  const eta = new Eta({ autoEscape: false, autoTrim: [false, 'nl'] });
+  try {
+    for (const [name, text] of templates) eta.loadTemplate(`@${name}`, text);
+    return eta.render('@nginx.conf', templateInput(input));
+  } catch (cause) {
+    throw invalid(
+      `The Nginx templates can't be rendered: ${cause instanceof Error ? firstLines(cause.message) : cause}`,
+      cause,
+    );
+  }
+}
+
+function templateInput(input: ConfigInput) {
+  const { generation, targets, backups, routes, pageRelease } = input.generation;
+  return {
+    generation,
+    targets,
+    leaving: backups,
+    answer: JSON.stringify({ generation, routes }),
+    page: pageRelease === null ? null : { release: pageRelease, ours: !input.foreignPage },
+    features: input.features,
+    domain: input.domain,
+    doorToken: input.doorToken,
+    doorHeader,
+    subnet: input.subnet,
+    gateway: gatewayOf(input.subnet),
+    tls: input.tls,
+    shutdownSeconds: Math.ceil((input.drainMs + shutdownMarginMs) / 1000),
+    workers: 'auto',
+    workerConnections,
+    webRoot: path.web,
+    socketPath: endpoint.socket,
+    port: { http: port.nginxHttp, tls: port.nginxTls, private: port.nginxPrivate },
+  };
+}
+
+/** Docker gives the first address of a network to the host itself. */
+function gatewayOf(subnet: string): string {
+  const [base = '', bits = '32'] = subnet.split('/');
+  const value = base.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+  const size = 2 ** (32 - Number(bits));
+  const first = Math.floor(value / size) * size + 1;
+  return [24, 16, 8, 0].map((shift) => Math.floor(first / 2 ** shift) % 256).join('.');
+}
+
+function mustBeSafe(input: ConfigInput): void {
+  const parsed = checked.safeParse(input);
+  if (parsed.success) return;
+  const issue = parsed.error.issues[0];
+  const key = issue?.path.join('.') ?? '';
+  throw new OpsError('CONFIG_INVALID', {
+    message: `Nginx can't be configured: ${key} is not what it must be (${issue?.message}). Nothing was changed.`,
+    next:
+      key === 'domain'
+        ? ['write a host name such as play.example.com as domain in gameops.yaml']
+        : ['gameops doctor'],
+    facts: { key },
+  });
+}
+
+function invalid(what: string, cause: unknown): OpsError {
+  return new OpsError('TEMPLATE_INVALID', {
+    message: `${what}. Nothing was changed; players are where they were.`,
+    next: ['mend the templates, or leave them out to use the ones of gameops'],
+    cause,
+  });
+}
+
+const firstLines = (text: string) => text.split('\n').slice(0, 6).join('\n');

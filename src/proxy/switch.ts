@@ -1,0 +1,201 @@
+/**
+ * The switch: a new generation is written, tested by Nginx itself, made the pointer by one rename, loaded by HUP and
+ * believed only when fresh connections answer with its number. Promises that a configuration which fails any of this
+ * leaves traffic where it was. Never recreates Nginx and never reloads without a test.
+ */
+import { namesOf, path } from '../contract.ts';
+import type { ExecResult } from '../engine/port.ts';
+import { OpsError } from '../errors.ts';
+import type { Ports } from '../runner/ports.ts';
+import { featuresOf } from './features.ts';
+import {
+  candidateOf,
+  filesOf,
+  folderOf,
+  type Generation,
+  generationOf,
+  nextGeneration,
+  pointerFile,
+  prunable,
+  routesOf,
+  type Target,
+  textOf,
+} from './generation.ts';
+import { loadTemplates, renderConfig, type Templates } from './render.ts';
+import { askGeneration } from './traffic.ts';
+
+export type SwitchPorts = Pick<Ports, 'engine' | 'door' | 'clock'>;
+
+/** What the configuration is rendered from beside the routes. */
+export interface ProxySettings {
+  domain: string | null;
+  /** Everything is proxied: an image that is not ours, without static files. */
+  passAll: boolean;
+  drainMs: number;
+  doorToken: string;
+  /** CIDR of the project's network. */
+  subnet: string;
+  /** null for the templates that gameops ships. */
+  templateDir: string | null;
+  tls?: { certificate: string; key: string } | null;
+  foreignPage?: boolean;
+}
+
+export interface SwitchInput extends ProxySettings {
+  project: string;
+  /** None: the maintenance answer. */
+  targets: readonly Target[];
+  /** Running replicas that lose the traffic with this switch. */
+  backups: readonly Target[];
+  /** Release whose page is served. */
+  pageRelease: number | null;
+  /** For the proof. */
+  deadlineMs: number;
+}
+
+/** Fresh connections in a row that must meet the new generation: each meets a worker of its own choosing. */
+const proofs = 5;
+const pollEveryMs = 10;
+const askTimeoutMs = 500;
+
+/**
+ * @returns the generation that is served, and what this version of Nginx can't do, for people
+ * @throws TEMPLATE_INVALID, CONFIG_INVALID before anything is touched; PROXY_CONFIG_REJECTED before traffic is;
+ * SWITCH_NOT_PROVEN after the pointer was put back
+ */
+export async function switchTraffic(
+  ports: SwitchPorts,
+  input: SwitchInput,
+): Promise<{ generation: number; lost: string[] }> {
+  const { engine } = ports;
+  const names = namesOf(input.project);
+  const templates = loadTemplates(input.templateDir);
+  const before = await engine.readFiles(input.project, names.volume.nginx, '');
+  const version = await engine.exec(input.project, names.proxy, ['nginx', '-v']);
+  const { features, lost } = featuresOf(version.stderr + version.stdout);
+  const generation = generationFor(input, nextGeneration(before));
+  const number = generation.generation;
+  const config = renderConfig(templates, configInput(input, generation, features));
+
+  await engine.putFiles(input.project, names.volume.nginx, filesOf(generation, config));
+  await mustPassTest(ports, input.project, number);
+  await flip(ports, input.project, number);
+  await engine.signal(input.project, names.proxy, 'SIGHUP');
+  if (!(await isServed(ports, number, input.deadlineMs))) throw await putBack(ports, input, before, number);
+
+  const old = prunable(before, number);
+  if (old.length > 0) await asRoot(ports, input.project, ['rm', '-rf', ...old.map(inVolume)]);
+  return { generation: number, lost };
+}
+
+function generationFor(input: SwitchInput, number: number): Generation {
+  return {
+    generation: number,
+    routes: routesOf(input.targets),
+    targets: [...input.targets],
+    backups: input.targets.length > 0 ? [...input.backups] : [],
+    pageRelease: input.passAll ? null : input.pageRelease,
+  };
+}
+
+export function configInput(
+  settings: ProxySettings,
+  generation: Generation,
+  features: ReturnType<typeof featuresOf>['features'],
+): Parameters<typeof renderConfig>[1] {
+  const { domain, doorToken, subnet, drainMs } = settings;
+  const { tls = null, foreignPage = false } = settings;
+  return { generation, features, domain, doorToken, subnet, drainMs, tls, foreignPage };
+}
+
+const inVolume = (name: string) => `${path.nginxConfig}/${name}`;
+
+async function mustPassTest(ports: SwitchPorts, project: string, number: number): Promise<void> {
+  const config = inVolume(candidateOf(number));
+  const test = await ports.engine.exec(project, namesOf(project).proxy, [
+    'nginx',
+    '-e',
+    'stderr',
+    '-t',
+    '-q',
+    '-c',
+    config,
+  ]);
+  if (test.exitCode === 0) return;
+  await asRoot(ports, project, ['rm', '-rf', inVolume(folderOf(number)), config]).catch(() => {});
+  throw new OpsError('PROXY_CONFIG_REJECTED', {
+    message: `Nginx rejects the new configuration: ${wordsOf(test)}. It was not loaded; players are where they were.`,
+    next: ['mend the templates or the settings it names, then gameops deploy'],
+    facts: { generation: number, nginx: wordsOf(test) },
+  });
+}
+
+async function flip(ports: SwitchPorts, project: string, number: number): Promise<void> {
+  const moved = await asRoot(ports, project, [
+    'mv',
+    '-f',
+    inVolume(candidateOf(number)),
+    inVolume(pointerFile),
+  ]);
+  if (moved.exitCode === 0) return;
+  throw new OpsError('ENGINE_FAILED', {
+    message: `Generation ${number} can't be made the current one: ${wordsOf(moved)}. It was not loaded; players are where they were.`,
+    next: ['gameops doctor', 'gameops resume'],
+    facts: { generation: number },
+  });
+}
+
+/** True when the generation answered on so many fresh connections in a row before the deadline. */
+async function isServed({ door, clock }: SwitchPorts, number: number, deadlineMs: number): Promise<boolean> {
+  const end = clock.now() + deadlineMs;
+  let inARow = 0;
+  while (inARow < proofs) {
+    const answer = await askGeneration(door, askTimeoutMs);
+    inARow = answer?.generation === number ? inARow + 1 : 0;
+    if (inARow < proofs && clock.now() >= end) return false;
+    if (inARow === 0) await clock.sleep(pollEveryMs);
+  }
+  return true;
+}
+
+/** Nginx would load the unproven generation at its next start: takes that away, and back what it may have loaded. */
+async function putBack(
+  ports: SwitchPorts,
+  input: SwitchInput,
+  before: ReadonlyMap<string, Uint8Array>,
+  failed: number,
+): Promise<OpsError> {
+  const { engine } = ports;
+  const names = namesOf(input.project);
+  const log = await engine.logTail(input.project, names.proxy, 20).catch(() => []);
+  const config = textOf(before, pointerFile);
+  const previous = generationOf(config);
+  if (previous !== null) {
+    const [, , candidate] = filesOf({ ...generationFor(input, previous) }, config);
+    if (candidate) await engine.putFiles(input.project, names.volume.nginx, [candidate]);
+    await flip(ports, input.project, previous);
+    await engine.signal(input.project, names.proxy, 'SIGHUP');
+  }
+  const isBack = previous !== null && (await isServed(ports, previous, 5_000));
+  const complaint = log.filter((line) => /\[(emerg|alert|crit)\]/.test(line)).slice(-3);
+  return new OpsError('SWITCH_NOT_PROVEN', {
+    message: `Nginx did not answer with generation ${failed} within ${input.deadlineMs / 1000} s${complaint.length > 0 ? `; it says: ${complaint.join(' ')}` : ''}. ${isBack ? `Generation ${previous} was put back and is served` : 'What it serves could not be read'}.`,
+    next: [`docker logs ${names.proxy}`, 'gameops status', 'gameops deploy'],
+    facts: { generation: failed, previous, previousServed: isBack, log: complaint },
+  });
+}
+
+function asRoot(ports: SwitchPorts, project: string, command: readonly string[]): Promise<ExecResult> {
+  return ports.engine.exec(project, namesOf(project).proxy, command, { user: '0' });
+}
+
+/** Nginx's own words, without the noise around them. */
+function wordsOf(result: ExecResult): string {
+  const lines = (result.stderr || result.stdout)
+    .split('\n')
+    .map((line) => line.replace(/^nginx: /, '').trim());
+  const said = lines.filter((line) => /\[(emerg|alert|crit)\]/.test(line));
+  return (said.length > 0 ? said : lines.filter(Boolean)).slice(0, 3).join(' ') || `exit ${result.exitCode}`;
+}
+
+export type { Templates };
