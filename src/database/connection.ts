@@ -2,6 +2,8 @@
  * One connection to the project's database. Promises: a broken connection is an error of the call, never of the
  * process; waits are bounded; what went wrong is told in words, without the password.
  */
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { accessoryHost, namesOf, port } from '../contract.ts';
 import type { Engine } from '../engine/port.ts';
@@ -56,6 +58,7 @@ export async function withClient<T>(
   use: (client: pg.Client) => Promise<T>,
   limits: Limits = {},
 ): Promise<T> {
+  const statementMs = limits.statementMs ?? 30_000;
   const client = new pg.Client({
     host: endpoint.host,
     port: endpoint.port,
@@ -65,29 +68,41 @@ export async function withClient<T>(
     application_name: 'gameops',
     connectionTimeoutMillis: limits.connectMs ?? 5_000,
     keepAlive: true,
+    // The server keeps to the statement's limit; this one is for a server that is frozen or cut off.
+    query_timeout: statementMs + 5_000,
   });
   // Without a listener a server that goes away between two queries ends the whole process.
   client.on('error', () => {});
   try {
     await client.connect();
-    await setLimits(client, limits);
+    await setLimits(client, limits.lockMs ?? 300, statementMs);
   } catch (error) {
-    await client.end().catch(() => {});
+    await hangUp(client);
     throw unreachable(endpoint, error);
   }
   try {
     return await use(client);
   } finally {
-    await client.end().catch(() => {});
+    await hangUp(client);
   }
 }
 
+/** A frozen server never answers the goodbye. */
+async function hangUp(client: pg.Client): Promise<void> {
+  const patience = new AbortController();
+  const ended = client.end().catch(() => {});
+  const impatient = sleep(1_000, undefined, { signal: patience.signal }).catch(() => {});
+  await Promise.race([ended, impatient]);
+  patience.abort();
+  (client as unknown as { connection: { stream: Socket } }).connection.stream.destroy();
+}
+
 /** By SET and not at start-up: a pooler such as PgBouncer refuses parameters it does not know. */
-async function setLimits(client: pg.Client, limits: Limits): Promise<void> {
+async function setLimits(client: pg.Client, lockMs: number, statementMs: number): Promise<void> {
   await client.query(
     `SELECT set_config('lock_timeout', $1, false), set_config('statement_timeout', $2, false),
             set_config('idle_in_transaction_session_timeout', '60s', false)`,
-    [`${limits.lockMs ?? 300}ms`, `${limits.statementMs ?? 30_000}ms`],
+    [`${lockMs}ms`, `${statementMs}ms`],
   );
   // A killed gameops must not leave a statement and its locks behind. Postgres 14 or newer; not on every system.
   await client
@@ -110,7 +125,7 @@ export function isConnectionLoss(error: unknown): boolean {
   return (
     code === '' &&
     error instanceof Error &&
-    /connection (terminated|ended)|client was closed|not queryable/i.test(error.message)
+    /connection (terminated|ended)|client was closed|not queryable|query read timeout/i.test(error.message)
   );
 }
 

@@ -108,7 +108,7 @@ export function openPlayers(endpoint: RedisEndpoint): Players {
         await connected();
         const [sockets, missing] = await Promise.all([
           redis.get(keys.closedCount(release)),
-          redis.scard(keys.closed(release)),
+          redis.zcount(keys.closed, release, release),
         ]);
         return { sockets: Number(sockets ?? 0), missing };
       } catch {

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -215,6 +215,24 @@ describe('a database that can not be had', () => {
     });
     expect(JSON.stringify([error.message, error.next, error.facts])).not.toContain(broken.password);
   });
+});
+
+describe('a server that is frozen', () => {
+  it('holds nobody up for longer than the limits', async () => {
+    const { postgres, redis } = namesOf(on.project);
+    const players = openPlayers(await redisEndpoint(on.engine, on.project, on.settings));
+    await players.closed(1);
+    execFileSync('docker', ['pause', postgres, redis]);
+    try {
+      const connecting = withClient(endpoint, async () => null, { connectMs: 300 });
+      await expect(connecting).rejects.toMatchObject({ code: 'DATABASE_UNREACHABLE' });
+      expect(await players.closed(1)).toBeNull();
+    } finally {
+      execFileSync('docker', ['unpause', postgres, redis]);
+      players.close();
+    }
+    expect(await query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
+  }, 20_000);
 });
 
 describe('counting players', () => {
