@@ -6,7 +6,7 @@ import type { AccessorySettings } from '../../src/foundation/accessories.ts';
 import { type AccessoriesInput, ensureAccessories } from '../../src/foundation/ensure.ts';
 import type { Event } from '../../src/report/events.ts';
 
-export const testImage = process.env['GAMEOPS_TEST_IMAGE'] ?? '';
+export const testImage = process.env.GAMEOPS_TEST_IMAGE ?? '';
 
 export interface Ground {
   engine: Engine;

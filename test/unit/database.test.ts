@@ -21,7 +21,13 @@ afterEach(async () => {
 
 describe('a folder of migrations', () => {
   it('is read in the order of the numbers, not of the letters', async () => {
-    const dir = await folderOf('10_c.sql', '9_b.sql', '001_a.sql', '20260101000000000_utc.sql', '1700000000000_ms.sql');
+    const dir = await folderOf(
+      '10_c.sql',
+      '9_b.sql',
+      '001_a.sql',
+      '20260101000000000_utc.sql',
+      '1700000000000_ms.sql',
+    );
     const names = (await listMigrations(dir)).map(({ name }) => name);
     expect(names).toEqual(['001_a', '9_b', '10_c', '1700000000000_ms', '20260101000000000_utc']);
   });
@@ -32,8 +38,19 @@ describe('a folder of migrations', () => {
     expect(await listMigrations('/nowhere/at/all')).toEqual([]);
   });
 
-  it.each(['init.sql', '001.sql', "1_a'b.sql", '1_a.js', '1_a b.sql'])('is refused for the name %s', async (name) => {
-    await expect(listMigrations(await folderOf(name))).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
+  it.each(['init.sql', '001.sql', "1_a'b.sql", '1_a.js', '1_a b.sql'])(
+    'is refused for the name %s',
+    async (name) => {
+      await expect(listMigrations(await folderOf(name))).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
+    },
+  );
+});
+
+describe("the bundled server's own migrations", () => {
+  it('follow the rules, and any release before can live with them', async () => {
+    const migrations = await listMigrations(join(import.meta.dirname, '../../migrations'));
+    expect(migrations.map(({ phase }) => phase)).toEqual(migrations.map(() => 'expand'));
+    expect(migrations.length).toBeGreaterThan(0);
   });
 });
 
@@ -67,11 +84,16 @@ describe('a migration file', () => {
     ['an unknown header word', `-- gameops: phase=sideways\n${good}`],
     ['an unknown header key', `-- gameops: toString=yes\n${good}`],
   ])('is refused for %s', (_why, text) => {
-    expect(() => parseMigration('1_a.sql', text)).toThrow(expect.objectContaining({ code: 'MIGRATION_INVALID' }));
+    expect(() => parseMigration('1_a.sql', text)).toThrow(
+      expect.objectContaining({ code: 'MIGRATION_INVALID' }),
+    );
   });
 
   it.each([
-    ['the body of a function', 'CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN; COMMIT; END; $$;'],
+    [
+      'the body of a function',
+      'CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN; COMMIT; END; $$;',
+    ],
     ['a tagged body', 'DO $x$ BEGIN PERFORM $$;commit;$$; END $x$;'],
     ['a standard body', 'CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END; SELECT 3;'],
     ['a string', "INSERT INTO a VALUES ('; COMMIT; it''s', E'\\'; COMMIT;');"],

@@ -27,7 +27,12 @@ describe('which accessories gameops runs', () => {
   });
 
   it('starts none where .env names a server of the operator', () => {
-    const own = { ...settings, DB_HOST: 'db.example.com', DB_PORT: 6000, REDIS_URL: 'rediss://me:x@cache.example.com:1' };
+    const own = {
+      ...settings,
+      DB_HOST: 'db.example.com',
+      DB_PORT: 6000,
+      REDIS_URL: 'rediss://me:x@cache.example.com:1',
+    };
     expect(whichAccessories(auto, own)).toEqual({ postgres: 'external', redis: 'external' });
   });
 
@@ -36,16 +41,22 @@ describe('which accessories gameops runs', () => {
     expect(whichAccessories(auto, mixed)).toEqual({ postgres: 'external', redis: 'managed' });
   });
 
-  it.each(['localhost', '127.0.0.1', '127.8.8.8', '::1'])('refuses %s, which a container takes for itself', (host) => {
-    expect(() => whichAccessories(auto, { ...settings, DB_HOST: host })).toThrow(
-      expect.objectContaining({ code: 'DB_HOST_LOOPBACK' }),
-    );
-  });
+  it.each(['localhost', '127.0.0.1', '127.8.8.8', '::1'])(
+    'refuses %s, which a container takes for itself',
+    (host) => {
+      expect(() => whichAccessories(auto, { ...settings, DB_HOST: host })).toThrow(
+        expect.objectContaining({ code: 'DB_HOST_LOOPBACK' }),
+      );
+    },
+  );
 
   it('refuses a loopback Redis too', () => {
     for (const REDIS_URL of ['redis://localhost:6379', 'redis://[::1]:6379']) {
       expect(() => whichAccessories(auto, { ...settings, REDIS_URL })).toThrow(
-        expect.objectContaining({ code: 'DB_HOST_LOOPBACK', facts: expect.objectContaining({ key: 'REDIS_URL' }) }),
+        expect.objectContaining({
+          code: 'DB_HOST_LOOPBACK',
+          facts: expect.objectContaining({ key: 'REDIS_URL' }),
+        }),
       );
     }
   });
