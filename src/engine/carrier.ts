@@ -10,9 +10,10 @@ import type { Readable } from 'node:stream';
 import type Docker from 'dockerode';
 import { label, namesOf } from '../contract.ts';
 import { type Connection, hasVolume, orNull, ownContainer, removeById } from './docker-client.ts';
-import { answerOf, engineFailed, imageMissing, isStatus } from './docker-errors.ts';
-import { labelsOf } from './docker-spec.ts';
+import { answerOf, isStatus } from './docker-errors.ts';
+import { imageMissing, volumeMissing } from './failures.ts';
 import type { Engine, FileEntry } from './port.ts';
+import { labelsOf } from './spec.ts';
 import { filesOf, tarOf } from './tar.ts';
 
 /** Where a carrier mounts a volume: a folder that no image has, so that nothing is copied up into an empty volume. */
@@ -54,8 +55,7 @@ export function carrierVerbs(connection: Connection) {
           .putArchive(tarOf(files) as never, { path: mountOf(volume) });
         return true;
       };
-      if ((await withCarrier(project, volume, put)) === null)
-        throw engineFailed(`volume ${volume} does not exist`, { volume });
+      if ((await withCarrier(project, volume, put)) === null) throw volumeMissing(volume);
     },
     async readFiles(project: string, volume: string, folder: string) {
       const read = async (carrier: string) => readFolder(connection, carrier, `${mountOf(volume)}/${folder}`);

@@ -12,7 +12,8 @@ import Docker from 'dockerode';
 import { label } from '../contract.ts';
 import { OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
-import { engineUnreachable, foreign, isStatus, translate } from './docker-errors.ts';
+import { isStatus, translate } from './docker-errors.ts';
+import { engineUnreachable, foreign } from './failures.ts';
 
 const pingMsMax = 10_000;
 
@@ -22,13 +23,12 @@ export interface Connection {
   address: string;
   isLocal: boolean;
   emit: Emit;
-  /** Names of objects that this process knows to be there and ours; dropped when the engine says otherwise. */
   close(): void;
 }
 
 /** @throws ENGINE_UNREACHABLE */
 export async function connect(host: string | undefined, emit: Emit): Promise<Connection> {
-  const address = host ?? process.env['DOCKER_HOST'] ?? (await defaultSocket());
+  const address = host ?? process.env.DOCKER_HOST ?? (await defaultSocket());
   const { docker, agent } = dial(address);
   const connection = { docker, address, isLocal: false, emit, close: () => agent.destroy() };
   try {
@@ -52,7 +52,7 @@ async function defaultSocket(): Promise<string> {
   const usual = '/var/run/docker.sock';
   const others = [
     join(homedir(), '.docker/run/docker.sock'),
-    ...(process.env['XDG_RUNTIME_DIR'] ? [join(process.env['XDG_RUNTIME_DIR'], 'docker.sock')] : []),
+    ...(process.env.XDG_RUNTIME_DIR ? [join(process.env.XDG_RUNTIME_DIR, 'docker.sock')] : []),
   ];
   return `unix://${existsSync(usual) ? usual : (others.find((path) => existsSync(path)) ?? usual)}`;
 }
@@ -76,8 +76,8 @@ function dial(address: string): { docker: Docker; agent: Agent } {
     };
   }
   const url = parse(address);
-  const secure = url.protocol === 'https:' || process.env['DOCKER_TLS_VERIFY'] === '1' || url.port === '2376';
-  const certificates = process.env['DOCKER_CERT_PATH'] ?? join(homedir(), '.docker');
+  const secure = url.protocol === 'https:' || process.env.DOCKER_TLS_VERIFY === '1' || url.port === '2376';
+  const certificates = process.env.DOCKER_CERT_PATH ?? join(homedir(), '.docker');
   const read = (name: string) => readFileSync(join(certificates, name));
   const agent = secure ? new TlsAgent({ keepAlive: true }) : new Agent({ keepAlive: true });
   const docker = new Docker({

@@ -4,25 +4,24 @@
  */
 import type Docker from 'dockerode';
 import { label } from '../contract.ts';
-import { OpsError } from '../errors.ts';
 import { collectOutput, linesOf } from './demux.ts';
 import { type Connection, hasVolume, orDone, orNull, ownContainer, removeById } from './docker-client.ts';
-import { answerOf, engineFailed, foreign, imageMissing, isStatus, portTaken } from './docker-errors.ts';
-import { createBody, driftBetween, labelsOf, observed, specLabel } from './docker-spec.ts';
+import { answerOf, isStatus, portTakenBy } from './docker-errors.ts';
+import { createBody, observed } from './docker-spec.ts';
+import {
+  engineFailed,
+  engineRemote,
+  foreign,
+  imageMissing,
+  notPublished,
+  timedOut as timedOutError,
+  volumeMissing,
+} from './failures.ts';
 import type { ContainerSpec, Engine, ExecResult, ObservedContainer } from './port.ts';
+import { driftBetween, identityLabels, specLabel } from './spec.ts';
 
 /** Connections whose engine refused to raise the limit of open files, with the number refused. */
 const refusedOpenFiles = new WeakMap<Connection, number>();
-
-/** Every label a container of this specification carries. */
-export function identityLabels(spec: ContainerSpec, specHash = specLabel(spec)): Record<string, string> {
-  const address = spec.network === 'none' ? undefined : spec.network.address;
-  return {
-    ...labelsOf(spec.project, spec.role, spec.labels),
-    [label.spec]: specHash,
-    ...(address ? { [label.address]: address } : {}),
-  };
-}
 
 /** @throws IMAGE_NOT_FOUND, FOREIGN_CONTAINER, ENGINE_FAILED when a volume was not made first */
 export async function create(
@@ -32,8 +31,7 @@ export async function create(
 ): Promise<Docker.Container> {
   for (const { volume } of spec.mounts ?? []) {
     // Mounting a missing volume would make one without labels, which no verb of ours would ever find again.
-    if (!(await hasVolume(connection, spec.project, volume)))
-      throw engineFailed(`volume ${volume} does not exist`);
+    if (!(await hasVolume(connection, spec.project, volume))) throw volumeMissing(volume);
   }
   const refused = refusedOpenFiles.get(connection) ?? Number.POSITIVE_INFINITY;
   const openFiles = spec.openFiles !== undefined && spec.openFiles < refused ? spec.openFiles : null;
@@ -66,7 +64,7 @@ export async function createAndStart(
       return createAndStart(connection, spec, labels);
     }
     throw (
-      portTaken(
+      portTakenBy(
         error,
         (spec.publish ?? []).map((one) => one.hostPort),
       ) ?? error
@@ -94,7 +92,7 @@ export async function startExisting(
     )
       .flat()
       .map((binding) => Number(binding?.HostPort || 0));
-    throw portTaken(error, asked) ?? error;
+    throw portTakenBy(error, asked) ?? error;
   }
 }
 
@@ -120,14 +118,11 @@ export function containerVerbs(connection: Connection) {
       return linesOf(await connection.docker.getContainer(info.Id).logs(wanted)).slice(-lines);
     },
     async dial(project: string, name: string, containerPort: number) {
-      if (!connection.isLocal) throw engineRemote(connection, name, containerPort);
+      if (!connection.isLocal) throw engineRemote(connection.address, name, containerPort);
       const info = await ownContainer(connection, project, name);
       const port = info === null ? undefined : observed(info).published[containerPort];
       if (port === undefined || !info?.State.Running) {
-        throw engineFailed(`${name} publishes no port ${containerPort}, or does not run`, {
-          container: name,
-          containerPort,
-        });
+        throw notPublished(name, containerPort);
       }
       return { host: '127.0.0.1', port };
     },
@@ -212,27 +207,10 @@ async function runOnce(connection: Connection, spec: ContainerSpec, deadlineMs: 
     }, deadlineMs);
     const { StatusCode } = (await made.wait()) as { StatusCode: number };
     await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, 2000).unref())]);
-    if (timedOut) throw timedOutError(spec, deadlineMs, output.stderr() || output.stdout());
+    if (timedOut) throw timedOutError(spec.name, deadlineMs, output.stderr() || output.stdout());
     return { exitCode: StatusCode, stdout: output.stdout(), stderr: output.stderr() };
   } finally {
     clearTimeout(timer);
     await removeById(connection, made.id);
   }
-}
-
-function timedOutError(spec: ContainerSpec, deadlineMs: number, output: string): OpsError {
-  const lastLines = output.trimEnd().split('\n').slice(-5);
-  return new OpsError('STEP_TIMED_OUT', {
-    message: `${spec.name} did not finish within ${deadlineMs} ms and was stopped.`,
-    next: ['gameops status', 'gameops doctor'],
-    facts: { container: spec.name, deadlineMs, lastLines },
-  });
-}
-
-function engineRemote(connection: Connection, name: string, port: number): OpsError {
-  return new OpsError('ENGINE_REMOTE', {
-    message: `${name} listens on the loopback of the engine at ${connection.address}, which is not this machine's.`,
-    next: ['run gameops on that host', 'run it where the port is forwarded, with the address in .env'],
-    facts: { container: name, port, address: connection.address },
-  });
 }

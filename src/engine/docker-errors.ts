@@ -3,6 +3,7 @@
  * room, and that errors which are no answer of the engine (bugs) pass unchanged.
  */
 import { OpsError } from '../errors.ts';
+import { diskFull, engineFailed, engineUnreachable, portTaken } from './failures.ts';
 
 interface Answer {
   status: number | null;
@@ -42,19 +43,6 @@ const unreachable = new Set([
   'ENOTSOCK',
 ]);
 
-export function engineUnreachable(address: string, reason: string, code: string | null = null): OpsError {
-  const mayNot = code === 'EACCES' || code === 'EPERM';
-  return new OpsError('ENGINE_UNREACHABLE', {
-    message: mayNot
-      ? `This user may not use the Docker Engine at ${address}.`
-      : `The Docker Engine at ${address} does not answer (${reason}). What runs there keeps running.`,
-    next: mayNot
-      ? ['add this user to the docker group, log in again, then gameops doctor']
-      : ['gameops doctor', 'gameops host setup'],
-    facts: { address, reason },
-  });
-}
-
 /** @param address what was dialled, for the message */
 export function translate(error: unknown, address: string): unknown {
   if (error instanceof OpsError) return error;
@@ -70,60 +58,12 @@ export function translate(error: unknown, address: string): unknown {
   return status === null ? error : engineFailed(message, { status }, error);
 }
 
-export function engineFailed(
-  words: string,
-  facts: Record<string, string | number> = {},
-  cause?: unknown,
-): OpsError {
-  if (/no space left on device/i.test(words)) return diskFull(words, cause);
-  return new OpsError('ENGINE_FAILED', {
-    message: `The Docker Engine refused: ${words}`,
-    next: ['gameops doctor', 'gameops status'],
-    facts,
-    cause,
-  });
-}
-
-function diskFull(words: string, cause: unknown): OpsError {
-  return new OpsError('DISK_TOO_FULL', {
-    message: `The disk of the Docker Engine is full: ${words}`,
-    next: ['gameops prune', 'free space where Docker keeps its data, then run the command again'],
-    cause,
-  });
-}
-
-/** @param kind container, volume or network */
-export function foreign(kind: string, name: string, project: string): OpsError {
-  return new OpsError('FOREIGN_CONTAINER', {
-    message: `A ${kind} named ${name} exists, but it does not belong to project ${project}. Nothing was changed.`,
-    next: [`rename or remove that ${kind} yourself`, 'choose another project name with --project'],
-    facts: { kind, name, project },
-  });
-}
-
 /** The port out of "Bind for 127.0.0.1:8080 failed: port is already allocated" and its relatives, else null. */
-export function portTaken(error: unknown, asked: readonly number[]): OpsError | null {
+export function portTakenBy(error: unknown, asked: readonly number[]): OpsError | null {
   const { message } = answerOf(error);
   if (!/port is already allocated|address already in use|ports are not available/i.test(message)) return null;
   const named = [...message.matchAll(/:(\d{1,5})\b/g)].map((match) => Number(match[1]));
   const port =
     asked.find((candidate) => candidate !== 0 && named.includes(candidate)) ?? named[0] ?? asked[0] ?? 0;
-  return new OpsError('PORT_TAKEN', {
-    message: `Port ${port} on the engine's host is taken by another program. Nothing was changed.`,
-    next: [
-      `choose another port in gameops.yaml (0 picks a free one), or stop what listens on ${port}`,
-      `ss -ltnp 'sport = :${port}'`,
-    ],
-    facts: { port },
-    cause: error,
-  });
-}
-
-export function imageMissing(ref: string, words?: string): OpsError {
-  return new OpsError('IMAGE_NOT_FOUND', {
-    message:
-      words === undefined ? `Image ${ref} is not on the engine.` : `Image ${ref} was not found: ${words}`,
-    next: ['gameops images prepare', 'check the name, and log in to its registry with docker login'],
-    facts: { image: ref },
-  });
+  return portTaken(port, error);
 }

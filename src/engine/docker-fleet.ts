@@ -5,13 +5,12 @@
  */
 import type Docker from 'dockerode';
 import { label, namesOf } from '../contract.ts';
-import { OpsError } from '../errors.ts';
 import { type Connection, inParallel, orDone, ownContainer, removeById } from './docker-client.ts';
-import { createAndStart, identityLabels, startExisting } from './docker-containers.ts';
-import { engineFailed } from './docker-errors.ts';
+import { createAndStart, startExisting } from './docker-containers.ts';
 import { ownNetwork } from './docker-network.ts';
-import { specLabel } from './docker-spec.ts';
+import { engineFailed, noAddress } from './failures.ts';
 import type { ContainerSpec, Engine, FleetSpec } from './port.ts';
+import { fleetLabel, identityLabels, replicaSpec } from './spec.ts';
 import { leaseAddress } from './subnet.ts';
 
 /** More at once only makes the engine's own locks longer. */
@@ -43,28 +42,10 @@ export function fleetVerbs(connection: Connection) {
   } satisfies Partial<Engine>;
 }
 
-/** Pure: the container of one replica, out of the fleet's template. */
-export function replicaSpec(fleet: FleetSpec, replica: number, address: string): ContainerSpec {
-  const env = Object.entries(fleet.container.env ?? {});
-  return {
-    ...fleet.container,
-    project: fleet.project,
-    role: 'game',
-    name: namesOf(fleet.project).game(fleet.release, replica),
-    network: { name: fleet.network, address },
-    env: Object.fromEntries(env.map(([key, value]) => [key, value.replaceAll('{replica}', String(replica))])),
-    labels: {
-      ...fleet.container.labels,
-      [label.release]: String(fleet.release),
-      [label.replica]: String(replica),
-    },
-  };
-}
-
 async function startFleet(connection: Connection, fleet: FleetSpec): Promise<void> {
   const network = await ownNetwork(connection, fleet.project);
   if (network === null) throw engineFailed(`network ${fleet.network} does not exist`);
-  const hash = specLabel({ ...fleet.container, network: fleet.network });
+  const hash = fleetLabel(fleet);
   const taken = await leasedAddresses(connection, fleet.project);
   const existing = await Promise.all(
     fleet.replicas.map((replica) =>
@@ -106,12 +87,4 @@ async function leasedAddresses(connection: Connection, project: string): Promise
     ...Object.values(NetworkSettings?.Networks ?? {}).map((endpoint) => endpoint.IPAddress ?? ''),
   ]);
   return new Set(addresses.filter((address) => address !== ''));
-}
-
-function noAddress(subnet: string): OpsError {
-  return new OpsError('NO_FREE_SUBNET', {
-    message: `Every address that gameops may lease in ${subnet} belongs to a replica, running or kept.`,
-    next: ['gameops prune', 'gameops status'],
-    facts: { subnet },
-  });
 }

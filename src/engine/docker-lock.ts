@@ -6,11 +6,11 @@
 import type { Duplex } from 'node:stream';
 import type Docker from 'dockerode';
 import { label, namesOf } from '../contract.ts';
-import { OpsError } from '../errors.ts';
 import { type Connection, ownContainer, removeById } from './docker-client.ts';
-import { imageMissing, isStatus } from './docker-errors.ts';
-import { labelsOf } from './docker-spec.ts';
+import { isStatus } from './docker-errors.ts';
+import { imageMissing, locked, lockLost } from './failures.ts';
 import type { Engine, Lock, LockHolder } from './port.ts';
+import { labelsOf } from './spec.ts';
 
 /** A lock that was made but not started for this long lost its maker between the two. */
 const abandonedMs = 10_000;
@@ -125,21 +125,4 @@ function holderOf({ Config: { Labels } }: Docker.ContainerInspectInfo): LockHold
     verb: read(label.verb),
     since: read(label.since),
   };
-}
-
-export function locked(project: string, by: LockHolder | null): OpsError {
-  const who = by === null ? 'another gameops' : `${by.holder} on ${by.host} (${by.verb}, since ${by.since})`;
-  return new OpsError('LOCKED', {
-    message: `Project ${project} is locked by ${who}. Nothing was changed.`,
-    next: ['wait until it is done, then run the command again', 'gameops status'],
-    facts: { project, ...(by ?? {}) },
-  });
-}
-
-function lockLost(): OpsError {
-  return new OpsError('LOCK_LOST', {
-    message:
-      'The lock on the engine was lost. gameops stops before its next step; players stay where they are.',
-    next: ['gameops status', 'gameops resume'],
-  });
 }

@@ -7,11 +7,11 @@ import { readFile } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import type Docker from 'dockerode';
 import { label, namesOf, type Role } from '../contract.ts';
-import { OpsError } from '../errors.ts';
 import { type Connection, hasVolume, orDone } from './docker-client.ts';
-import { answerOf, foreign, isStatus } from './docker-errors.ts';
-import { labelsOf } from './docker-spec.ts';
+import { answerOf, isStatus } from './docker-errors.ts';
+import { foreign, noSubnet } from './failures.ts';
 import type { Engine, NetworkInfo } from './port.ts';
+import { labelsOf } from './spec.ts';
 import { divide, freeSubnets, type Range, rangeOf, routesOf } from './subnet.ts';
 
 const attemptsMax = 64;
@@ -56,7 +56,7 @@ function own(networks: readonly Docker.NetworkInspectInfo[], project: string): D
 }
 
 function describe(network: Docker.NetworkInspectInfo): NetworkInfo {
-  return { name: network.Name, subnet: network.IPAM?.Config?.[0]?.['Subnet'] ?? '' };
+  return { name: network.Name, subnet: network.IPAM?.Config?.[0]?.Subnet ?? '' };
 }
 
 async function ensureNetwork(connection: Connection, project: string): Promise<NetworkInfo> {
@@ -73,11 +73,7 @@ async function ensureNetwork(connection: Connection, project: string): Promise<N
     if (await appears(connection, project)) continue;
     if (outcome === 'overlap') refused.push(rangeOf(subnet));
   }
-  throw new OpsError('NO_FREE_SUBNET', {
-    message: 'No private /22 subnet is free on the engine. Nothing was changed.',
-    next: ['docker network prune', 'gameops doctor'],
-    facts: { project },
-  });
+  throw noSubnet(project);
 }
 
 async function createNetwork(
@@ -126,7 +122,7 @@ async function taken(
 ): Promise<Range[]> {
   const subnets = networks
     .flatMap(({ IPAM }) => IPAM?.Config ?? [])
-    .map((config) => config['Subnet'])
+    .map((config) => config.Subnet)
     .filter((subnet): subnet is string => subnet?.includes('.') === true);
   if (!connection.isLocal) return subnets.map(rangeOf);
   const interfaces = Object.values(networkInterfaces())

@@ -2,61 +2,13 @@
  * ContainerSpec → the body Docker wants, and Docker's answer → ObservedContainer. PURE.
  * Promises the hardening of port.ts on every container; never puts anything of the operator's machine into one.
  */
-import { createHash } from 'node:crypto';
 import type Docker from 'dockerode';
-import { formatVersion, label, type Role } from '../contract.ts';
+import { label, type Role } from '../contract.ts';
 import type { ContainerSpec, ContainerState, ObservedContainer } from './port.ts';
 
 /** Enough for a hundred database connections, too few for a fork bomb to hurt the host. */
 const pidsMax = 2048;
 const tmpfsOptions = 'rw,noexec,nosuid,nodev,size=64m,mode=1777';
-
-export function labelsOf(
-  project: string,
-  role: Role,
-  more: Readonly<Record<string, string>> = {},
-): Record<string, string> {
-  return { ...more, [label.project]: project, [label.role]: role, [label.format]: String(formatVersion) };
-}
-
-/**
- * One short hash per field, so that drift can be named without keeping the values: "image=1f… env=9a…".
- * Identity (project, name) is left out; absent and undefined are the same.
- */
-export function specLabel(fields: object): string {
-  return Object.entries(fields)
-    .filter(([key, value]) => value !== undefined && key !== 'project' && key !== 'name')
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([key, value]) => `${key}=${shortHash(value)}`)
-    .join(' ');
-}
-
-/** Fields in which two spec labels differ. */
-export function driftBetween(made: string, wanted: string): string[] {
-  const parse = (text: string) =>
-    new Map(
-      text
-        .split(' ')
-        .filter(Boolean)
-        .map((pair) => pair.split('=') as [string, string]),
-    );
-  const [a, b] = [parse(made), parse(wanted)];
-  return [...new Set([...a.keys(), ...b.keys()])].filter((key) => a.get(key) !== b.get(key)).sort();
-}
-
-function shortHash(value: unknown): string {
-  return createHash('sha256').update(canonical(value)).digest('hex').slice(0, 10);
-}
-
-function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
-  if (value === null || typeof value !== 'object') return JSON.stringify(value) ?? 'null';
-  const entries = Object.entries(value).filter(([, inner]) => inner !== undefined);
-  return `{${entries
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([key, inner]) => `${JSON.stringify(key)}:${canonical(inner)}`)
-    .join(',')}}`;
-}
 
 const nanoseconds = (ms: number) => Math.round(ms * 1e6);
 

@@ -8,11 +8,12 @@ import type { Emit } from '../report/events.ts';
 import { carrierVerbs } from './carrier.ts';
 import { type Connection, connect } from './docker-client.ts';
 import { containerVerbs } from './docker-containers.ts';
-import { engineFailed, translate } from './docker-errors.ts';
+import { translate } from './docker-errors.ts';
 import { fleetVerbs } from './docker-fleet.ts';
 import { imageVerbs } from './docker-images.ts';
 import { lockVerbs } from './docker-lock.ts';
 import { networkVerbs } from './docker-network.ts';
+import { engineFailed } from './failures.ts';
 import type { Engine, EngineInfo } from './port.ts';
 
 /** @param options.host as DOCKER_HOST, which it overrides @throws ENGINE_UNREACHABLE */
@@ -59,8 +60,8 @@ async function info({ docker, isLocal }: Connection): Promise<EngineInfo> {
     version: version.Version,
     apiVersion: version.ApiVersion,
     platform: `${version.Os}/${version.Arch}`,
-    memoryBytes: Number(about['MemTotal'] ?? 0),
-    cpus: Number(about['NCPU'] ?? 1),
+    memoryBytes: Number(about.MemTotal ?? 0),
+    cpus: Number(about.NCPU ?? 1),
     isLocal,
   };
 }

@@ -32,7 +32,7 @@ export function registryOf(ref: string): string {
 
 export async function registryAuth(ref: string): Promise<RegistryAuth | null> {
   const registry = registryOf(ref);
-  const folder = process.env['DOCKER_CONFIG'] ?? join(homedir(), '.docker');
+  const folder = process.env.DOCKER_CONFIG ?? join(homedir(), '.docker');
   try {
     const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as DockerConfig;
     const program = config.credHelpers?.[registry] ?? config.credsStore;

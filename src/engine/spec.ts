@@ -1,0 +1,87 @@
+/**
+ * What every body of the port makes of a specification: labels, the hash that tells drift, a replica's container. PURE.
+ * Knows nothing of Docker.
+ */
+import { createHash } from 'node:crypto';
+import { formatVersion, label, namesOf, type Role } from '../contract.ts';
+import type { ContainerSpec, FleetSpec } from './port.ts';
+
+export function labelsOf(
+  project: string,
+  role: Role,
+  more: Readonly<Record<string, string>> = {},
+): Record<string, string> {
+  return { ...more, [label.project]: project, [label.role]: role, [label.format]: String(formatVersion) };
+}
+
+/**
+ * One short hash per field, so that drift can be named without keeping the values: "image=1f… env=9a…".
+ * Identity (project, name) is left out; absent and undefined are the same.
+ */
+export function specLabel(fields: object): string {
+  return Object.entries(fields)
+    .filter(([key, value]) => value !== undefined && key !== 'project' && key !== 'name')
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, value]) => `${key}=${shortHash(value)}`)
+    .join(' ');
+}
+
+/** Fields in which two spec labels differ. */
+export function driftBetween(made: string, wanted: string): string[] {
+  const parse = (text: string) =>
+    new Map(
+      text
+        .split(' ')
+        .filter(Boolean)
+        .map((pair) => pair.split('=') as [string, string]),
+    );
+  const [a, b] = [parse(made), parse(wanted)];
+  return [...new Set([...a.keys(), ...b.keys()])].filter((key) => a.get(key) !== b.get(key)).sort();
+}
+
+function shortHash(value: unknown): string {
+  return createHash('sha256').update(canonical(value)).digest('hex').slice(0, 10);
+}
+
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
+  if (value === null || typeof value !== 'object') return JSON.stringify(value) ?? 'null';
+  const entries = Object.entries(value).filter(([, inner]) => inner !== undefined);
+  return `{${entries
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, inner]) => `${JSON.stringify(key)}:${canonical(inner)}`)
+    .join(',')}}`;
+}
+
+/** Every label a container of this specification carries. */
+export function identityLabels(spec: ContainerSpec, specHash = specLabel(spec)): Record<string, string> {
+  const address = spec.network === 'none' ? undefined : spec.network.address;
+  return {
+    ...labelsOf(spec.project, spec.role, spec.labels),
+    [label.spec]: specHash,
+    ...(address ? { [label.address]: address } : {}),
+  };
+}
+
+/** The container of one replica, out of the fleet's template. */
+export function replicaSpec(fleet: FleetSpec, replica: number, address: string): ContainerSpec {
+  const env = Object.entries(fleet.container.env ?? {});
+  return {
+    ...fleet.container,
+    project: fleet.project,
+    role: 'game',
+    name: namesOf(fleet.project).game(fleet.release, replica),
+    network: { name: fleet.network, address },
+    env: Object.fromEntries(env.map(([key, value]) => [key, value.replaceAll('{replica}', String(replica))])),
+    labels: {
+      ...fleet.container.labels,
+      [label.release]: String(fleet.release),
+      [label.replica]: String(replica),
+    },
+  };
+}
+
+/** Hash label of all replicas of a fleet: address and replica number apart, they are one template. */
+export function fleetLabel(fleet: FleetSpec): string {
+  return specLabel({ ...fleet.container, network: fleet.network });
+}
