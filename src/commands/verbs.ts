@@ -2,9 +2,9 @@
  * Every verb there is: how it is asked for, and where its module lies. A verb that is not built is not here.
  * Modules are loaded when their verb runs, never before.
  */
-import type { Option } from 'commander';
+import { Option } from 'commander';
 import type { Context, Outcome } from './context.ts';
-import { imageSourceOption } from './options.ts';
+import { countOption, durationOption, imageSourceOption, strategyOption } from './options.ts';
 
 export interface VerbModule {
   run(context: Context, options: never): Promise<Outcome>;
@@ -55,6 +55,80 @@ export function declareVerbs(): Verb[] {
       options: [imageSourceOption()],
       examples: ['gameops images prepare', 'gameops images prepare --source debian'],
       load: () => import('./images/prepare.ts'),
+    },
+    {
+      name: 'deploy',
+      summary: 'bring a release to the players without one of them noticing',
+      options: [
+        strategyOption(),
+        new Option('--image <ref>', 'any image that answers /readyz (default: from gameops.yaml)'),
+        countOption('--replicas <n>', 'replicas, 1 to 50 (default: from gameops.yaml)', 50),
+        new Option('--plan', 'print what would be done, change nothing'),
+        new Option('--again', 'deploy even what is live already'),
+        durationOption('--watch <duration>', 'how long the new fleet is watched before commitment'),
+        durationOption('--drain <duration>', 'how long the old fleet may take to let its players go'),
+        new Option('--skip-migrations', 'leave pending migrations alone'),
+      ],
+      examples: [
+        'gameops deploy --plan',
+        'gameops deploy',
+        'gameops deploy --strategy rolling --image ghcr.io/arena/server:1.4',
+      ],
+      load: () => import('./deploy.ts'),
+    },
+    {
+      name: 'rollback',
+      summary: 'go back to the release before, or to a named one',
+      options: [
+        countOption('--to <release>', 'number of the release, see gameops releases', 1_000_000),
+        new Option('--plan', 'print what would be done, change nothing'),
+      ],
+      examples: ['gameops rollback --plan', 'gameops rollback', 'gameops rollback --to 40'],
+      load: () => import('./rollback.ts'),
+    },
+    {
+      name: 'resume',
+      summary: 'finish what was interrupted, from any machine',
+      examples: ['gameops resume'],
+      load: () => import('./resume.ts'),
+    },
+    {
+      name: 'abort',
+      summary: 'back out of what was interrupted, while that is possible',
+      examples: ['gameops abort'],
+      load: () => import('./abort.ts'),
+    },
+    {
+      name: 'status',
+      summary: 'where traffic goes, what runs, who plays, what is unfinished',
+      examples: ['gameops status', 'gameops status --json'],
+      load: () => import('./status.ts'),
+    },
+    {
+      name: 'releases',
+      summary: 'every release on record, newest first',
+      examples: ['gameops releases'],
+      load: () => import('./releases.ts'),
+    },
+    {
+      name: 'history',
+      summary: 'who did what, when, and how it ended',
+      examples: ['gameops history'],
+      load: () => import('./history.ts'),
+    },
+    {
+      name: 'down',
+      summary: 'remove all that carries the label of this project; data only when asked',
+      options: [new Option('--volumes', 'also the volumes: database, record, settings')],
+      examples: ['gameops down', 'gameops down --volumes --yes'],
+      load: () => import('./down.ts'),
+    },
+    {
+      name: 'prune',
+      summary: 'free what releases older than the kept ones take',
+      options: [countOption('--keep <n>', 'releases to keep (default: deploy.keep of gameops.yaml)', 100)],
+      examples: ['gameops prune', 'gameops prune --keep 1'],
+      load: () => import('./prune.ts'),
     },
   ];
 }

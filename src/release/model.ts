@@ -32,8 +32,12 @@ export interface Release {
   image: string;
   /** What the operator asked for, such as ghcr.io/arena/server:1.4 */
   imageRef: string;
+  /** The same by registry digest, so that it can be had again; null for an image that never was in a registry. */
+  digestRef: string | null;
   /** Wire protocol of a server that is ours; null for any other image (gated by /readyz alone). */
   protocol: string | null;
+  /** Nginx serves static files beside it; without them every path goes to the server. */
+  hasPage: boolean;
   replicas: number;
   shape: Shape;
   /** Settings that are no secrets, as the container gets them. */
@@ -119,7 +123,7 @@ interface StepBase {
   deadlineMs: number;
 }
 
-export type Step = StepBase &
+export type ReleaseStep = StepBase &
   (
     | { kind: 'open'; release: ReleaseId; intent: Intent; candidate: Release }
     | { kind: 'condemn'; release: ReleaseId; verdict: 'failed' | 'abandoned'; reason: string }
@@ -137,12 +141,24 @@ export type Step = StepBase &
     | { kind: 'close'; release: ReleaseId }
   );
 
+/** What must be there before any release can be: planned and run first, because schema and traffic are seen after it. */
+export type FoundationStep = StepBase &
+  (
+    | { kind: 'prepare-images'; images: string[] }
+    | { kind: 'build-image'; image: string }
+    | { kind: 'make-network' }
+    | { kind: 'start-accessories'; accessories: string[] }
+    | { kind: 'start-proxy' }
+  );
+
+export type Step = FoundationStep | ReleaseStep;
+
 export type StepKind = Step['kind'];
 
-export interface Plan {
+export interface Plan<S extends Step = Step> {
   verb: string;
   /** The release that the plan makes live; null when nothing will be. */
   release: ReleaseId | null;
   previous: ReleaseId | null;
-  steps: readonly Step[];
+  steps: readonly S[];
 }

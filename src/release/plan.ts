@@ -5,7 +5,7 @@
  * run and every resumed one, going forward and backing out: `nextStep` looks at a position and names the one thing to
  * do; a plan is its trace. So nothing has to remember where it was, and a world that needs nothing plans to nothing.
  */
-import type { Intent, Plan, Release, ReleaseId, Route, Step, World } from './model.ts';
+import type { Intent, Plan, Release, ReleaseId, ReleaseStep, Route, World } from './model.ts';
 import {
   apply,
   findRelease,
@@ -46,8 +46,8 @@ interface Act {
 /** Bounds the trace: a plan that long means that some step does not change the position, which is a bug. */
 const stepsMax = 1_000;
 
-function trace(start: Position, act: Act): { steps: Step[]; end: Position } {
-  const steps: Step[] = [];
+function trace(start: Position, act: Act): { steps: ReleaseStep[]; end: Position } {
+  const steps: ReleaseStep[] = [];
   let position = start;
   for (let step = nextStep(position, act); step !== null; step = nextStep(position, act)) {
     steps.push(step);
@@ -66,7 +66,7 @@ export interface Opening {
 }
 
 /** Deploys the candidate, or rolls back to it; finishes or gives up first what an earlier act left unfinished. */
-export function planAct(world: World, intent: Intent, opening: Opening): Plan {
+export function planAct(world: World, intent: Intent, opening: Opening): Plan<ReleaseStep> {
   const before = planUnfinished(world, supersededBy(world, opening.candidate));
   const live = liveRelease(before.end);
   const previous = live?.id ?? null;
@@ -84,7 +84,7 @@ export function isSameRelease(a: Release, b: Release): boolean {
 }
 
 /** Finishes what the record says is under way; without that, repairs what the live release lacks. */
-export function planResume(world: World): Plan {
+export function planResume(world: World): Plan<ReleaseStep> {
   const steps = world.intent ? planUnfinished(world, null).steps : planRepair(world);
   const live = liveRelease(world)?.id ?? null;
   const goesForward = world.intent !== null && world.intent.stage !== 'condemned';
@@ -96,7 +96,7 @@ export function planResume(world: World): Plan {
 export function planBackOut(
   world: World,
   condemning: { verdict: 'failed' | 'abandoned'; reason: string },
-): Plan {
+): Plan<ReleaseStep> {
   const steps = world.intent ? planUnfinished(world, condemning).steps : [];
   return {
     verb: 'back out',
@@ -107,7 +107,7 @@ export function planBackOut(
 }
 
 /** What the live release lacks: dead replicas, unsettled traffic, strays. Empty when all is as it should be. */
-export function planRepair(world: World): Step[] {
+export function planRepair(world: World): ReleaseStep[] {
   const live = liveRelease(world);
   if (!live)
     return unservedFleets(world).map(({ release, replicas }) =>
@@ -117,7 +117,10 @@ export function planRepair(world: World): Step[] {
   return trace(startPosition(world), { intent, recorded: false }).steps;
 }
 
-function planUnfinished(world: World, condemning: Act['condemning'] | null): { steps: Step[]; end: World } {
+function planUnfinished(
+  world: World,
+  condemning: Act['condemning'] | null,
+): { steps: ReleaseStep[]; end: World } {
   if (!world.intent) return { steps: [], end: world };
   const act: Act = { intent: world.intent, recorded: true, ...(condemning ? { condemning } : {}) };
   const { steps, end } = trace(startPosition(world), act);
@@ -127,7 +130,7 @@ function planUnfinished(world: World, condemning: Act['condemning'] | null): { s
 /** A new act gives up an unfinished one only while no player ever met its release; else it is finished first. */
 function supersededBy(world: World, candidate: Release): Act['condemning'] | null {
   const unfinished = world.intent;
-  if (!unfinished || unfinished.stage !== 'open') return null;
+  if (unfinished?.stage !== 'open') return null;
   const begun = findRelease(world, unfinished.release);
   if (begun && isSameRelease(begun, candidate)) return null;
   if (servedReplicas(world, unfinished.release).length > 0 || !world.traffic.settled) return null;
@@ -164,7 +167,7 @@ function settledIntent(live: Release): Intent {
 
 // The rule book ---------------------------------------------------------------------------------------------------
 
-function nextStep(position: Position, act: Act): Step | null {
+function nextStep(position: Position, act: Act): ReleaseStep | null {
   const { world } = position;
   const opening = openingStep(world, act);
   if (opening) return opening;
@@ -184,7 +187,7 @@ function nextStep(position: Position, act: Act): Step | null {
   );
 }
 
-function openingStep(world: World, act: Act): Step | null {
+function openingStep(world: World, act: Act): ReleaseStep | null {
   if (!act.opening || world.intent) return null;
   const { candidate, cause } = act.opening;
   // The trace ends with the intent closed again: a candidate that has its verdict needs no second opening.
@@ -200,7 +203,7 @@ function openingStep(world: World, act: Act): Step | null {
   };
 }
 
-function condemnStep(intent: Intent, condemning: NonNullable<Act['condemning']>): Step {
+function condemnStep(intent: Intent, condemning: NonNullable<Act['condemning']>): ReleaseStep {
   return {
     kind: 'condemn',
     phase: 'prepare',
@@ -212,7 +215,7 @@ function condemnStep(intent: Intent, condemning: NonNullable<Act['condemning']>)
 }
 
 /** Replicas that run although they belong to no part of this act; nobody was ever sent to them. Memory first. */
-function strayStep(position: Position, goal: ReleaseId | null, intent: Intent): Step | null {
+function strayStep(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
   const { world } = position;
   const known = new Set([goal, intent.release, intent.previous, liveRelease(world)?.id ?? null]);
   for (const fleet of world.fleets) {
@@ -224,7 +227,7 @@ function strayStep(position: Position, goal: ReleaseId | null, intent: Intent): 
   return null;
 }
 
-function migrateStep(world: World, intent: Intent): Step | null {
+function migrateStep(world: World, intent: Intent): ReleaseStep | null {
   if (intent.stage !== 'open' || world.pendingMigrations.length === 0) return null;
   return {
     kind: 'migrate',
@@ -236,7 +239,7 @@ function migrateStep(world: World, intent: Intent): Step | null {
 }
 
 /** Replicas that lost their routes: prove the new ones, then let players go, then stop. One batch at a time. */
-function leaverStep(position: Position, goal: ReleaseId | null, intent: Intent): Step | null {
+function leaverStep(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
   const { world } = position;
   for (const fleet of world.fleets) {
     if (fleet.release === goal) continue;
@@ -264,7 +267,7 @@ function leaverStep(position: Position, goal: ReleaseId | null, intent: Intent):
 }
 
 /** The next batch of the goal's replicas: started, proven, then given its share of the traffic. */
-function arrivalStep(position: Position, goal: ReleaseId | null, intent: Intent): Step | null {
+function arrivalStep(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
   const { world } = position;
   const release = findRelease(world, goal);
   if (!release)
@@ -279,7 +282,10 @@ function arrivalStep(position: Position, goal: ReleaseId | null, intent: Intent)
   if (down.length > 0) return startStep(world, release, down);
   const revived = served.filter((n) => position.started.has(replicaKey(release.id, n)));
   // The way back is never held up by a gate: replicas that have been running all the time were serving a moment ago.
-  const gated = intent.stage === 'condemned' ? batch.filter((n) => position.started.has(replicaKey(release.id, n))) : batch;
+  const gated =
+    intent.stage === 'condemned'
+      ? batch.filter((n) => position.started.has(replicaKey(release.id, n)))
+      : batch;
   const unproven = [...revived, ...gated].filter((n) => !position.ready.has(replicaKey(release.id, n)));
   if (unproven.length > 0) return readyStep(release, unproven, intent);
 
@@ -288,7 +294,7 @@ function arrivalStep(position: Position, goal: ReleaseId | null, intent: Intent)
   return switchStep(world, routes, switchCause(world, routes, release, intent));
 }
 
-function commitStep(position: Position, goal: ReleaseId | null, intent: Intent): Step | null {
+function commitStep(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
   if (intent.stage !== 'open' || goal === null) return null;
   const rest = runningOthers(position.world, goal);
   return (
@@ -302,7 +308,7 @@ function commitStep(position: Position, goal: ReleaseId | null, intent: Intent):
   );
 }
 
-function forgetStep(world: World, intent: Intent): Step | null {
+function forgetStep(world: World, intent: Intent): ReleaseStep | null {
   if (intent.stage !== 'committed') return null;
   const kept = world.releases
     .filter((release) => release.id !== intent.release && release.id !== intent.previous)
@@ -323,7 +329,7 @@ function forgetStep(world: World, intent: Intent): Step | null {
   };
 }
 
-function closeStep(intent: Intent): Step {
+function closeStep(intent: Intent): ReleaseStep {
   return {
     kind: 'close',
     phase: 'settle',
@@ -335,7 +341,7 @@ function closeStep(intent: Intent): Step {
 
 // Single steps ----------------------------------------------------------------------------------------------------
 
-function watchStep(position: Position, goal: ReleaseId | null, intent: Intent): Step | null {
+function watchStep(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
   if (position.watched || intent.watchMs === 0 || intent.stage !== 'open' || goal === null) return null;
   return {
     kind: 'watch',
@@ -347,7 +353,7 @@ function watchStep(position: Position, goal: ReleaseId | null, intent: Intent): 
   };
 }
 
-function quiesceStep(position: Position, intent: Intent): Step | null {
+function quiesceStep(position: Position, intent: Intent): ReleaseStep | null {
   const forMs = quiesceMs - position.quietMs;
   if (forMs <= 0) return null;
   const phase = intent.stage === 'open' ? 'switch' : 'settle';
@@ -355,7 +361,7 @@ function quiesceStep(position: Position, intent: Intent): Step | null {
   return { kind: 'quiesce', phase, forMs, cause, deadlineMs: forMs + 10_000 };
 }
 
-function startStep(world: World, release: Release, replicas: number[]): Step {
+function startStep(world: World, release: Release, replicas: number[]): ReleaseStep {
   const exists = world.fleets
     .find((fleet) => fleet.release === release.id)
     ?.replicas.some((one) => one.current);
@@ -369,7 +375,7 @@ function startStep(world: World, release: Release, replicas: number[]): Step {
   };
 }
 
-function readyStep(release: Release, replicas: number[], intent: Intent): Step {
+function readyStep(release: Release, replicas: number[], intent: Intent): ReleaseStep {
   const gate = release.protocol
     ? 'HTTP ready, a WebSocket player can join'
     : `${release.shape.probe} answers 200`;
@@ -383,7 +389,7 @@ function readyStep(release: Release, replicas: number[], intent: Intent): Step {
   };
 }
 
-function switchStep(world: World, routes: Route[], cause: string): Step {
+function switchStep(world: World, routes: Route[], cause: string): ReleaseStep {
   return {
     kind: 'switch-traffic',
     phase: 'switch',
@@ -400,7 +406,7 @@ function drainStep(
   replicas: number[],
   intent: Intent,
   players: number | null,
-): Step | null {
+): ReleaseStep | null {
   if (replicas.every((n) => position.drained.has(replicaKey(release, n)))) return null;
   const who = players === null ? 'players unknown' : `${players} player${players === 1 ? '' : 's'} let go`;
   return {
@@ -413,7 +419,7 @@ function drainStep(
   };
 }
 
-function retireStep(release: ReleaseId, replicas: number[], cause: string): Step {
+function retireStep(release: ReleaseId, replicas: number[], cause: string): ReleaseStep {
   return { kind: 'retire', phase: 'settle', release, replicas, cause, deadlineMs: deadline.retireMs };
 }
 

@@ -2,7 +2,7 @@
  * Where an act stands: the world plus what this plan has already proven. `apply` is the pure effect of one step, so a
  * plan is the trace of "next step, apply" and a resumed plan is simply the rest of that trace.
  */
-import type { Fleet, Intent, Release, ReleaseId, Route, Step, World } from './model.ts';
+import type { Fleet, Intent, Release, ReleaseId, ReleaseStep, Route, World } from './model.ts';
 
 export interface Position {
   world: World;
@@ -55,7 +55,7 @@ export function runningReplicas(world: World, release: ReleaseId | null): number
   return fleet?.replicas.filter((replica) => replica.running).map((replica) => replica.n) ?? [];
 }
 
-export function apply(position: Position, step: Step): Position {
+export function apply(position: Position, step: ReleaseStep): Position {
   const { world } = position;
   switch (step.kind) {
     case 'open':

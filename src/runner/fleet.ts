@@ -47,7 +47,12 @@ export function fleetSpec(
 
 /** The settings as one file that only the server's user may read; an image user known by name only needs 0444. */
 export function settingsFile(release: Release, settings: Record<string, string>): FileEntry {
-  const uid = release.shape.user === null ? (release.protocol ? gameUid : null) : Number.parseInt(release.shape.user, 10);
+  const uid =
+    release.shape.user === null
+      ? release.protocol
+        ? gameUid
+        : null
+      : Number.parseInt(release.shape.user, 10);
   const owner = uid === null || Number.isNaN(uid) ? { mode: 0o444 } : { mode: 0o400, uid, gid: uid };
   return { path: 'settings.json', content: JSON.stringify(settings), ...owner };
 }

@@ -5,8 +5,8 @@
 import { endpoint, namesOf } from '../contract.ts';
 import type { ObservedContainer } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
+import type { Release, ReleaseStep } from '../release/model.ts';
 import type { Emit } from '../report/events.ts';
-import type { Release, Step } from '../release/model.ts';
 import { until } from './clock.ts';
 import { addressOf, gameContainers, isRunning, releaseOf, replicaOf } from './fleet.ts';
 import type { Ports } from './ports.ts';
@@ -31,7 +31,10 @@ export interface GateInput {
 }
 
 /** @throws REPLICA_EXITED at once, FLEET_NOT_READY or JOIN_REFUSED at the deadline; each with the last log lines */
-export async function awaitReady(input: GateInput, step: Step & { kind: 'await-ready' }): Promise<void> {
+export async function awaitReady(
+  input: GateInput,
+  step: ReleaseStep & { kind: 'await-ready' },
+): Promise<void> {
   const { ports, signal } = input;
   const lastReason = new Map<number, string>();
   const open = new Set(step.replicas);
@@ -70,7 +73,8 @@ async function whyNotReady({ ports, release }: GateInput, address: string): Prom
   const { port, probe } = release.shape;
   const http = await ports.door.askReplica(address, port, probe, probeTimeoutMs);
   if (!http.ok) return `${probe}: ${http.reason}`;
-  if (http.answer.status !== 200) return `${probe} answered ${http.answer.status} ${firstLine(http.answer.body)}`.trim();
+  if (http.answer.status !== 200)
+    return `${probe} answered ${http.answer.status} ${firstLine(http.answer.body)}`.trim();
   if (release.protocol === null) return null;
   const join = await ports.door.joinReplica(address, port, ports.supplies.probeToken(), probeTimeoutMs);
   return join.ok ? null : `${joinRefused}: ${join.reason}`;
@@ -81,7 +85,7 @@ const firstLine = (text: string) => text.split('\n')[0]?.slice(0, 120) ?? '';
 
 async function throwNotReady(
   input: GateInput,
-  step: Step & { kind: 'await-ready' },
+  step: ReleaseStep & { kind: 'await-ready' },
   open: number[],
   reasons: Map<number, string>,
 ): Promise<never> {
@@ -102,7 +106,7 @@ async function throwNotReady(
  */
 export async function watchRelease(
   input: GateInput,
-  step: Step & { kind: 'watch' },
+  step: ReleaseStep & { kind: 'watch' },
   replicas: readonly number[],
 ): Promise<ProbeCounts> {
   const { clock } = input.ports;
@@ -157,7 +161,10 @@ function failIfTooMany(input: GateInput, counts: ProbeCounts, reasons: string[])
   if (counts.http.failed <= tolerated.http && counts.ws.failed <= tolerated.ws) return;
   throw new OpsError('WATCH_FAILED', {
     message: `Release ${input.release.id} failed its watch: ${counts.http.failed} of ${counts.http.sent} HTTP probes and ${counts.ws.failed} of ${counts.ws.sent} joins failed; the last one: ${reasons.at(-1)}.`,
-    next: [`docker logs ${namesOf(input.project).game(input.release.id, 1)}`, 'mend the release, then gameops deploy'],
+    next: [
+      `docker logs ${namesOf(input.project).game(input.release.id, 1)}`,
+      'mend the release, then gameops deploy',
+    ],
     facts: {
       release: input.release.id,
       httpSent: counts.http.sent,
@@ -183,15 +190,29 @@ async function failIfGone(
 ): Promise<void> {
   for (const n of replicas) {
     const container = containers.find((one) => replicaOf(one) === n);
-    const before = restartsBefore.get(n) ?? (container?.state === 'restarting' ? -1 : (container?.restartCount ?? 0));
+    const before =
+      restartsBefore.get(n) ?? (container?.state === 'restarting' ? -1 : (container?.restartCount ?? 0));
     restartsBefore.set(n, before);
-    if (container && isRunning(container) && container.state !== 'restarting' && container.restartCount <= before) continue;
+    if (
+      container &&
+      isRunning(container) &&
+      container.state !== 'restarting' &&
+      container.restartCount <= before
+    )
+      continue;
     const name = namesOf(input.project).game(input.release.id, n);
-    const how = container ? `exited${container.exitCode === null ? '' : ` with ${container.exitCode}`}` : 'is gone';
+    const how = container
+      ? `exited${container.exitCode === null ? '' : ` with ${container.exitCode}`}`
+      : 'is gone';
     throw new OpsError('REPLICA_EXITED', {
       message: `Replica ${n} of release ${input.release.id} ${how}.`,
       next: [`docker logs ${name}`, 'mend the release, then gameops deploy'],
-      facts: { release: input.release.id, replica: name, exitCode: container?.exitCode ?? null, log: await tailOf(input, n) },
+      facts: {
+        release: input.release.id,
+        replica: name,
+        exitCode: container?.exitCode ?? null,
+        log: await tailOf(input, n),
+      },
     });
   }
 }

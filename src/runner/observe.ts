@@ -13,12 +13,16 @@ export interface Observed {
   containers: ObservedContainer[];
 }
 
-export async function observe(ports: Ports, record: ProjectRecord): Promise<Observed> {
+/** @param pendingMigrations asked once per act by the caller: a lost database must not keep anybody from backing out */
+export async function observe(
+  ports: Pick<Ports, 'engine' | 'door' | 'players'>,
+  record: ProjectRecord,
+  pendingMigrations: string[] = [],
+): Promise<Observed> {
   const { project } = record;
-  const [containers, traffic, pendingMigrations] = await Promise.all([
+  const [containers, traffic] = await Promise.all([
     ports.engine.observe(project),
     readTraffic(ports, project),
-    ports.schema.pending(),
   ]);
   const fleets = fleetsOf(containers, record.releases);
   const world: World = {
@@ -28,10 +32,15 @@ export async function observe(ports: Ports, record: ProjectRecord): Promise<Obse
     intent: record.intent,
     pendingMigrations,
   };
-  const running = fleets.map(({ release }) => ({ release, replicas: runningReplicas(world, release) }));
-  const players = await ports.players.online(running.filter((fleet) => fleet.replicas.length > 0));
+  const running = fleets
+    .map(({ release }) => [release, runningReplicas(world, release)] as const)
+    .filter(([, replicas]) => replicas.length > 0);
+  const players = await ports.players.online(new Map(running));
   return {
-    world: { ...world, fleets: fleets.map((fleet) => ({ ...fleet, players: players.get(fleet.release) ?? null })) },
+    world: {
+      ...world,
+      fleets: fleets.map((fleet) => ({ ...fleet, players: players.get(fleet.release) ?? null })),
+    },
     traffic,
     containers,
   };

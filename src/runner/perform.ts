@@ -6,10 +6,19 @@ import { namesOf } from '../contract.ts';
 import { OpsError } from '../errors.ts';
 import { publishPage } from '../proxy/page.ts';
 import { switchTraffic } from '../proxy/switch.ts';
-import type { Release, Route, Step } from '../release/model.ts';
+import type { Release, ReleaseStep, Route } from '../release/model.ts';
 import { committed } from '../release/position.ts';
 import { until } from './clock.ts';
-import { addressOf, fleetSpec, gameContainers, isRunning, releaseOf, replicaOf, settingsFile, stopGraceMs } from './fleet.ts';
+import {
+  addressOf,
+  fleetSpec,
+  gameContainers,
+  isRunning,
+  releaseOf,
+  replicaOf,
+  settingsFile,
+  stopGraceMs,
+} from './fleet.ts';
 import { awaitReady, type GateInput, watchRelease } from './gate.ts';
 import type { HistoryEntry, ProjectRecord } from './record.ts';
 import { writeRecord } from './record.ts';
@@ -17,7 +26,7 @@ import type { Session } from './session.ts';
 
 /** @returns a short detail for the report, or nothing. */
 // biome-ignore lint/suspicious/noConfusingVoidType: most steps have nothing to add.
-export async function perform(session: Session, step: Step): Promise<string | void> {
+export async function perform(session: Session, step: ReleaseStep): Promise<string | void> {
   const { engine, clock, schema } = session.ports;
   const { project } = session;
   switch (step.kind) {
@@ -63,12 +72,12 @@ async function save(session: Session, change: Parameters<typeof writeRecord>[2])
   session.record = await writeRecord(session.ports.engine, session.record, change);
 }
 
-async function openAct(session: Session, step: Step & { kind: 'open' }): Promise<undefined> {
+async function openAct(session: Session, step: ReleaseStep & { kind: 'open' }): Promise<undefined> {
   const others = session.record.releases.filter((release) => release.id !== step.candidate.id);
   await save(session, { releases: [...others, step.candidate], intent: step.intent });
 }
 
-async function startFleet(session: Session, step: Step & { kind: 'start-fleet' }): Promise<undefined> {
+async function startFleet(session: Session, step: ReleaseStep & { kind: 'start-fleet' }): Promise<undefined> {
   const { engine, supplies } = session.ports;
   const release = releaseNamed(session, step.release);
   const volume = namesOf(session.project).volume.settings(release.id);
@@ -81,35 +90,51 @@ async function startFleet(session: Session, step: Step & { kind: 'start-fleet' }
   await engine.startFleet(fleetSpec(session.project, release, step.replicas, settings));
 }
 
-async function moveTraffic(session: Session, step: Step & { kind: 'switch-traffic' }): Promise<string> {
-  const { engine, supplies } = session.ports;
-  const targets = await targetsOf(session, step.routes);
+async function moveTraffic(
+  session: Session,
+  step: ReleaseStep & { kind: 'switch-traffic' },
+): Promise<string> {
   const arriving = step.routes.find((route) => !step.from.some((old) => old.release === route.release));
   const newest = arriving ?? step.routes[0];
-  const page = newest ? supplies.page(releaseNamed(session, newest.release)) : null;
-  if (newest && page) await publishPage(engine, session.project, newest.release, page);
-  const backups = await targetsOf(session, lostRoutes(step), { onlyRunning: true });
+  const release = newest ? releaseNamed(session, newest.release) : null;
+  if (release?.hasPage) await ensurePage(session, release);
   const { generation, lost } = await switchTraffic(session.ports, {
     ...session.proxy,
     project: session.project,
-    targets,
-    backups,
-    pageRelease: page && newest ? newest.release : null,
+    targets: await targetsOf(session, step.routes),
+    backups: await targetsOf(session, lostRoutes(step), { onlyRunning: true }),
+    passAll: release !== null && !release.hasPage,
+    foreignPage: release !== null && release.protocol === null,
+    pageRelease: release?.hasPage ? release.id : null,
     deadlineMs: step.deadlineMs,
   });
   for (const message of lost) session.emit({ type: 'note', level: 'warning', message });
   return `generation ${generation} proven`;
 }
 
+/** Published once: a page is part of its release, whatever gameops brings today. */
+async function ensurePage(session: Session, release: Release): Promise<void> {
+  const { engine, supplies } = session.ports;
+  const { web } = namesOf(session.project).volume;
+  if ((await engine.readFiles(session.project, web, `r-${release.id}`)).size > 0) return;
+  const files = supplies.page(release);
+  if (files)
+    await publishPage(engine, session.project, release.id, files, { foreign: release.protocol === null });
+}
+
 /** Replicas that this step takes out of the traffic. */
-function lostRoutes(step: Step & { kind: 'switch-traffic' }): Route[] {
+function lostRoutes(step: ReleaseStep & { kind: 'switch-traffic' }): Route[] {
   return step.from.map((route) => {
     const stays = step.routes.find((one) => one.release === route.release)?.replicas ?? [];
     return { release: route.release, replicas: route.replicas.filter((n) => !stays.includes(n)) };
   });
 }
 
-async function targetsOf(session: Session, routes: readonly Route[], options: { onlyRunning?: boolean } = {}) {
+async function targetsOf(
+  session: Session,
+  routes: readonly Route[],
+  options: { onlyRunning?: boolean } = {},
+) {
   const containers = gameContainers(await session.ports.engine.observe(session.project));
   return routes.flatMap((route) =>
     route.replicas.flatMap((n) => {
@@ -121,9 +146,11 @@ async function targetsOf(session: Session, routes: readonly Route[], options: { 
   );
 }
 
-async function watch(session: Session, step: Step & { kind: 'watch' }): Promise<string> {
+async function watch(session: Session, step: ReleaseStep & { kind: 'watch' }): Promise<string> {
   const containers = gameContainers(await session.ports.engine.observe(session.project));
-  const replicas = containers.filter((one) => releaseOf(one) === step.release && isRunning(one)).map(replicaOf);
+  const replicas = containers
+    .filter((one) => releaseOf(one) === step.release && isRunning(one))
+    .map(replicaOf);
   const seen = await watchRelease(gateInput(session, step.release), step, replicas);
   session.probes.http.sent += seen.http.sent;
   session.probes.http.failed += seen.http.failed;
@@ -133,28 +160,39 @@ async function watch(session: Session, step: Step & { kind: 'watch' }): Promise<
 }
 
 /** Asks the servers to let their players go, and waits until they are gone or the deadline passes. */
-async function drain(session: Session, step: Step & { kind: 'drain' }): Promise<string> {
+async function drain(session: Session, step: ReleaseStep & { kind: 'drain' }): Promise<string> {
   const { engine, clock, players } = session.ports;
-  const fleet = [{ release: step.release, replicas: step.replicas }];
+  const fleet = new Map([[step.release, step.replicas]]);
   const before = (await players.online(fleet)).get(step.release) ?? null;
   session.players.online = (session.players.online ?? 0) + (before ?? 0);
   await engine.signalFleet(session.project, step.release, step.replicas, 'SIGTERM');
-  const gone = await until(clock, { deadlineMs: step.deadlineMs, everyMs: 200, signal: session.signal }, async () => {
-    const containers = gameContainers(await engine.observe(session.project));
-    const rest = containers.filter(
-      (one) => releaseOf(one) === step.release && step.replicas.includes(replicaOf(one)) && isRunning(one),
-    );
-    const left = (await players.online(fleet)).get(step.release) ?? null;
-    if (before) session.emit({ type: 'progress', label: 'let go', done: before - (left ?? 0), total: before, unit: 'players' });
-    return rest.length === 0 ? true : null;
-  });
+  const gone = await until(
+    clock,
+    { deadlineMs: step.deadlineMs, everyMs: 200, signal: session.signal },
+    async () => {
+      const containers = gameContainers(await engine.observe(session.project));
+      const rest = containers.filter(
+        (one) => releaseOf(one) === step.release && step.replicas.includes(replicaOf(one)) && isRunning(one),
+      );
+      const left = (await players.online(fleet)).get(step.release) ?? null;
+      if (before)
+        session.emit({
+          type: 'progress',
+          label: 'let go',
+          done: before - (left ?? 0),
+          total: before,
+          unit: 'players',
+        });
+      return rest.length === 0 ? true : null;
+    },
+  );
   const closed = await players.closed(step.release);
   if (closed) {
-    session.players.closed = (session.players.closed ?? 0) + closed.closed;
-    session.players.lost = (session.players.lost ?? 0) + closed.notBack;
+    session.players.closed = (session.players.closed ?? 0) + closed.sockets;
+    session.players.lost = (session.players.lost ?? 0) + closed.missing;
   }
   if (!gone) return 'deadline reached; the rest is closed with the stop';
-  return closed ? `${closed.closed} sockets closed, ${closed.notBack} players not back yet` : 'gone';
+  return closed ? `${closed.sockets} sockets closed, ${closed.missing} players not back yet` : 'gone';
 }
 
 async function forget(session: Session, release: number): Promise<undefined> {
@@ -180,7 +218,12 @@ export function releaseNamed(session: { record: ProjectRecord }, id: number): Re
   });
 }
 
-function withVerdict(releases: readonly Release[], id: number, verdict: Release['verdict'], reason: string): Release[] {
+function withVerdict(
+  releases: readonly Release[],
+  id: number,
+  verdict: Release['verdict'],
+  reason: string,
+): Release[] {
   return releases.map((release) => (release.id === id ? { ...release, verdict, reason } : release));
 }
 

@@ -3,6 +3,7 @@
  * engine and door under the same proxy, record and runner code.
  */
 import type { Engine } from '../engine/port.ts';
+import type { Players } from '../observe/players.ts';
 import type { Release } from '../release/model.ts';
 
 export interface Clock {
@@ -41,14 +42,7 @@ export interface Door {
   joinPublic(token: string, timeoutMs: number): Promise<JoinAnswer>;
 }
 
-export type { Engine };
-
-/** Players on the replicas, by release; null when nobody could be asked. Never throws into a deploy. */
-export interface Players {
-  online(fleets: readonly { release: number; replicas: readonly number[] }[]): Promise<Map<number, number | null>>;
-  /** Sockets a draining release closed, and of their players those that have not come back. */
-  closed(release: number): Promise<{ closed: number; notBack: number } | null>;
-}
+export type { Engine, Players };
 
 export interface Schema {
   /** Names of expand migrations that are not applied yet. */

@@ -3,11 +3,13 @@
  * or the lock says so. A failure before the point of no return is answered by a plan that backs out; after it, by the
  * advice to go on. When all is done it observes and plans once more: only an empty plan counts as done.
  */
-import { OpsError, isOpsError } from '../errors.ts';
-import type { Plan, Step } from '../release/model.ts';
+import { isOpsError, OpsError } from '../errors.ts';
+import type { Plan, ReleaseStep, Step } from '../release/model.ts';
 import { planBackOut, planResume } from '../release/plan.ts';
 import { observe } from './observe.ts';
 import { perform } from './perform.ts';
+import type { Clock } from './ports.ts';
+import type { ProjectRecord } from './record.ts';
 import type { Session } from './session.ts';
 
 /** Beyond its own deadline a step gets this much for the engine's answers. */
@@ -23,8 +25,8 @@ interface StepFailure {
  * REMEDY_FAILED (6); NOT_CONVERGED (6); otherwise the failed step's own error after backing out: exit 5 unless its
  * code says more (9 for a migration, 2 or 3 when the request itself was wrong, 4 when an image can't be had).
  */
-export async function runPlan(session: Session, plan: Plan): Promise<void> {
-  const failure = await runSteps(session, plan.steps);
+export async function runPlan(session: Session, plan: Plan<ReleaseStep>): Promise<void> {
+  const failure = await runSteps(session, plan.steps, (step) => perform(session, step));
   if (failure) return answerFailure(session, failure);
   const { world } = await observe(session.ports, session.record);
   const rest = planResume(world);
@@ -36,8 +38,19 @@ export async function runPlan(session: Session, plan: Plan): Promise<void> {
   });
 }
 
-/** @returns what failed, or null when every step was done. */
-export async function runSteps(session: Session, steps: readonly Step[]): Promise<StepFailure | null> {
+/** What running steps needs, whatever they do. */
+export type Runner = Pick<
+  Session,
+  'project' | 'emit' | 'journal' | 'signal' | 'lockLost' | 'interruptedBy' | 'steps'
+> & { record: ProjectRecord | null; ports: { clock: Clock } };
+
+/** @returns what failed, or null when every step was done. @throws INTERRUPTED, TERMINATED, LOCK_LOST */
+export async function runSteps<S extends Step>(
+  session: Runner,
+  steps: readonly S[],
+  // biome-ignore lint/suspicious/noConfusingVoidType: most steps have nothing to add.
+  doStep: (step: S) => Promise<string | void>,
+): Promise<StepFailure | null> {
   for (const [index, step] of steps.entries()) {
     stopIfAsked(session, step);
     const at = { index: index + 1, of: steps.length, step };
@@ -47,7 +60,7 @@ export async function runSteps(session: Session, steps: readonly Step[]): Promis
     const report = { kind: step.kind, phase: step.phase, cause: step.cause };
     try {
       const detail = await session.ports.clock.bounded(
-        perform(session, step),
+        doStep(step),
         step.deadlineMs + marginMs,
         `${step.kind} of release ${plainSubject(step)}`,
       );
@@ -72,15 +85,19 @@ async function answerFailure(session: Session, failure: StepFailure): Promise<ne
   const { error } = failure;
   const { intent } = session.record;
   if (!intent || isOpsError(error, 'LOCK_LOST')) throw error;
-  if (intent.stage === 'committed') throw unfinished(session, failure, 'It is past the point of no return: go on.');
+  if (intent.stage === 'committed')
+    throw unfinished(session, failure, 'It is past the point of no return: go on.');
   if (intent.stage === 'condemned') throw remedyFailed(session, failure.error);
 
   const world = await observe(session.ports, session.record).catch((cause: unknown) => {
     throw unfinished(session, { ...failure, error: cause }, 'The engine could not be asked what is left.');
   });
-  const remedy = planBackOut(world.world, { verdict: 'failed', reason: `${codeOf(error)}: ${messageOf(error)}` });
+  const remedy = planBackOut(world.world, {
+    verdict: 'failed',
+    reason: `${codeOf(error)}: ${messageOf(error)}`,
+  });
   session.emit({ type: 'plan', plan: remedy, heading: `back out of release ${intent.release}` });
-  const second = await runSteps(session, remedy.steps);
+  const second = await runSteps(session, remedy.steps, (step) => perform(session, step));
   if (second) throw remedyFailed(session, second.error);
   throw rolledBack(session, error, intent.release);
 }
@@ -90,7 +107,8 @@ function rolledBack(session: Session, error: unknown, failed: number): OpsError 
   const where = live === null ? 'Nothing serves yet.' : `Players are on release ${live}, as before.`;
   const kept = `What is left of ${failed} is kept stopped for inspection.`;
   // Codes that say more than "rolled back" keep their exit code; an engine that failed a step has been answered.
-  const keepsCode = isOpsError(error, 'IMAGE_NOT_FOUND') || (isOpsError(error) && [2, 3, 5, 9].includes(error.exitCode));
+  const keepsCode =
+    isOpsError(error, 'IMAGE_NOT_FOUND') || (isOpsError(error) && [2, 3, 5, 9].includes(error.exitCode));
   return new OpsError(keepsCode ? error.code : 'ROLLED_BACK', {
     message: `${messageOf(error)} ${where} ${kept}`,
     next: isOpsError(error) ? error.next : ['gameops status', 'gameops deploy'],
@@ -118,7 +136,7 @@ function remedyFailed(session: Session, error: unknown): OpsError {
 }
 
 /** @throws INTERRUPTED, TERMINATED, LOCK_LOST */
-export function stopIfAsked(session: Session, step: Step): void {
+function stopIfAsked(session: Runner, step: Step): void {
   if (session.lockLost.aborted) {
     throw new OpsError('LOCK_LOST', {
       message: `The lock on project ${session.project} was lost (engine restarted, or the connection to it), so nothing more was done. ${whereTheyAre(session)}`,
@@ -131,21 +149,22 @@ export function stopIfAsked(session: Session, step: Step): void {
   session.journal.write('interrupted', { signal, before: step.kind });
   throw new OpsError(signal === 'SIGTERM' ? 'TERMINATED' : 'INTERRUPTED', {
     message: `Stopped at a safe boundary, ${step.kind} is not done. ${whereTheyAre(session)}`,
-    next: session.record.intent ? ['gameops resume', 'gameops abort'] : ['gameops status'],
+    next: session.record?.intent ? ['gameops resume', 'gameops abort'] : ['gameops status'],
     facts: { signal, before: step.kind },
   });
 }
 
-function whereTheyAre(session: Session): string {
+function whereTheyAre(session: Pick<Runner, 'record'>): string {
   const live = liveOf(session);
-  const target = session.record.intent?.release ?? null;
-  if (live === null) return target === null ? 'Nothing serves yet.' : `Nothing was live before release ${target}.`;
+  const target = session.record?.intent?.release ?? null;
+  if (live === null)
+    return target === null ? 'Nothing serves yet.' : `Nothing was live before release ${target}.`;
   if (target === null || target === live) return `Players are on release ${live}.`;
   return `Players are served by release ${live} or, where traffic has moved already, by ${target}; both run.`;
 }
 
-const liveOf = (session: Session) =>
-  session.record.releases.find((release) => release.verdict === 'live')?.id ?? null;
+const liveOf = (session: Pick<Runner, 'record'>) =>
+  session.record?.releases.find((release) => release.verdict === 'live')?.id ?? null;
 
 const plainSubject = (step: Step) => ('release' in step ? String(step.release) : '');
 export const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));

@@ -1,20 +1,13 @@
 /** What one running verb holds while it works through its plans. The record in it is always the newest written one. */
+import type { ProxySettings } from '../proxy/switch.ts';
 import type { Emit } from '../report/events.ts';
 import type { ProbeCounts } from './gate.ts';
 import type { Journal } from './journal.ts';
 import type { Ports } from './ports.ts';
 import type { ProjectRecord } from './record.ts';
 
-/** What the proxy renders from beside the routes; fixed for one run. */
-export interface ProxySettings {
-  domain: string | null;
-  /** Everything is proxied: an image that is not ours, without static files. */
-  passAll: boolean;
-  drainMs: number;
-  doorToken: string;
-  subnet: string;
-  templateDir: string | null;
-}
+/** What Nginx is rendered from beside the routes; fixed for one run. */
+export type ProxyBase = Omit<ProxySettings, 'passAll' | 'foreignPage'>;
 
 export interface StepReport {
   kind: string;
@@ -28,7 +21,7 @@ export interface Session {
   project: string;
   ports: Ports;
   record: ProjectRecord;
-  proxy: ProxySettings;
+  proxy: ProxyBase;
   emit: Emit;
   journal: Journal;
   /** Aborts on Ctrl-C. */

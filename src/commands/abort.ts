@@ -1,0 +1,21 @@
+/** gameops abort: backs out of what was interrupted, while that is still possible. */
+import { OpsError } from '../errors.ts';
+import { planBackOut } from '../release/plan.ts';
+import { headingOf } from './act.ts';
+import type { Context, Outcome } from './context.ts';
+import { actOnProject } from './existing.ts';
+
+export async function run(context: Context): Promise<Outcome> {
+  return actOnProject(context, context.readEnv(), async (session, world) => {
+    const { intent } = session.record;
+    if (intent?.stage === 'committed') {
+      throw new OpsError('PAST_NO_RETURN', {
+        message: `Release ${intent.release} is live and the players of ${intent.previous ?? 'nothing'} are being let go: too late to back out. Nothing was changed.`,
+        next: ['gameops resume', 'then gameops rollback'],
+        facts: { release: intent.release, previous: intent.previous },
+      });
+    }
+    const plan = planBackOut(world, { verdict: 'abandoned', reason: `abort by ${context.operator}` });
+    return { plan, heading: headingOf(plan, world, null) };
+  });
+}

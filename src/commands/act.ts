@@ -1,0 +1,95 @@
+/** What deploy, rollback, resume and abort tell about their plan and their result. */
+import { OpsError } from '../errors.ts';
+import type { Plan, World } from '../release/model.ts';
+import { liveRelease, runningReplicas } from '../release/position.ts';
+import { planText } from '../report/plan-text.ts';
+import type { Session, StepReport } from '../runner/session.ts';
+import type { Context, Outcome, Style } from './context.ts';
+import { addressesOf } from './project.ts';
+
+/** `result` of CLI.md for every verb that moves releases. */
+export interface ActResult {
+  url: string | null;
+  release: number | null;
+  previous: number | null;
+  strategy: string;
+  image: string | null;
+  steps: StepReport[];
+  players: Session['players'];
+  probes: Session['probes'];
+  ms: number;
+}
+
+/** "deploy 41 · live 40 · 2 replicas · 214 players online" */
+export function headingOf(plan: Plan, world: World, replicas: number | null): string {
+  const live = liveRelease(world);
+  const running = world.fleets.filter((fleet) => runningReplicas(world, fleet.release).length > 0);
+  const counts = running.map((fleet) => fleet.players);
+  const online = counts.reduce<number | null>(
+    (sum, one) => (sum === null || one === null ? null : sum + one),
+    0,
+  );
+  const parts = [
+    plan.release === null ? plan.verb : `${plan.verb} ${plan.release}`,
+    live ? `live ${live.id}` : 'nothing live',
+    ...(replicas === null ? [] : [`${replicas} replica${replicas === 1 ? '' : 's'}`]),
+    ...(running.length === 0 ? [] : [online === null ? 'players unknown' : `${online} players online`]),
+  ];
+  return parts.join(' · ');
+}
+
+export function resultOf(context: Context, session: Session, plan: Plan, began: number): ActResult {
+  const live = session.record.releases.find((release) => release.verdict === 'live');
+  const acted = session.record.releases.find((release) => release.id === plan.release);
+  return {
+    url: addressesOf(context, session.record)?.url ?? null,
+    release: live?.id ?? null,
+    previous: plan.previous,
+    strategy: strategyOf(plan, session),
+    image: (acted ?? live)?.imageRef ?? null,
+    steps: session.steps,
+    players: session.players,
+    probes: session.probes,
+    ms: Date.now() - began,
+  };
+}
+
+function strategyOf(plan: Plan, session: Session): string {
+  const opened = plan.steps.find((step) => step.kind === 'open');
+  if (opened?.kind === 'open') return opened.intent.strategy;
+  return session.record.intent?.strategy ?? session.record.history.at(-1)?.strategy ?? 'blue-green';
+}
+
+export function actText(style: Style, result: ActResult): string {
+  const seconds = (result.ms / 1000).toFixed(1);
+  const { http, ws } = result.probes;
+  const lines = [
+    result.steps.length === 0
+      ? `${style.bold(`release ${result.release ?? '–'} is live`)}; nothing to do`
+      : `${style.bold(`release ${result.release ?? '–'} is live`)} after ${seconds} s`,
+    `  ${result.url ?? ''}`,
+  ];
+  if (http.sent > 0)
+    lines.push(`  probes: ${http.sent} HTTP, ${ws.sent} WebSocket, ${http.failed + ws.failed} failed`);
+  if (result.players.online !== null) {
+    const { online, closed, lost } = result.players;
+    lines.push(
+      `  players let go: ${online}; sockets closed: ${closed ?? 'unknown'}; not back yet: ${lost ?? 'unknown'}`,
+    );
+  }
+  return lines.join('\n');
+}
+
+/** --plan: what would be done, as text and as data. */
+export function planOutcome(plan: Plan, heading: string): Outcome {
+  return {
+    ok: true,
+    result: { plan, release: plan.release, previous: plan.previous, changed: false },
+    text: () => `${heading}\n${plan.steps.length === 0 ? 'nothing to do' : planText(plan)}`,
+  };
+}
+
+/** A failed act still tells how far it came. */
+export function attachResult(error: unknown, result: ActResult): unknown {
+  return error instanceof OpsError ? Object.assign(error, { result }) : error;
+}

@@ -1,0 +1,156 @@
+/** gameops deploy: intent → world → plan → run → result. */
+import { parseBytes, parseDurationMs } from '../config.ts';
+
+import { checkRoom } from '../engine/images-room.ts';
+import type { Intent, Plan, Release, World } from '../release/model.ts';
+import { planAct } from '../release/plan.ts';
+import { liveRelease } from '../release/position.ts';
+import { causeOf, newCandidate } from '../runner/candidate.ts';
+import { observe } from '../runner/observe.ts';
+import { newRecord, type ProjectRecord } from '../runner/record.ts';
+import { runPlan } from '../runner/run.ts';
+import { actText, attachResult, headingOf, planOutcome, resultOf } from './act.ts';
+import type { Context, EnvFile, Outcome } from './context.ts';
+import {
+  foundationSteps,
+  layFoundation,
+  observeFoundation,
+  protocolOf,
+  type Supply,
+  supplyImages,
+} from './foundation.ts';
+import type { DeployOptions } from './options.ts';
+import { openPorts } from './ports.ts';
+import { migrationsDir, readProject, runnerOf, schemaOf, sessionOf, withLock } from './project.ts';
+import { findPage } from './supplies.ts';
+
+export async function run(context: Context, options: DeployOptions): Promise<Outcome> {
+  const env = context.readEnv();
+  const request = {
+    image: options.image ?? context.config.server.image,
+    replicas: options.replicas ?? context.config.server.replicas,
+  };
+  const supply = await observeFoundation(context, env, request);
+  if (options.plan) return showPlan(context, env, options, request, supply);
+
+  const began = Date.now();
+  const runner = runnerOf(context, new AbortController().signal);
+  const supplied = await supplyImages(context, runner, env, request, supply);
+  await refuseWithoutRoom(context, options, request.replicas, supplied);
+  return withLock(context, supplied.roles.nginx.ref, async (lock) => {
+    const locked = { ...runner, lockLost: lock.lost };
+    const record = await layFoundation(context, locked, env, request, supplied);
+    const { ports, proxy, close } = await openPorts(context, env, record);
+    try {
+      const schema = schemaOf(
+        context,
+        ports.engine,
+        env,
+        migrationsDir(context, request.image === 'bundled'),
+      );
+      const session = sessionOf(context, locked, { ports: { ...ports, schema }, record, proxy });
+      const pending = options.skipMigrations ? [] : await schema.pending();
+      const { world } = await observe(session.ports, record, pending);
+      const candidate = candidateOf(context, env, record, request, supplied);
+      const plan = planFor(context, options, world, candidate);
+      context.emit({ type: 'plan', plan, heading: headingOf(plan, world, candidate.replicas) });
+      const result = () => resultOf(context, session, plan, began);
+      await runPlan(session, plan).catch((error) => {
+        throw attachResult(error, result());
+      });
+      return { ok: true, result: result(), text: (style) => actText(style, result()) };
+    } finally {
+      close();
+      locked.journal.close();
+    }
+  });
+}
+
+async function showPlan(
+  context: Context,
+  env: EnvFile,
+  options: DeployOptions,
+  request: { image: string; replicas: number },
+  supply: Supply,
+): Promise<Outcome> {
+  const { engine, record, observed } = await readProject(context);
+  const known = record ?? newRecord(context.project);
+  const empty: World = {
+    releases: [],
+    fleets: [],
+    traffic: { routes: [], settled: true },
+    intent: null,
+    pendingMigrations: [],
+  };
+  const world = observed?.world ?? empty;
+  const schema = schemaOf(context, engine, env, migrationsDir(context, request.image === 'bundled'));
+  const hasDatabase = !supply.state.missingAccessories.includes('postgres');
+  const pending = options.skipMigrations || !hasDatabase ? [] : await schema.pending();
+  const candidate = candidateOf(context, env, known, request, supply);
+  const plan = planFor(context, options, { ...world, pendingMigrations: pending }, candidate);
+  const whole: Plan = { ...plan, steps: [...foundationSteps(supply), ...plan.steps] };
+  return planOutcome(whole, headingOf(plan, world, candidate.replicas));
+}
+
+function candidateOf(
+  context: Context,
+  env: EnvFile,
+  record: ProjectRecord,
+  request: { image: string; replicas: number },
+  supply: Supply,
+): Release {
+  const isBundled = request.image === 'bundled';
+  const info = supply.game?.info;
+  return newCandidate(record, {
+    config: context.config,
+    values: env.values,
+    image: {
+      id: info?.id ?? '',
+      ref: supply.game?.ref ?? supply.state.imageToBuild ?? request.image,
+      protocol: info ? protocolOf(info) : isBundled ? 'gameops' : null,
+      digestRef: info?.repoDigests[0] ?? null,
+    },
+    hasPage: findPage(context, isBundled) !== null,
+    replicas: request.replicas,
+    by: context.operator,
+    at: new Date().toISOString(),
+  });
+}
+
+function planFor(context: Context, options: DeployOptions, world: World, candidate: Release) {
+  const { deploy } = context.config;
+  const intent: Intent = {
+    verb: 'deploy',
+    strategy: options.strategy ?? deploy.strategy,
+    release: candidate.id,
+    previous: null,
+    readyMs: parseDurationMs(deploy.ready) ?? 60_000,
+    watchMs: options.watchMs ?? parseDurationMs(deploy.watch) ?? 30_000,
+    drainMs: options.drainMs ?? parseDurationMs(deploy.drain) ?? 300_000,
+    keep: deploy.keep,
+    stage: 'open',
+    verdict: 'failed',
+    reason: null,
+    startedAt: candidate.createdAt,
+    by: context.operator,
+  };
+  const cause = causeOf(candidate, liveRelease(world));
+  return planAct(world, intent, { candidate, cause, again: options.again === true });
+}
+
+async function refuseWithoutRoom(
+  context: Context,
+  options: DeployOptions,
+  replicas: number,
+  supply: Supply,
+): Promise<void> {
+  const strategy = options.strategy ?? context.config.deploy.strategy;
+  const overlap = strategy === 'rolling' ? 1 + Math.ceil(replicas / 4) / replicas : 2;
+  await checkRoom(await context.engine(), {
+    project: context.project,
+    image: supply.roles.nginx.ref,
+    replicas,
+    fleets: overlap,
+    memoryBytes: parseBytes(context.config.server.memory) ?? 0,
+  });
+}

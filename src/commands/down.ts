@@ -1,0 +1,60 @@
+/** gameops down: removes all that carries the project's label; volumes, and with them the data, only when asked. */
+import { namesOf } from '../contract.ts';
+import type { Engine } from '../engine/port.ts';
+import { type Context, confirmLoss, type Outcome } from './context.ts';
+import type { DownOptions } from './options.ts';
+import { withLock } from './project.ts';
+
+export async function run(context: Context, options: DownOptions): Promise<Outcome> {
+  const engine = await context.engine();
+  const { project } = context;
+  const [containers, volumes, network] = await Promise.all([
+    engine.observe(project),
+    engine.volumes(project),
+    engine.network(project),
+  ]);
+  if (containers.length === 0 && network === null && (volumes.length === 0 || !options.volumes)) {
+    return outcome(context, [], volumes);
+  }
+  if (options.volumes)
+    await confirmLoss(context, `This removes all data of ${project}: ${volumes.join(', ')}.`);
+  // The lock needs an image to run `cat` from; Nginx's own is there as long as anything is.
+  const image = containers.find((one) => one.name === namesOf(project).proxy)?.image ?? containers[0]?.image;
+  const remove = () => removeAll(engine, project, options.volumes === true);
+  const removed = image ? await withLock(context, image, remove) : await remove();
+  return outcome(context, removed, options.volumes ? [] : volumes);
+}
+
+/** Players first meet no Nginx, then no server: the other way round they would meet errors. */
+async function removeAll(engine: Engine, project: string, withVolumes: boolean): Promise<string[]> {
+  const names = namesOf(project);
+  const removed: string[] = [];
+  const all = (await engine.observe(project)).filter((one) => one.role !== 'lock');
+  const first = all.filter((one) => one.name === names.proxy);
+  for (const container of [...first, ...all.filter((one) => one.name !== names.proxy)]) {
+    await engine.removeContainer(project, container.name);
+    removed.push(container.name);
+  }
+  if (await engine.network(project)) {
+    await engine.removeNetwork(project);
+    removed.push(names.network);
+  }
+  if (!withVolumes) return removed;
+  for (const volume of await engine.volumes(project)) {
+    await engine.removeVolume(project, volume);
+    removed.push(volume);
+  }
+  return removed;
+}
+
+function outcome(context: Context, removed: string[], keptVolumes: string[]): Outcome {
+  const kept =
+    keptVolumes.length === 0
+      ? []
+      : [`kept ${keptVolumes.length} volume(s) with data and record; gameops down --volumes removes them`];
+  const done =
+    removed.length === 0
+      ? `${context.project}: nothing to remove`
+      : `removed ${removed.length}: ${removed.join(', ')}`;
+  return { ok: true, result: { removed, keptVolumes }, text: () => [done, ...kept].join('\n') };
+}

@@ -1,0 +1,191 @@
+/**
+ * Images and foundation of a project: observed, planned, run. Everything is fetched before anything that runs is
+ * touched; the lock is taken in between, because even the lock needs an image.
+ */
+import { parseDurationMs } from '../config.ts';
+import { label, namesOf } from '../contract.ts';
+import { type ImageRole, prepareImages, type ResolvedImage, resolveImages } from '../engine/images.ts';
+import { gameImage, gameImageTag, serverFiles } from '../engine/images-game.ts';
+import type { Engine, ImageInfo } from '../engine/port.ts';
+import { type AccessoryName, type Ownership, whichAccessories } from '../foundation/accessories.ts';
+import { ensureAccessories } from '../foundation/ensure.ts';
+import { firstFreePort } from '../observe/ports.ts';
+import { proxySpec } from '../proxy/container.ts';
+import { ensureFirstGeneration } from '../proxy/first.ts';
+import { type FoundationState, planFoundation, planImages } from '../release/foundation.ts';
+import type { FoundationStep } from '../release/model.ts';
+import { newRecord, type ProjectRecord, readRecord, writeRecord } from '../runner/record.ts';
+import { type Runner, runSteps } from '../runner/run.ts';
+import type { ProxyBase } from '../runner/session.ts';
+import type { Context, EnvFile } from './context.ts';
+
+export interface Request {
+  /** "bundled" or a reference. */
+  image: string;
+  replicas: number;
+}
+
+export interface Supply {
+  roles: Record<ImageRole, ResolvedImage>;
+  /** The image to deploy; null while it is not on the engine. */
+  game: { info: ImageInfo; ref: string } | null;
+  state: FoundationState;
+  owned: Record<AccessoryName, Ownership>;
+}
+
+/** What is there and what is missing. Changes nothing. */
+export async function observeFoundation(context: Context, env: EnvFile, request: Request): Promise<Supply> {
+  const engine = await context.engine();
+  const { project, config } = context;
+  const names = namesOf(project);
+  const [roles, containers, network] = await Promise.all([
+    resolveImages(engine, config),
+    engine.observe(project),
+    engine.network(project),
+  ]);
+  const owned = whichAccessories(config, env.settings);
+  const isRunning = (name: string) => containers.some((one) => one.name === name && one.state === 'running');
+  const wanted = (['postgres', 'redis'] as const).filter((name) => owned[name] === 'managed');
+  const isBundled = request.image === 'bundled';
+  const tag = isBundled && roles.node.info ? gameImageTag(await serverFiles(), roles.node.info.id) : null;
+  const ref = isBundled ? tag : request.image;
+  const info = ref === null ? null : await engine.image(ref);
+  const missing = Object.values(roles).filter((one) => !one.info);
+  const proxy = containers.find((one) => one.name === names.proxy);
+  return {
+    roles,
+    game: info && ref ? { info, ref } : null,
+    owned,
+    state: {
+      missingImages: [...missing.map((one) => one.ref), ...(isBundled || info ? [] : [request.image])],
+      imageToBuild: isBundled && !info ? (tag ?? 'gameops-game') : null,
+      hasNetwork: network !== null,
+      missingAccessories: wanted.filter((name) => !isRunning(names[name])),
+      proxy: !proxy ? 'absent' : proxy.state === 'running' ? 'running' : 'stopped',
+    },
+  };
+}
+
+export function foundationSteps(supply: Supply): FoundationStep[] {
+  return [...planImages(supply.state), ...planFoundation(supply.state)];
+}
+
+/** @returns the supply with nothing missing. @throws IMAGE_NOT_FOUND, REGISTRY_UNREACHABLE, IMAGE_BUILD_FAILED */
+export async function supplyImages(
+  context: Context,
+  runner: Runner,
+  env: EnvFile,
+  request: Request,
+  supply: Supply,
+): Promise<Supply & { game: NonNullable<Supply['game']> }> {
+  const engine = await context.engine();
+  const failure = await runSteps(runner, planImages(supply.state), async (step) => {
+    if (step.kind === 'prepare-images') {
+      await prepareImages(engine, context.config, {
+        source: 'auto',
+        emit: context.emit,
+        signal: context.signal,
+      });
+      if (request.image !== 'bundled' && !(await engine.image(request.image)))
+        await pull(engine, context, request.image);
+    } else if (step.kind === 'build-image') {
+      const { node } = await resolveImages(engine, context.config);
+      await gameImage(engine, { nodeImage: node.ref, emit: context.emit });
+    }
+  });
+  if (failure) throw failure.error;
+  const done = await observeFoundation(context, env, request);
+  if (!done.game) throw new Error('an image that was just prepared is not on the engine');
+  return { ...done, game: done.game };
+}
+
+async function pull(engine: Engine, context: Context, ref: string): Promise<void> {
+  await engine.pullImage(ref, ({ message, done, total }) => {
+    if (done === undefined) context.emit({ type: 'note', level: 'detail', message: `${ref}: ${message}` });
+    else
+      context.emit({ type: 'progress', label: `pulling ${ref}`, done, total: total ?? null, unit: 'bytes' });
+  });
+}
+
+/** Record, network, accessories, Nginx. @returns the record. */
+export async function layFoundation(
+  context: Context,
+  runner: Runner,
+  env: EnvFile,
+  request: Request,
+  supply: Supply,
+): Promise<ProjectRecord> {
+  const engine = await context.engine();
+  const { project } = context;
+  const names = namesOf(project);
+  await engine.ensureVolume(project, names.volume.record, 'record');
+  let record = (await readRecord(engine, project)) ?? (await writeRecord(engine, newRecord(project), {}));
+  runner.record = record;
+  const failure = await runSteps(runner, planFoundation(supply.state), async (step) => {
+    switch (step.kind) {
+      case 'make-network':
+        await engine.ensureNetwork(project);
+        return;
+      case 'start-accessories':
+        await ensureAccessories(
+          engine,
+          {
+            project,
+            settings: env.settings,
+            owned: supply.owned,
+            images: { postgres: supply.roles.postgres.ref, redis: supply.roles.redis.ref },
+            replicas: request.replicas,
+            signal: context.signal,
+          },
+          context.emit,
+        );
+        return;
+      case 'start-proxy':
+        record = await startProxy(context, engine, supply.roles.nginx.ref, record);
+        return;
+    }
+  });
+  if (failure) throw failure.error;
+  return record;
+}
+
+async function startProxy(
+  context: Context,
+  engine: Engine,
+  image: string,
+  before: ProjectRecord,
+): Promise<ProjectRecord> {
+  const { project, config } = context;
+  const { volume } = namesOf(project);
+  for (const name of [volume.nginx, volume.web, volume.certificates, volume.logs]) {
+    await engine.ensureVolume(project, name, 'data');
+  }
+  const network = await engine.ensureNetwork(project);
+  const ports = before.ports ?? (await choosePorts(context));
+  await ensureFirstGeneration(engine, project, {
+    ...proxyBase(context, before, network.subnet),
+    passAll: false,
+  });
+  await engine.ensureContainer(
+    proxySpec({
+      project,
+      image,
+      http: { address: config.http.address, port: ports.http, tlsPort: ports.tls },
+    }),
+  );
+  return before.ports ? before : writeRecord(engine, before, { ports });
+}
+
+/** 0 asks for any free port: chosen once, because a container that asks the engine gets another one at every start. */
+async function choosePorts({ config }: Context): Promise<{ http: number; tls: number }> {
+  const http = config.http.port || (await firstFreePort(18_080));
+  const tls = config.http.tlsPort || (await firstFreePort(18_443, [http]));
+  return { http, tls };
+}
+
+export function proxyBase({ config }: Context, record: ProjectRecord, subnet: string): ProxyBase {
+  const drainMs = parseDurationMs(config.deploy.drain) ?? 300_000;
+  return { domain: config.domain ?? null, drainMs, doorToken: record.doorToken, subnet, templateDir: null };
+}
+
+export const protocolOf = (image: ImageInfo): string | null => image.labels[label.protocol] ?? null;

@@ -1,0 +1,199 @@
+/**
+ * What the verbs about releases have in common: reading a project as it is, and opening it to change it. Opening
+ * holds the lock from before the first change until after the last one.
+ */
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { namesOf, port } from '../contract.ts';
+import { databaseEndpoint, withClient } from '../database/connection.ts';
+import { migrateForward, pendingMigrations } from '../database/migrations.ts';
+import { packageRoot } from '../engine/images-files.ts';
+import type { Engine, Lock } from '../engine/port.ts';
+import { isOpsError } from '../errors.ts';
+import { openDoor } from '../observe/door.ts';
+import { openPlayers, type Players, redisEndpoint } from '../observe/players.ts';
+import { realClock } from '../runner/clock.ts';
+import { openJournal } from '../runner/journal.ts';
+import { type Observed, observe } from '../runner/observe.ts';
+import type { Door, Ports, Schema, Supplies } from '../runner/ports.ts';
+import { type ProjectRecord, readRecord } from '../runner/record.ts';
+import type { Runner } from '../runner/run.ts';
+import type { Session } from '../runner/session.ts';
+import type { Context, EnvFile } from './context.ts';
+
+const nobody: Players = {
+  online: async (fleets) => new Map([...fleets.keys()].map((release) => [release, null])),
+  closed: async () => null,
+  close: () => undefined,
+};
+
+const closedDoor: Door = {
+  ask: async () => ({ ok: false, reason: 'Nginx does not run' }),
+  askReplica: async () => ({ ok: false, reason: 'Nginx does not run' }),
+  joinReplica: async () => ({ ok: false, reason: 'Nginx does not run' }),
+  askPublic: async () => ({ ok: false, reason: 'Nginx does not run' }),
+  joinPublic: async () => ({ ok: false, reason: 'Nginx does not run' }),
+};
+
+/** Where players are sent to. */
+export interface Addresses {
+  url: string;
+  wsUrl: string;
+}
+
+export interface ReadProject {
+  engine: Engine;
+  /** null: nothing was ever deployed under this name. */
+  record: ProjectRecord | null;
+  observed: Observed | null;
+  addresses: Addresses | null;
+}
+
+/** Reads everything, changes nothing, needs no lock and no .env. */
+export async function readProject(context: Context): Promise<ReadProject> {
+  const engine = await context.engine();
+  const record = await readRecord(engine, context.project);
+  if (!record) return { engine, record: null, observed: null, addresses: null };
+  const players = await playersOf(context, engine, envOrNull(context));
+  try {
+    const observed = await observe({ engine, door: await doorOf(context, engine, record), players }, record);
+    return { engine, record, observed, addresses: addressesOf(context, record) };
+  } finally {
+    players.close();
+  }
+}
+
+export function addressesOf(context: Context, record: ProjectRecord): Addresses | null {
+  if (!record.ports) return null;
+  const { address } = context.config.http;
+  const host = context.config.domain ?? (address === '0.0.0.0' ? '127.0.0.1' : address);
+  const at = `${host}:${record.ports.http}`;
+  return { url: `http://${at}/`, wsUrl: `ws://${at}/ws` };
+}
+
+export async function doorOf(context: Context, engine: Engine, record: ProjectRecord): Promise<Door> {
+  const proxy = namesOf(context.project).proxy;
+  const running =
+    (await engine.observe(context.project)).find((one) => one.name === proxy)?.state === 'running';
+  if (!running) return closedDoor;
+  const [privateSide, publicSide] = await Promise.all([
+    engine.dial(context.project, proxy, port.nginxPrivate),
+    engine.dial(context.project, proxy, port.nginxHttp),
+  ]);
+  return openDoor({
+    privateUrl: `http://${privateSide.host}:${privateSide.port}`,
+    publicUrl: `http://${publicSide.host}:${publicSide.port}`,
+    token: record.doorToken,
+    ...(context.config.domain ? { host: context.config.domain } : {}),
+  });
+}
+
+function envOrNull(context: Context): EnvFile | null {
+  try {
+    return context.readEnv();
+  } catch (error) {
+    if (isOpsError(error)) return null;
+    throw error;
+  }
+}
+
+/** Counting players is a courtesy: whatever hinders it makes them unknown, never a failure. */
+export async function playersOf(context: Context, engine: Engine, env: EnvFile | null): Promise<Players> {
+  if (!env) return nobody;
+  try {
+    return openPlayers(await redisEndpoint(engine, context.project, env.settings));
+  } catch (error) {
+    if (isOpsError(error)) return nobody;
+    throw error;
+  }
+}
+
+/** The schema's part of a deploy. `dir` null: this image brings no migrations. */
+export function schemaOf(context: Context, engine: Engine, env: EnvFile, dir: string | null): Schema {
+  return {
+    async pending() {
+      if (dir === null) return [];
+      const endpoint = await databaseEndpoint(engine, context.project, env.settings);
+      const pending = await withClient(endpoint, (client) => pendingMigrations(client, dir));
+      if (pending.contract.length > 0) {
+        context.emit({
+          type: 'note',
+          level: 'info',
+          message: `${pending.contract.length} contract migration(s) wait; a deploy never runs them: ${pending.contract.join(', ')}`,
+        });
+      }
+      return pending.expand;
+    },
+    async migrate(names, signal) {
+      if (dir === null) return;
+      const endpoint = await databaseEndpoint(engine, context.project, env.settings);
+      await migrateForward(endpoint, dir, { emit: context.emit, signal, names });
+    },
+  };
+}
+
+/** The bundled server's migrations come with gameops; any other image has a folder of its own, or none. */
+export function migrationsDir(context: Context, isBundled: boolean): string | null {
+  if (isBundled) return resolve(packageRoot(), 'migrations');
+  const own = resolve(context.cwd, context.config.database.migrations);
+  return existsSync(own) ? own : null;
+}
+
+export interface Opened {
+  runner: Runner;
+  lock: Lock;
+}
+
+/** Takes the lock for the verb and lets go of it whatever happens. @throws LOCKED */
+export async function withLock<T>(
+  context: Context,
+  image: string,
+  use: (lock: Lock) => Promise<T>,
+): Promise<T> {
+  const engine = await context.engine();
+  const lock = await engine.lock(context.project, image, {
+    holder: context.operator,
+    host: context.host,
+    verb: context.verb,
+    since: new Date().toISOString(),
+  });
+  try {
+    return await use(lock);
+  } finally {
+    await lock.release().catch(() => undefined);
+  }
+}
+
+export function runnerOf(context: Context, lockLost: AbortSignal): Runner {
+  const complain = (message: string) => context.emit({ type: 'note', level: 'warning', message });
+  const who = { project: context.project, verb: context.verb, by: context.operator };
+  return {
+    project: context.project,
+    ports: { clock: realClock },
+    record: null,
+    emit: context.emit,
+    journal: openJournal(context.stateDir, who, complain),
+    signal: context.signal,
+    lockLost,
+    interruptedBy: context.interruptedBy,
+    steps: [],
+  };
+}
+
+export function sessionOf(
+  context: Context,
+  runner: Runner,
+  parts: { ports: Omit<Ports, 'clock'>; record: ProjectRecord; proxy: Session['proxy'] },
+): Session {
+  return {
+    ...runner,
+    ports: { ...parts.ports, clock: realClock },
+    record: parts.record,
+    proxy: parts.proxy,
+    by: context.operator,
+    probes: { http: { sent: 0, failed: 0 }, ws: { sent: 0, failed: 0 } },
+    players: { online: null, moved: null, closed: null, lost: null },
+  };
+}
+
+export type { Supplies };

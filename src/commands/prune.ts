@@ -1,0 +1,75 @@
+/** gameops prune: frees what old releases keep, only labelled things, never what is live, warm or being worked on. */
+import { label, namesOf } from '../contract.ts';
+import type { Engine } from '../engine/port.ts';
+import type { World } from '../release/model.ts';
+import { liveRelease, runningReplicas, servedReplicas } from '../release/position.ts';
+import { gameContainers, releaseOf, replicaOf, stopGraceMs } from '../runner/fleet.ts';
+import type { Context, Outcome } from './context.ts';
+import type { PruneOptions } from './options.ts';
+import { readProject, withLock } from './project.ts';
+
+export async function run(context: Context, options: PruneOptions): Promise<Outcome> {
+  const { engine, observed } = await readProject(context);
+  if (!observed) return outcome([]);
+  const proxy = observed.containers.find((one) => one.name === namesOf(context.project).proxy);
+  const image = proxy?.image ?? observed.containers[0]?.image;
+  if (!image) return outcome([]);
+  return withLock(context, image, async () => {
+    // Seen again under the lock: a deploy may have ended in between.
+    const { observed: now } = await readProject(context);
+    if (!now) return outcome([]);
+    const old = oldReleases(now.world, options.keep ?? context.config.deploy.keep);
+    const removed: string[] = [];
+    for (const release of old) removed.push(...(await forget(engine, context.project, release)));
+    removed.push(...(await removeUnusedImages(engine, context, now.world, old)));
+    return outcome(removed);
+  });
+}
+
+function oldReleases(world: World, keep: number): number[] {
+  const pinned = new Set([liveRelease(world)?.id, world.intent?.release, world.intent?.previous]);
+  const idle = world.fleets
+    .map((fleet) => fleet.release)
+    .filter(
+      (id) =>
+        !pinned.has(id) && runningReplicas(world, id).length === 0 && servedReplicas(world, id).length === 0,
+    )
+    .sort((a, b) => b - a);
+  return idle.slice(keep);
+}
+
+async function forget(engine: Engine, project: string, release: number): Promise<string[]> {
+  const replicas = gameContainers(await engine.observe(project))
+    .filter((one) => releaseOf(one) === release)
+    .map(replicaOf);
+  await engine.retireFleet(project, release, replicas, 'nothing', stopGraceMs);
+  const volume = namesOf(project).volume.settings(release);
+  await engine.removeVolume(project, volume);
+  return [...replicas.map((n) => namesOf(project).game(release, n)), volume];
+}
+
+/** Images that we built, that only forgotten releases of this project used. */
+async function removeUnusedImages(
+  engine: Engine,
+  context: Context,
+  world: World,
+  old: number[],
+): Promise<string[]> {
+  const containers = await Promise.all((await engine.projects()).map((project) => engine.observe(project)));
+  const inUse = new Set(containers.flat().map((one) => one.image));
+  const removed: string[] = [];
+  for (const release of world.releases.filter((one) => old.includes(one.id))) {
+    const image = await engine.image(release.image);
+    if (!image || inUse.has(image.id) || image.labels[label.role] !== 'image') continue;
+    await engine.removeImage(release.image);
+    removed.push(release.imageRef);
+    context.emit({ type: 'note', level: 'detail', message: `removed image ${release.imageRef}` });
+  }
+  return [...new Set(removed)];
+}
+
+function outcome(removed: string[]): Outcome {
+  const text =
+    removed.length === 0 ? 'nothing to remove' : `removed ${removed.length}: ${removed.join(', ')}`;
+  return { ok: true, result: { removed }, text: () => text };
+}

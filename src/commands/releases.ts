@@ -1,0 +1,44 @@
+/** gameops releases: every release on record, newest first, and whether going back to it is instant. */
+import type { Release } from '../release/model.ts';
+import { columns } from '../report/table.ts';
+import type { Context, Outcome, Style } from './context.ts';
+import { readProject } from './project.ts';
+
+interface ReleaseLine
+  extends Pick<
+    Release,
+    'id' | 'verdict' | 'image' | 'imageRef' | 'replicas' | 'createdAt' | 'createdBy' | 'reason'
+  > {
+  /** Its containers are kept: a rollback starts them instead of making new ones. */
+  kept: boolean;
+}
+
+export async function run(context: Context): Promise<Outcome> {
+  const { record, observed } = await readProject(context);
+  const fleets = observed?.world.fleets ?? [];
+  const releases: ReleaseLine[] = (record?.releases ?? [])
+    .map(({ id, verdict, image, imageRef, replicas, createdAt, createdBy, reason }) => {
+      const kept = fleets.some((fleet) => fleet.release === id && fleet.replicas.length >= replicas);
+      return { id, verdict, image, imageRef, replicas, createdAt, createdBy, reason, kept };
+    })
+    .sort((a, b) => b.id - a.id);
+  return { ok: true, result: { releases }, text: (style) => releasesText(style, releases) };
+}
+
+function releasesText(style: Style, releases: readonly ReleaseLine[]): string {
+  if (releases.length === 0) return 'no releases yet\n  next: gameops deploy';
+  const rows = releases.map((one) => [
+    String(one.id),
+    one.verdict === 'live'
+      ? style.green(one.verdict)
+      : one.verdict === 'failed'
+        ? style.red(one.verdict)
+        : one.verdict,
+    `×${one.replicas}`,
+    one.createdAt.replace('T', ' ').slice(0, 19),
+    one.createdBy,
+    one.imageRef,
+    one.reason ?? (one.kept && one.verdict !== 'live' ? 'kept for rollback' : ''),
+  ]);
+  return columns(rows).join('\n');
+}

@@ -1,0 +1,27 @@
+/** gameops resume: finishes what was interrupted, from any machine; without that, mends what the live release lacks. */
+import { OpsError } from '../errors.ts';
+import { planResume } from '../release/plan.ts';
+import { headingOf } from './act.ts';
+import type { Context, Outcome } from './context.ts';
+import { actOnProject } from './existing.ts';
+
+export async function run(context: Context): Promise<Outcome> {
+  let backedOut: { release: number; reason: string | null } | null = null;
+  const outcome = await actOnProject(context, context.readEnv(), async (session, world) => {
+    const { intent } = session.record;
+    if (intent?.stage === 'condemned') backedOut = { release: intent.release, reason: intent.reason };
+    const plan = planResume(world);
+    return { plan, heading: headingOf(plan, world, null) };
+  });
+  if (backedOut) throw rolledBack(backedOut, outcome.result);
+  return outcome;
+}
+
+function rolledBack(failed: { release: number; reason: string | null }, result: object): OpsError {
+  const error = new OpsError('ROLLED_BACK', {
+    message: `Release ${failed.release} had been given up (${failed.reason ?? 'no reason on record'}); backing out of it is finished. Players are where they were before it.`,
+    next: ['gameops status', 'gameops deploy'],
+    facts: { failed: failed.release },
+  });
+  return Object.assign(error, { result });
+}

@@ -1,0 +1,119 @@
+/** gameops rollback: the old image and settings, with today's secrets; instant while its fleet is kept here. */
+
+import { parseDurationMs } from '../config.ts';
+import type { Engine } from '../engine/port.ts';
+import { isOpsError, OpsError } from '../errors.ts';
+import type { Intent, Release, World } from '../release/model.ts';
+import { planAct } from '../release/plan.ts';
+import { liveRelease } from '../release/position.ts';
+import { revivedCandidate } from '../runner/candidate.ts';
+import type { ProjectRecord } from '../runner/record.ts';
+import { headingOf, planOutcome } from './act.ts';
+import type { Context, EnvFile, Outcome } from './context.ts';
+import { actOnProject } from './existing.ts';
+import type { RollbackOptions } from './options.ts';
+import { readProject } from './project.ts';
+
+export async function run(context: Context, options: RollbackOptions): Promise<Outcome> {
+  const env = context.readEnv();
+  if (options.plan) {
+    const { record, observed } = await readProject(context);
+    if (!record || !observed) throw nothingThere(context);
+    const target = chooseTarget(context, record, observed.world, options.to);
+    const plan = planFor(context, env, record, observed.world, target);
+    return planOutcome(plan, headingOf(plan, observed.world, target.replicas));
+  }
+  return actOnProject(context, env, async (session, world) => {
+    const target = chooseTarget(context, session.record, world, options.to);
+    await ensureImage(session.ports.engine, target);
+    const plan = planFor(context, env, session.record, world, target);
+    return { plan, heading: headingOf(plan, world, target.replicas) };
+  });
+}
+
+function planFor(context: Context, env: EnvFile, record: ProjectRecord, world: World, target: Release) {
+  const { deploy } = context.config;
+  const candidate = revivedCandidate(record, target, { ...env.values, PORT: String(target.shape.port) });
+  const intent: Intent = {
+    verb: 'rollback',
+    strategy: 'blue-green',
+    release: target.id,
+    previous: null,
+    readyMs: parseDurationMs(deploy.ready) ?? 60_000,
+    // The way back is urgent, and its release has proven itself before: the probes of the gate must do.
+    watchMs: 0,
+    drainMs: parseDurationMs(deploy.drain) ?? 300_000,
+    keep: deploy.keep,
+    stage: 'open',
+    verdict: 'failed',
+    reason: null,
+    startedAt: new Date().toISOString(),
+    by: context.operator,
+  };
+  const cause = `asked; ${liveRelease(world)?.id ?? 'nothing'} is live`;
+  return planAct(world, intent, { candidate, cause, again: false });
+}
+
+/** The newest one that served before the live one, unless the operator names another. */
+function chooseTarget(
+  context: Context,
+  record: ProjectRecord,
+  world: World,
+  to: number | undefined,
+): Release {
+  const live = liveRelease(world);
+  const served = record.releases.filter((release) => ['superseded', 'rolled-back'].includes(release.verdict));
+  const known = served.map((release) => String(release.id));
+  if (to !== undefined) {
+    const named = record.releases.find((release) => release.id === to);
+    if (named && (named.id === live?.id || served.includes(named))) return named;
+    const why = named ? `never served: it is ${named.verdict}` : 'is not on record';
+    throw new OpsError('RELEASE_UNKNOWN', {
+      message: `Release ${to} ${why}. Nothing was changed; players are on ${live?.id ?? 'nothing'}.`,
+      next: [
+        known.length > 0 ? `gameops rollback --to ${known.at(-1)}` : 'gameops deploy',
+        'gameops releases',
+      ],
+      facts: { release: to, served: known },
+    });
+  }
+  const before = served.filter(
+    (release) => release.verdict === 'superseded' && release.id < (live?.id ?? Infinity),
+  );
+  const target = before.sort((a, b) => b.id - a.id)[0];
+  if (target) return target;
+  throw new OpsError('NOTHING_TO_ROLL_BACK_TO', {
+    message: `No release of ${context.project} served before ${live?.id ?? 'now'}. Nothing was changed; players are where they were.`,
+    next:
+      known.length > 0
+        ? [`gameops rollback --to ${known.at(-1)}`]
+        : ['gameops releases', 'gameops deploy --image <ref>'],
+    facts: { live: live?.id ?? null, served: known },
+  });
+}
+
+/** @throws IMAGE_NOT_FOUND, REGISTRY_UNREACHABLE */
+async function ensureImage(engine: Engine, release: Release): Promise<void> {
+  if (await engine.image(release.image)) return;
+  if (release.digestRef !== null) {
+    try {
+      await engine.pullImage(release.digestRef);
+      return;
+    } catch (error) {
+      if (!isOpsError(error)) throw error;
+    }
+  }
+  throw new OpsError('IMAGE_NOT_FOUND', {
+    message: `The image of release ${release.id} (${release.imageRef}) is neither on the engine nor to be had from a registry. Nothing was changed; players are where they were.`,
+    next: ['gameops releases', 'gameops rollback --to <another release>'],
+    facts: { release: release.id, image: release.image },
+  });
+}
+
+export function nothingThere(context: Context): OpsError {
+  return new OpsError('RELEASE_UNKNOWN', {
+    message: `Project ${context.project} has no releases on this engine.`,
+    next: ['gameops deploy', 'gameops --project <name> …'],
+    facts: { project: context.project },
+  });
+}

@@ -1,0 +1,150 @@
+/** gameops status: where traffic goes, what runs, who plays, what is unfinished. Reads only. */
+import { accessoryHost, namesOf } from '../contract.ts';
+import type { ObservedContainer } from '../engine/port.ts';
+import type { Fleet, Intent, Release } from '../release/model.ts';
+import { servedReplicas } from '../release/position.ts';
+import { columns } from '../report/table.ts';
+import type { Observed } from '../runner/observe.ts';
+import type { ProjectRecord } from '../runner/record.ts';
+import type { Context, Outcome, Style } from './context.ts';
+import { type Addresses, readProject } from './project.ts';
+
+interface FleetStatus {
+  release: number;
+  image: string;
+  wanted: number;
+  /** Running replicas; the gate proved them before they got traffic. */
+  ready: number;
+  /** serving · leaving (runs without traffic) · stopped */
+  phase: 'serving' | 'starting' | 'leaving' | 'stopped';
+  players: number | null;
+  verdict: Release['verdict'] | 'unknown';
+}
+
+export interface Status {
+  project: string;
+  url: string | null;
+  wsUrl: string | null;
+  traffic: { release: number; replicas: number[] }[];
+  /** Nginx itself answered; else `traffic` is what it would serve. */
+  proxyAnswers: boolean;
+  fleets: FleetStatus[];
+  unfinished: Pick<Intent, 'verb' | 'release' | 'previous' | 'stage' | 'startedAt' | 'by'> | null;
+  lockedBy: { holder: string; host: string; verb: string; since: string } | null;
+  schema: null;
+  certificates: never[];
+  accessories: { name: string; state: string; health: string }[];
+}
+
+export async function run(context: Context): Promise<Outcome> {
+  const { engine, record, observed, addresses } = await readProject(context);
+  const lockedBy = await engine.lockHolder(context.project);
+  const status = statusOf(context.project, record, observed, addresses, lockedBy);
+  return { ok: true, result: status, text: (style) => statusText(style, status) };
+}
+
+function statusOf(
+  project: string,
+  record: ProjectRecord | null,
+  observed: Observed | null,
+  addresses: Addresses | null,
+  lockedBy: Status['lockedBy'],
+): Status {
+  const intent = record?.intent ?? null;
+  return {
+    project,
+    url: addresses?.url ?? null,
+    wsUrl: addresses?.wsUrl ?? null,
+    traffic: observed?.world.traffic.routes ?? [],
+    proxyAnswers: observed?.traffic.answering ?? false,
+    fleets: (observed?.world.fleets ?? []).map((fleet) => fleetStatus(fleet, observed as Observed, intent)),
+    unfinished: intent && {
+      verb: intent.verb,
+      release: intent.release,
+      previous: intent.previous,
+      stage: intent.stage,
+      startedAt: intent.startedAt,
+      by: intent.by,
+    },
+    lockedBy,
+    schema: null,
+    certificates: [],
+    accessories: accessoriesOf(project, observed?.containers ?? []),
+  };
+}
+
+function fleetStatus(fleet: Fleet, { world }: Observed, intent: Intent | null): FleetStatus {
+  const release = world.releases.find((one) => one.id === fleet.release);
+  const ready = fleet.replicas.filter((replica) => replica.running).length;
+  const isServing = servedReplicas(world, fleet.release).length > 0;
+  const isArriving = intent?.release === fleet.release && intent.stage === 'open';
+  const phase = ready === 0 ? 'stopped' : isServing ? 'serving' : isArriving ? 'starting' : 'leaving';
+  return {
+    release: fleet.release,
+    image: release?.imageRef ?? 'unknown',
+    wanted: release?.replicas ?? fleet.replicas.length,
+    ready,
+    phase,
+    players: ready === 0 ? 0 : fleet.players,
+    verdict: release?.verdict ?? 'unknown',
+  };
+}
+
+function accessoriesOf(project: string, containers: readonly ObservedContainer[]): Status['accessories'] {
+  const names = namesOf(project);
+  return (Object.keys(accessoryHost) as (keyof typeof accessoryHost)[]).flatMap((name) => {
+    const container = containers.find((one) => one.name === names[name]);
+    return container ? [{ name, state: container.state, health: container.health }] : [];
+  });
+}
+
+function statusText(style: Style, status: Status): string {
+  if (status.url === null && status.fleets.length === 0) {
+    return `${status.project}: nothing was ever deployed here\n  next: gameops deploy`;
+  }
+  const lines = [`${style.bold(status.project)}  ${status.url ?? 'no address yet'}`];
+  const routes = status.traffic.map((route) => `${route.release} (${route.replicas.length})`).join(' + ');
+  lines.push(
+    status.proxyAnswers
+      ? `traffic  ${routes || style.yellow('nothing: the maintenance answer')}`
+      : `traffic  ${style.red('Nginx does not answer')}${routes ? `; it would serve ${routes}` : ''}`,
+  );
+  const rows = [...status.fleets]
+    .sort((a, b) => b.release - a.release)
+    .map((fleet) => [
+      String(fleet.release),
+      paintPhase(style, fleet.phase),
+      `${fleet.ready}/${fleet.wanted}`,
+      fleet.players === null ? 'players unknown' : `${fleet.players} players`,
+      fleet.verdict,
+      fleet.image,
+    ]);
+  lines.push('', ...columns(rows, { indent: '  ' }));
+  if (status.accessories.length > 0) {
+    lines.push(
+      '',
+      ...columns(
+        status.accessories.map((one) => [one.name, one.state, one.health]),
+        { indent: '  ' },
+      ),
+    );
+  }
+  if (status.lockedBy) {
+    const { holder, verb, since } = status.lockedBy;
+    lines.push('', style.yellow(`locked by ${holder} for ${verb} since ${since}`));
+  }
+  if (status.unfinished && !status.lockedBy) {
+    const { verb, release, stage, by } = status.unfinished;
+    lines.push(
+      '',
+      style.yellow(`unfinished: ${verb} ${release} (${stage}) by ${by}`),
+      '  next: gameops resume, or gameops abort',
+    );
+  }
+  return lines.join('\n');
+}
+
+function paintPhase(style: Style, phase: FleetStatus['phase']): string {
+  if (phase === 'serving') return style.green(phase);
+  return phase === 'stopped' ? style.dim(phase) : style.yellow(phase);
+}

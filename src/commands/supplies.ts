@@ -1,0 +1,48 @@
+/** What a release is given beside its container: today's settings, its page, a token to probe with. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
+import { packageRoot } from '../engine/images-files.ts';
+import { OpsError } from '../errors.ts';
+import { settingsOf } from '../runner/candidate.ts';
+import type { Supplies } from '../runner/ports.ts';
+import { mintToken } from '../tokens.ts';
+import type { Context, EnvFile } from './context.ts';
+
+const probeTokenLifeMs = 60_000;
+
+/** Folder of the static files; null when every path goes to the server. @throws CONFIG_INVALID */
+export function findPage(context: Context, isBundled: boolean): string | null {
+  const { dir } = context.config.web;
+  if (dir === undefined) return isBundled ? join(packageRoot(), 'dist', 'web') : null;
+  const folder = resolve(context.cwd, dir);
+  try {
+    readdirSync(folder);
+    return folder;
+  } catch (cause) {
+    throw new OpsError('CONFIG_INVALID', {
+      message: `web.dir is ${dir}, but that folder can't be read. Nothing was changed.`,
+      next: ['make the folder, or mend web.dir in gameops.yaml'],
+      facts: { folder },
+      cause,
+    });
+  }
+}
+
+export function suppliesOf(context: Context, env: EnvFile): Supplies {
+  return {
+    settings: (release) => settingsOf(release, { ...env.values, PORT: String(release.shape.port) }),
+    probeToken: () =>
+      mintToken(env.settings.JWT_SECRET, { id: 'gameops-probe', name: 'gameops' }, probeTokenLifeMs),
+    page(release) {
+      const folder = findPage(context, release.protocol !== null);
+      return folder === null ? null : filesIn(folder);
+    },
+  };
+}
+
+function filesIn(folder: string): { path: string; content: Uint8Array }[] {
+  return readdirSync(folder, { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .map((file) => ({ path: relative(folder, file), content: readFileSync(file) }));
+}

@@ -1,0 +1,121 @@
+/**
+ * What a request makes of image, gameops.yaml and .env: a release. Pure but for hashing; two machines with the same
+ * input make the same one, and values of secrets leave here as keyed fingerprints only.
+ */
+import { createHash, createHmac } from 'node:crypto';
+import { type Config, parseBytes, parseDurationMs } from '../config.ts';
+import { gameUid } from '../contract.ts';
+import { isSecretKey } from '../env/schema.ts';
+import type { Release, Shape } from '../release/model.ts';
+import type { ProjectRecord } from './record.ts';
+
+export interface CandidateInput {
+  config: Config;
+  /** Parsed .env joined with the process environment. */
+  values: Readonly<Record<string, string>>;
+  image: { id: string; ref: string; protocol: string | null; digestRef: string | null };
+  /** Nginx serves static files for it. */
+  hasPage: boolean;
+  replicas: number;
+  by: string;
+  at: string;
+}
+
+type Keys = Pick<ProjectRecord, 'fingerprintKey' | 'releases'>;
+
+export function newCandidate(record: Keys, input: CandidateInput): Release {
+  const { config, image } = input;
+  // The port is the container's business: gameops.yaml says it, whatever .env says for a server run by hand.
+  const settings: Record<string, string> = {
+    ...input.values,
+    PORT: String(config.server.port),
+    ...config.server.env,
+  };
+  const plainKeys = Object.keys(settings).filter((key) => key in config.server.env || !isSecretKey(key));
+  const shape = shapeOf(config, image.protocol);
+  const fingerprints = fingerprintAll(record.fingerprintKey, settings);
+  return {
+    id: Math.max(0, ...record.releases.map((release) => release.id)) + 1,
+    image: image.id,
+    imageRef: image.ref,
+    digestRef: image.digestRef,
+    protocol: image.protocol,
+    hasPage: input.hasPage,
+    replicas: input.replicas,
+    shape,
+    plain: Object.fromEntries(plainKeys.map((key) => [key, settings[key] ?? ''])),
+    fingerprints,
+    fingerprint: fingerprintOf(image.id, shape, fingerprints),
+    drainMs: parseDurationMs(config.deploy.drain) ?? 300_000,
+    createdAt: input.at,
+    createdBy: input.by,
+    verdict: 'candidate',
+    reason: null,
+  };
+}
+
+/** The old image and settings, with today's secrets. */
+export function revivedCandidate(
+  record: Keys,
+  release: Release,
+  values: Readonly<Record<string, string>>,
+): Release {
+  const fingerprints = fingerprintAll(record.fingerprintKey, settingsOf(release, values));
+  const fingerprint = fingerprintOf(release.image, release.shape, fingerprints);
+  return { ...release, fingerprints, fingerprint, verdict: 'candidate', reason: null };
+}
+
+/** Every setting of a release as its container gets it: its own plain ones, today's secrets. */
+export function settingsOf(
+  release: Release,
+  values: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const known = Object.keys(release.fingerprints).map(
+    (key) => [key, release.plain[key] ?? values[key]] as const,
+  );
+  return Object.fromEntries(known.filter((entry): entry is [string, string] => entry[1] !== undefined));
+}
+
+/** Why there is something to deploy, in words: never a value. */
+export function causeOf(candidate: Release, live: Release | undefined): string {
+  if (!live) return 'nothing is live';
+  const causes: string[] = [];
+  if (candidate.image !== live.image) causes.push('image changed');
+  const keys = changedKeys(candidate, live);
+  if (keys.length > 0) causes.push(`settings changed: ${keys.join(', ')}`);
+  if (JSON.stringify(candidate.shape) !== JSON.stringify(live.shape)) causes.push('server section changed');
+  if (candidate.replicas !== live.replicas) causes.push(`replicas ${live.replicas} → ${candidate.replicas}`);
+  return causes.length > 0 ? causes.join('; ') : 'asked again';
+}
+
+export function changedKeys(a: Release, b: Release): string[] {
+  const keys = new Set([...Object.keys(a.fingerprints), ...Object.keys(b.fingerprints)]);
+  return [...keys].filter((key) => a.fingerprints[key] !== b.fingerprints[key]).sort();
+}
+
+function shapeOf({ server }: Config, protocol: string | null): Shape {
+  return {
+    port: server.port,
+    memoryBytes: parseBytes(server.memory) ?? 0,
+    cpus: server.cpus,
+    probe: server.probe,
+    settingsAs: server.settingsAs,
+    user: server.security.user ?? (protocol ? `${gameUid}:${gameUid}` : null),
+    readOnlyRoot: server.security.readOnly,
+    capabilities: server.security.capabilities,
+  };
+}
+
+function fingerprintAll(key: string, settings: Readonly<Record<string, string>>): Record<string, string> {
+  const print = (name: string, value: string) =>
+    createHmac('sha256', key).update(`${name}\0${value}`).digest('hex').slice(0, 24);
+  return Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, print(name, value)]));
+}
+
+function fingerprintOf(image: string, shape: Shape, fingerprints: Record<string, string>): string {
+  const sorted = Object.entries(fingerprints).sort(([a], [b]) => (a < b ? -1 : 1));
+  return createHash('sha256')
+    .update(JSON.stringify([image, shape, sorted]))
+    .digest('hex')
+    .slice(0, 32);
+}
