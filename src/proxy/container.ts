@@ -37,7 +37,7 @@ export function proxySpec(input: ProxyInput): ContainerSpec {
       { volume: names.volume.certificates, path: path.certificates, readOnly: true },
       { volume: names.volume.logs, path: path.nginxLogs, readOnly: false },
     ],
-    tmpfs: ['/run', '/tmp'],
+    tmpfs: ['/tmp'],
     publish: [
       { address, hostPort: input.http.port, containerPort: port.nginxHttp },
       { address, hostPort: input.http.tlsPort, containerPort: port.nginxTls },

@@ -32,7 +32,8 @@ export interface Generation {
 }
 
 export const pointerFile = 'nginx.conf';
-const generationsKept = 5;
+/** Removed down to the lower one when there are more than the upper: a removal costs a switch about 0.1 s. */
+const generationsKept = { atLeast: 5, atMost: 10 };
 
 export const folderOf = (generation: number) => `g-${generation}`;
 export const candidateOf = (generation: number) => `next-${generation}`;
@@ -46,6 +47,11 @@ export function routesOf(targets: readonly Target[]): Route[] {
       .map(({ replica }) => replica)
       .sort((a, b) => a - b),
   }));
+}
+
+/** A configuration between the lines that name it; no template can forget them. */
+export function enclosed(generation: number, config: string): string {
+  return `# gameops generation ${generation}\n${config.trimEnd()}\n# end of generation ${generation}\n`;
 }
 
 /** Number of the generation that a configuration is; null when it is torn or not ours. */
@@ -92,7 +98,9 @@ export function prunable(files: ReadonlyMap<string, Uint8Array>, current: number
     .filter((name) => /^g-\d+$/.test(name) && numberIn(name) < current)
     .sort((a, b) => numberIn(b) - numberIn(a));
   const candidates = names.filter((name) => /^next-\d+$/.test(name) && numberIn(name) < current);
-  return [...folders.slice(generationsKept - 1), ...candidates];
+  // `files` was read before the current one was written.
+  const tooMany = folders.length + 1 > generationsKept.atMost;
+  return [...(tooMany ? folders.slice(generationsKept.atLeast - 1) : []), ...candidates];
 }
 
 export function textOf(files: ReadonlyMap<string, Uint8Array>, path: string): string {

@@ -10,7 +10,7 @@ import { z } from 'zod';
 import { doorHeader, endpoint, path, port } from '../contract.ts';
 import { OpsError } from '../errors.ts';
 import type { ProxyFeatures } from './features.ts';
-import type { Generation } from './generation.ts';
+import { enclosed, type Generation } from './generation.ts';
 
 /** Template name (without .eta) → text. `nginx.conf` is the one that is rendered; it may include the others. */
 export type Templates = ReadonlyMap<string, string>;
@@ -91,7 +91,7 @@ export function renderConfig(templates: Templates, input: ConfigInput): string {
   const eta = new Eta({ autoEscape: false, autoTrim: [false, 'nl'] });
   try {
     for (const [name, text] of templates) eta.loadTemplate(`@${name}`, text);
-    return eta.render('@nginx.conf', templateInput(input));
+    return enclosed(input.generation.generation, eta.render('@nginx.conf', templateInput(input)));
   } catch (cause) {
     throw invalid(
       `The Nginx templates can't be rendered: ${cause instanceof Error ? firstLines(cause.message) : cause}`,
@@ -106,7 +106,7 @@ function templateInput(input: ConfigInput) {
     generation,
     targets,
     leaving: backups,
-    answer: JSON.stringify({ generation, routes }),
+    answer: JSON.stringify({ generation, nginx: '$nginx_version', routes }),
     page: pageRelease === null ? null : { release: pageRelease, ours: !input.foreignPage },
     features: input.features,
     domain: input.domain,

@@ -18,6 +18,8 @@ export interface ObservedTraffic {
 
 const served = z.object({
   generation: z.int(),
+  /** Version of the running Nginx. */
+  nginx: z.string().optional(),
   routes: z.array(z.object({ release: z.int(), replicas: z.array(z.int()) })),
 });
 
@@ -55,7 +57,7 @@ export async function readTraffic(
 export async function askGeneration(
   door: Ports['door'],
   timeoutMs: number,
-): Promise<{ generation: number; routes: Route[] } | null> {
+): Promise<z.infer<typeof served> | null> {
   const asked = await door.ask('/generation', timeoutMs);
   if (!asked.ok || asked.answer.status !== 200) return null;
   try {
