@@ -1,0 +1,427 @@
+/**
+ * The promises of src/engine/port.ts as sentences. Every body of the port is held to the same ones.
+ */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { label, namesOf } from '../../src/contract.ts';
+import type { ContainerSpec, Engine, FleetSpec, LockHolder } from '../../src/engine/port.ts';
+import { rangeOf, toNumber } from '../../src/engine/subnet.ts';
+
+export interface Body {
+  engine: Engine;
+  /** Another gameops process on the same engine. */
+  other: Engine;
+  /** On the engine; has sh, sleep, echo, cat, printenv, false. */
+  image: string;
+  /** Makes a container of that name without our label; the body removes it at close. */
+  foreignContainer(name: string): Promise<void>;
+  /** Lets about that much of the engine's time pass. */
+  pass(ms: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+const someone: LockHolder = {
+  holder: 'ada',
+  host: 'desk',
+  verb: 'deploy',
+  since: '2026-01-01T00:00:00.000Z',
+};
+
+export function engineContract(open: () => Promise<Body>): void {
+  let body: Body;
+  let engine: Engine;
+  let project: string;
+  let names: ReturnType<typeof namesOf>;
+
+  beforeAll(async () => {
+    body = await open();
+    engine = body.engine;
+  });
+  beforeEach(() => {
+    project = `t-engine-${Math.random().toString(36).slice(2, 10)}`;
+    names = namesOf(project);
+  });
+  afterEach(() => removeAll(engine, project));
+  afterAll(() => body.close());
+
+  const idle = (name: string, more: Partial<ContainerSpec> = {}): ContainerSpec => ({
+    project,
+    name,
+    role: 'proxy',
+    image: body.image,
+    entrypoint: ['sleep'],
+    command: ['1000'],
+    network: 'none',
+    memoryBytes: 32 * 2 ** 20,
+    readOnlyRoot: true,
+    restart: 'no',
+    ...more,
+  });
+  const fleet = (replicas: number[], more: Partial<FleetSpec['container']> = {}, release = 7): FleetSpec => {
+    const {
+      name: _name,
+      role: _role,
+      network: _network,
+      ...container
+    } = idle('', { env: { N: '{replica}' } });
+    return { project, release, replicas, network: names.network, container: { ...container, ...more } };
+  };
+  const seen = async (name: string) => (await engine.observe(project)).find((one) => one.name === name);
+  const until = async (name: string, state: string) => {
+    for (let tries = 0; tries < 100 && (await seen(name))?.state !== state; tries += 1) await body.pass(100);
+    return seen(name);
+  };
+
+  describe('what repeats', () => {
+    it('ensuring the network twice keeps one network with one subnet', async () => {
+      const first = await engine.ensureNetwork(project);
+      expect(await engine.ensureNetwork(project)).toEqual(first);
+      expect(await engine.network(project)).toEqual(first);
+      expect(first.name).toBe(names.network);
+    });
+
+    it('two processes that ensure the network at once get the same one', async () => {
+      const made = await Promise.all(
+        [engine, body.other, engine, body.other].map((one) => one.ensureNetwork(project)),
+      );
+      expect(new Set(made.map(({ subnet }) => subnet)).size).toBe(1);
+      expect(await engine.network(project)).toEqual(made[0]);
+    });
+
+    it('two projects get subnets that do not overlap', async () => {
+      const second = `${project}-b`;
+      try {
+        const [a, b] = await Promise.all([engine.ensureNetwork(project), body.other.ensureNetwork(second)]);
+        const [left, right] = [rangeOf(a.subnet), rangeOf(b.subnet)];
+        expect(left.to < right.from || right.to < left.from).toBe(true);
+      } finally {
+        await engine.removeNetwork(second);
+      }
+    });
+
+    it('ensuring a container twice makes it once, and names what differs without applying it', async () => {
+      expect(await engine.ensureContainer(idle(names.proxy))).toEqual({ created: true, drift: [] });
+      const before = await seen(names.proxy);
+      expect(await engine.ensureContainer(idle(names.proxy))).toEqual({ created: false, drift: [] });
+      const changed = idle(names.proxy, { memoryBytes: 48 * 2 ** 20, env: { A: 'b' } });
+      expect(await engine.ensureContainer(changed)).toEqual({
+        created: false,
+        drift: ['env', 'memoryBytes'],
+      });
+      expect(await seen(names.proxy)).toEqual(before);
+    });
+
+    it('a stopped container is started again', async () => {
+      await engine.ensureContainer(idle(names.proxy));
+      await engine.signal(project, names.proxy, 'SIGTERM');
+      expect((await until(names.proxy, 'exited'))?.exitCode).toBe(143);
+      expect(await engine.ensureContainer(idle(names.proxy))).toMatchObject({ created: false });
+      expect((await seen(names.proxy))?.state).toBe('running');
+    });
+
+    it('removing and stopping what is not there is success', async () => {
+      await engine.removeContainer(project, names.proxy);
+      await engine.removeVolume(project, names.volume.record);
+      await engine.removeNetwork(project);
+      await engine.removeImage(`${project}:none`);
+      await engine.signal(project, names.proxy, 'SIGHUP');
+      await engine.signalFleet(project, 7, [1, 2], 'SIGTERM');
+      await engine.retireFleet(project, 7, [1, 2], 'nothing', 0);
+      expect(await engine.logTail(project, names.proxy, 5)).toEqual([]);
+      expect(await engine.network(project)).toBeNull();
+    });
+  });
+
+  describe('what is not ours', () => {
+    it('a foreign container under our name is refused by name and left as it is', async () => {
+      await body.foreignContainer(names.proxy);
+      const refused = { code: 'FOREIGN_CONTAINER', facts: { name: names.proxy } };
+      await expect(engine.ensureContainer(idle(names.proxy))).rejects.toMatchObject(refused);
+      await expect(engine.removeContainer(project, names.proxy)).rejects.toMatchObject(refused);
+      await expect(engine.signal(project, names.proxy, 'SIGTERM')).rejects.toMatchObject(refused);
+      expect(await engine.observe(project)).toEqual([]);
+    });
+
+    it('observing lists only the project, and every project once', async () => {
+      await engine.ensureVolume(project, names.volume.record, 'record');
+      await engine.ensureContainer(idle(names.proxy));
+      expect((await engine.observe(project)).map(({ name, role }) => ({ name, role }))).toEqual([
+        { name: names.proxy, role: 'proxy' },
+      ]);
+      expect(await engine.observe(`${project}-b`)).toEqual([]);
+      expect((await engine.projects()).filter((one) => one === project)).toEqual([project]);
+      expect(await engine.volumes(project)).toEqual([names.volume.record]);
+    });
+  });
+
+  describe('what is refused', () => {
+    it('a taken port is named, and no container stays behind', async () => {
+      const publish = (hostPort: number) => [{ address: '127.0.0.1', hostPort, containerPort: 8080 }];
+      await engine.ensureNetwork(project);
+      const network = { name: names.network };
+      await engine.ensureContainer(idle(names.proxy, { network, publish: publish(0) }));
+      const { host, port } = await engine.dial(project, names.proxy, 8080);
+      expect({ host, isPort: port > 0 }).toEqual({ host: '127.0.0.1', isPort: true });
+      const second = idle(names.redis, { network, publish: publish(port) });
+      await expect(engine.ensureContainer(second)).rejects.toMatchObject({
+        code: 'PORT_TAKEN',
+        facts: { port },
+      });
+      expect(await seen(names.redis)).toBeUndefined();
+    });
+
+    it('an image that is not on the engine is named', async () => {
+      const spec = idle(names.proxy, { image: `${project}:none` });
+      await expect(engine.ensureContainer(spec)).rejects.toMatchObject({ code: 'IMAGE_NOT_FOUND' });
+      expect(await engine.image(`${project}:none`)).toBeNull();
+      expect(await engine.image(body.image)).toMatchObject({ id: expect.stringMatching(/^sha256:/) });
+    });
+
+    it('a volume that nobody made is neither mounted nor written nor made on the way', async () => {
+      const mounts = [{ volume: names.volume.record, path: '/data', readOnly: true }];
+      await expect(engine.ensureContainer(idle(names.proxy, { mounts }))).rejects.toMatchObject({
+        code: 'ENGINE_FAILED',
+      });
+      const files = [{ path: 'a', content: 'a' }];
+      await expect(engine.putFiles(project, names.volume.record, files)).rejects.toMatchObject({
+        code: 'ENGINE_FAILED',
+      });
+      expect((await engine.readFiles(project, names.volume.record, '')).size).toBe(0);
+      expect(await engine.volumes(project)).toEqual([]);
+    });
+  });
+
+  describe('signals', () => {
+    it('a signal other than the stop signal leaves the restart policy armed', async () => {
+      await engine.ensureContainer(idle(names.proxy, { restart: 'unless-stopped' }));
+      await engine.signal(project, names.proxy, 'SIGHUP');
+      for (let tries = 0; tries < 100 && (await seen(names.proxy))?.restartCount === 0; tries += 1)
+        await body.pass(100);
+      expect((await until(names.proxy, 'running'))?.restartCount).toBe(1);
+    });
+
+    it('a replica that SIGTERM ended stays down whatever its restart policy', async () => {
+      await engine.ensureNetwork(project);
+      await engine.startFleet(fleet([1, 2], { restart: 'unless-stopped' }));
+      await engine.signalFleet(project, 7, [1], 'SIGTERM');
+      expect((await until(names.game(7, 1), 'exited'))?.exitCode).toBe(143);
+      await body.pass(500);
+      expect((await seen(names.game(7, 1)))?.state).toBe('exited');
+      expect((await seen(names.game(7, 2)))?.state).toBe('running');
+    });
+  });
+
+  describe('fleets', () => {
+    const address = (one: { labels: Record<string, string> } | undefined) => one?.labels[label.address] ?? '';
+
+    it('every replica runs at an address of its own in the lower three quarters, and knows its number', async () => {
+      const { subnet } = await engine.ensureNetwork(project);
+      await engine.startFleet(fleet([1, 2, 3]));
+      const replicas = await engine.observe(project);
+      expect(replicas.map(({ labels }) => [labels[label.release], labels[label.replica]])).toEqual([
+        ['7', '1'],
+        ['7', '2'],
+        ['7', '3'],
+      ]);
+      const { from, to } = rangeOf(subnet);
+      const share = replicas.map((one) => (toNumber(address(one)) - from) / (to - from + 1));
+      expect(share.every((part) => part > 0 && part < 0.75)).toBe(true);
+      expect(new Set(replicas.map(address)).size).toBe(3);
+      const { stdout } = await engine.exec(project, names.game(7, 2), ['printenv', 'N']);
+      expect(stdout.trim()).toBe('2');
+    });
+
+    it('the same fleet again changes nothing', async () => {
+      await engine.ensureNetwork(project);
+      await engine.startFleet(fleet([1, 2]));
+      const before = await engine.observe(project);
+      await engine.startFleet(fleet([1, 2]));
+      expect(await engine.observe(project)).toEqual(before);
+    });
+
+    it('only the named replicas of another specification are made anew, at the address they had', async () => {
+      await engine.ensureNetwork(project);
+      await engine.startFleet(fleet([1, 2]));
+      const before = await engine.observe(project);
+      await engine.startFleet(fleet([2], { env: { N: 'changed' } }));
+      const after = await engine.observe(project);
+      expect(after[0]).toEqual(before[0]);
+      expect(after[1]?.id).not.toBe(before[1]?.id);
+      expect(after.map(address)).toEqual(before.map(address));
+    });
+
+    it('no address of a kept, stopped replica is given to another', async () => {
+      await engine.ensureNetwork(project);
+      await engine.startFleet(fleet([1, 2]));
+      await engine.retireFleet(project, 7, [1, 2], 'stopped', 1000);
+      const kept = await engine.observe(project);
+      expect(kept.map(({ state }) => state)).toEqual(['exited', 'exited']);
+      await engine.startFleet(fleet([1, 2], {}, 8));
+      await engine.startFleet(fleet([1, 2]));
+      const all = await engine.observe(project);
+      expect(new Set(all.map(address)).size).toBe(4);
+      expect(all.filter(({ state }) => state === 'running')).toHaveLength(4);
+      expect((await seen(names.game(7, 1)))?.id).toBe(kept[0]?.id);
+    });
+
+    it('retiring without keeping removes exactly the named replicas', async () => {
+      await engine.ensureNetwork(project);
+      await engine.startFleet(fleet([1, 2]));
+      await engine.retireFleet(project, 7, [1], 'nothing', 0);
+      expect((await engine.observe(project)).map(({ name }) => name)).toEqual([names.game(7, 2)]);
+    });
+
+    it('a fleet without a network is refused', async () => {
+      await expect(engine.startFleet(fleet([1]))).rejects.toMatchObject({ code: 'ENGINE_FAILED' });
+    });
+  });
+
+  describe('files', () => {
+    const text = (files: Map<string, Uint8Array>) =>
+      Object.fromEntries([...files].map(([path, bytes]) => [path, Buffer.from(bytes).toString()]).sort());
+
+    it('what is put into a volume is read back, folder by folder, and overwritten by name', async () => {
+      const volume = names.volume.record;
+      await engine.ensureVolume(project, volume, 'record');
+      await engine.putFiles(project, volume, [
+        { path: 'a/1.json', content: 'one' },
+        { path: 'a/b/2.json', content: Buffer.from('two') },
+      ]);
+      await engine.putFiles(project, volume, [{ path: 'a/1.json', content: 'uno' }]);
+      expect(text(await engine.readFiles(project, volume, ''))).toEqual({
+        'a/1.json': 'uno',
+        'a/b/2.json': 'two',
+      });
+      expect(text(await body.other.readFiles(project, volume, 'a'))).toEqual({
+        '1.json': 'uno',
+        'b/2.json': 'two',
+      });
+      expect(text(await engine.readFiles(project, volume, 'none'))).toEqual({});
+    });
+
+    it('a volume that joined later is written and read like the first', async () => {
+      await engine.ensureVolume(project, names.volume.record, 'record');
+      await engine.putFiles(project, names.volume.record, [{ path: 'a', content: 'record' }]);
+      await engine.ensureVolume(project, names.volume.nginx, 'proxy');
+      await body.other.putFiles(project, names.volume.nginx, [{ path: 'b', content: 'config' }]);
+      await engine.putFiles(project, names.volume.record, [{ path: 'c', content: 'again' }]);
+      expect(text(await engine.readFiles(project, names.volume.nginx, ''))).toEqual({ b: 'config' });
+      expect(text(await engine.readFiles(project, names.volume.record, ''))).toEqual({
+        a: 'record',
+        c: 'again',
+      });
+    });
+
+    it('a folder is read through a link to it', async () => {
+      const volume = names.volume.certificates;
+      await engine.ensureVolume(project, volume, 'data');
+      await engine.putFiles(project, volume, [
+        { path: 'versions/2/key.pem', content: 'key', mode: 0o400, uid: 101 },
+        { path: 'current', content: '', linkTo: 'versions/2' },
+      ]);
+      expect(text(await engine.readFiles(project, volume, 'current'))).toEqual({ 'key.pem': 'key' });
+    });
+
+    it('a container sees the files of its volume', async () => {
+      const volume = names.volume.settings(7);
+      await engine.ensureVolume(project, volume, 'settings');
+      await engine.putFiles(project, volume, [
+        { path: 'settings.json', content: '{}', mode: 0o400, uid: 10001 },
+      ]);
+      const mounts = [{ volume, path: '/run/gameops', readOnly: true }];
+      await engine.ensureContainer(idle(names.proxy, { mounts, user: '10001' }));
+      const { stdout } = await engine.exec(project, names.proxy, ['cat', '/run/gameops/settings.json']);
+      expect(stdout).toBe('{}');
+    });
+
+    it('a volume is removed although files were put into it', async () => {
+      for (const volume of [names.volume.record, names.volume.settings(7)]) {
+        await engine.ensureVolume(project, volume, 'record');
+        await engine.putFiles(project, volume, [{ path: 'a', content: 'a' }]);
+        await engine.removeVolume(project, volume);
+      }
+      expect(await engine.volumes(project)).toEqual([]);
+    });
+  });
+
+  describe('programs', () => {
+    it('exec answers with output and exit code, also of a program that is not there', async () => {
+      await engine.ensureContainer(idle(names.proxy));
+      expect(await engine.exec(project, names.proxy, ['echo', 'hi'])).toEqual({
+        exitCode: 0,
+        stdout: 'hi\n',
+        stderr: '',
+      });
+      expect((await engine.exec(project, names.proxy, ['false'])).exitCode).toBe(1);
+      expect([126, 127]).toContain((await engine.exec(project, names.proxy, ['no-such-program'])).exitCode);
+      await expect(engine.exec(project, names.redis, ['echo'])).rejects.toMatchObject({
+        code: 'ENGINE_FAILED',
+      });
+    });
+
+    it('a one-off leaves its answer and nothing else', async () => {
+      const once = (entrypoint: string[]) =>
+        idle(`${project}-once`, { role: 'one-off', entrypoint, command: [] });
+      expect(await engine.runOnce(once(['echo', 'hi']), 10_000)).toEqual({
+        exitCode: 0,
+        stdout: 'hi\n',
+        stderr: '',
+      });
+      expect(await engine.runOnce(once(['false']), 10_000)).toMatchObject({ exitCode: 1 });
+      const hanging = engine.runOnce(once(['sleep', '1000']), 500);
+      await expect(hanging).rejects.toMatchObject({ code: 'STEP_TIMED_OUT' });
+      expect(await engine.observe(project)).toEqual([]);
+    });
+
+    it('the last lines of a log come oldest first', async () => {
+      const talk = ['sh', '-c', 'echo one; echo two; echo three; sleep 1000'];
+      await engine.ensureContainer(idle(names.proxy, { entrypoint: talk, command: [] }));
+      for (let tries = 0; tries < 50 && (await engine.logTail(project, names.proxy, 3)).length < 3; ) {
+        tries += 1;
+        await body.pass(50);
+      }
+      expect(await engine.logTail(project, names.proxy, 2)).toEqual(['two', 'three']);
+    });
+  });
+
+  describe('the lock', () => {
+    it('is held by one, names its holder to the next, and is free after release', async () => {
+      const lock = await engine.lock(project, body.image, someone);
+      expect(await body.other.lockHolder(project)).toEqual(someone);
+      const second = body.other.lock(project, body.image, { ...someone, holder: 'bob' });
+      await expect(second).rejects.toMatchObject({
+        code: 'LOCKED',
+        facts: { holder: 'ada', verb: 'deploy' },
+      });
+      await lock.release();
+      await lock.release();
+      expect(lock.lost.aborted).toBe(false);
+      expect(await engine.lockHolder(project)).toBeNull();
+      const again = await body.other.lock(project, body.image, { ...someone, holder: 'bob' });
+      expect(await engine.lockHolder(project)).toMatchObject({ holder: 'bob' });
+      await again.release();
+    });
+
+    it('goes to exactly one of many who ask at once', async () => {
+      const asked = [engine, body.other, engine, body.other].map((one) =>
+        one.lock(project, body.image, someone),
+      );
+      const answers = await Promise.allSettled(asked);
+      const got = answers.filter((one) => one.status === 'fulfilled');
+      expect(got).toHaveLength(1);
+      await got[0]?.value.release();
+    });
+
+    it('tells its holder when it is lost', async () => {
+      const lock = await engine.lock(project, body.image, someone);
+      await body.other.removeContainer(project, names.lock);
+      for (let tries = 0; tries < 100 && !lock.lost.aborted; tries += 1) await body.pass(50);
+      expect(lock.lost.reason).toMatchObject({ code: 'LOCK_LOST' });
+    });
+  });
+}
+
+export async function removeAll(engine: Engine, project: string): Promise<void> {
+  for (const { name } of await engine.observe(project)) await engine.removeContainer(project, name);
+  for (const volume of await engine.volumes(project)) await engine.removeVolume(project, volume);
+  await engine.removeNetwork(project);
+}
