@@ -11,8 +11,8 @@ export interface ProxyInput {
 }
 
 const mebibyte = 1024 ** 2;
-/** Old workers keep their memory (about 16 MB each, and 17 KB a socket) until their last player has moved. */
-const memoryBytes = 1024 * mebibyte;
+/** A bound, not a need: old workers keep theirs (about 10 MB each, 17 KB a socket) until their last player has moved. */
+const memoryBytes = 2048 * mebibyte;
 /** A player costs two: one socket to them, one to the server. Hosts often allow no more than this. */
 const openFiles = 20_000;
 

@@ -26,6 +26,7 @@ export interface ConfigInput {
   drainMs: number;
   /** Paths in the container; null until there is a certificate. */
   tls: { certificate: string; key: string } | null;
+  workers: number;
   /** The static files are the operator's: no content security policy and no eternal caching is assumed for them. */
   foreignPage: boolean;
 }
@@ -54,6 +55,7 @@ const checked = z.object({
   doorToken: z.string().regex(/^[\w-]{16,}$/),
   subnet: z.cidrv4(),
   drainMs: z.number().min(0),
+  workers: z.int().min(1).max(64),
   tls: z.object({ certificate: safePath, key: safePath }).nullable(),
 });
 
@@ -116,7 +118,7 @@ function templateInput(input: ConfigInput) {
     gateway: gatewayOf(input.subnet),
     tls: input.tls,
     shutdownSeconds: Math.ceil((input.drainMs + shutdownMarginMs) / 1000),
-    workers: 'auto',
+    workers: input.workers,
     workerConnections,
     webRoot: path.web,
     socketPath: endpoint.socket,

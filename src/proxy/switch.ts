@@ -39,6 +39,8 @@ export interface ProxySettings {
   templateDir: string | null;
   tls?: { certificate: string; key: string } | null;
   foreignPage?: boolean;
+  /** Nginx's worker processes; default 4. */
+  workers?: number;
 }
 
 export interface SwitchInput extends ProxySettings {
@@ -57,6 +59,11 @@ export interface SwitchInput extends ProxySettings {
 const proofs = 5;
 const pollEveryMs = 10;
 const askTimeoutMs = 500;
+/**
+ * Not `auto`: every generation keeps its workers until their last player has moved, and on a host of 64 cores a few
+ * generations would fill the container's memory. Four carry about 30,000 sockets.
+ */
+const workersDefault = 4;
 
 /**
  * @returns the generation that is served, and what this version of Nginx can't do, for people
@@ -111,8 +118,8 @@ export function configInput(
   features: ReturnType<typeof featuresOf>['features'],
 ): Parameters<typeof renderConfig>[1] {
   const { domain, doorToken, subnet, drainMs } = settings;
-  const { tls = null, foreignPage = false } = settings;
-  return { generation, features, domain, doorToken, subnet, drainMs, tls, foreignPage };
+  const { tls = null, foreignPage = false, workers = workersDefault } = settings;
+  return { generation, features, domain, doorToken, subnet, drainMs, tls, foreignPage, workers };
 }
 
 const inVolume = (name: string) => `${path.nginxConfig}/${name}`;

@@ -28,6 +28,7 @@ function input(change: Partial<ConfigInput> = {}): ConfigInput {
     drainMs: 300_000,
     tls: null,
     foreignPage: false,
+    workers: 4,
     ...change,
   };
 }
