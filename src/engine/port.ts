@@ -78,13 +78,23 @@ export interface ContainerSpec {
   /** Paths of small in-memory file systems, mode 1777. */
   tmpfs?: readonly string[];
   publish?: readonly { address: string; hostPort: number; containerPort: number }[];
-  health?: { command: readonly string[]; intervalMs: number; timeoutMs: number; retries: number; startMs: number };
+  health?: {
+    command: readonly string[];
+    intervalMs: number;
+    timeoutMs: number;
+    retries: number;
+    startMs: number;
+  };
   memoryBytes: number;
   cpus?: number;
   /** Limit of open files; bounded by what the engine itself may have. */
   openFiles?: number;
   readOnlyRoot: boolean;
   capabilities?: readonly string[];
+  /**
+   * `always` for whatever gets signals and must come back: any signal, a reload too, disarms `unless-stopped` for good
+   * (https://github.com/moby/moby/issues/41302). The stop signal disarms both.
+   */
   restart: 'no' | 'always' | 'unless-stopped';
   /** Set for whatever gets signals: without it Docker takes any signal for a stop and disarms the restart policy. */
   stopSignal?: string;
@@ -163,7 +173,10 @@ export interface Engine {
     progress?: Progress,
   ): Promise<ImageInfo>;
   /** Makes an image from a root file system tar on this machine. `changes` are Dockerfile lines. */
-  importImage(source: { tag: string; tarPath: string; changes: readonly string[] }, progress?: Progress): Promise<ImageInfo>;
+  importImage(
+    source: { tag: string; tarPath: string; changes: readonly string[] },
+    progress?: Progress,
+  ): Promise<ImageInfo>;
   removeImage(ref: string): Promise<void>;
 
   // Foundation ------------------------------------------------------------------------------------------------
@@ -184,7 +197,12 @@ export interface Engine {
    */
   startFleet(spec: FleetSpec): Promise<void>;
   /** SIGTERM begins a drain; returns at once. */
-  signalFleet(project: string, release: number, replicas: readonly number[], signal: 'SIGTERM'): Promise<void>;
+  signalFleet(
+    project: string,
+    release: number,
+    replicas: readonly number[],
+    signal: 'SIGTERM',
+  ): Promise<void>;
   /** Stops (`graceMs`, then kill) and keeps, or removes. */
   retireFleet(
     project: string,
@@ -200,7 +218,12 @@ export interface Engine {
   /** Regular files under `folder` ('' for the root of the volume), by relative path. Empty when there is none. */
   readFiles(project: string, volume: string, folder: string): Promise<Map<string, Uint8Array>>;
   /** Runs a program in a running container; no shell. */
-  exec(project: string, name: string, command: readonly string[], options?: { user?: string }): Promise<ExecResult>;
+  exec(
+    project: string,
+    name: string,
+    command: readonly string[],
+    options?: { user?: string },
+  ): Promise<ExecResult>;
   /** Runs a program in a container of its own, removed afterwards. */
   runOnce(spec: ContainerSpec, deadlineMs: number): Promise<ExecResult>;
   signal(project: string, name: string, signal: 'SIGHUP' | 'SIGTERM' | 'SIGUSR1'): Promise<void>;

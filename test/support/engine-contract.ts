@@ -191,12 +191,20 @@ export function engineContract(open: () => Promise<Body>): void {
   });
 
   describe('signals', () => {
-    it('a signal other than the stop signal leaves the restart policy armed', async () => {
-      await engine.ensureContainer(idle(names.proxy, { restart: 'unless-stopped' }));
+    it('a signal other than the stop signal leaves the restart policy "always" armed', async () => {
+      await engine.ensureContainer(idle(names.proxy, { restart: 'always' }));
       await engine.signal(project, names.proxy, 'SIGHUP');
       for (let tries = 0; tries < 100 && (await seen(names.proxy))?.restartCount === 0; tries += 1)
         await body.pass(100);
       expect((await until(names.proxy, 'running'))?.restartCount).toBe(1);
+    });
+
+    it('any signal disarms the restart policy "unless-stopped"', async () => {
+      await engine.ensureContainer(idle(names.proxy, { restart: 'unless-stopped' }));
+      await engine.signal(project, names.proxy, 'SIGHUP');
+      expect((await until(names.proxy, 'exited'))?.exitCode).toBe(129);
+      await body.pass(500);
+      expect((await seen(names.proxy))?.state).toBe('exited');
     });
 
     it('a replica that SIGTERM ended stays down whatever its restart policy', async () => {

@@ -37,7 +37,7 @@ export interface MemoryContainer {
   health: 'none' | 'starting' | 'healthy' | 'unhealthy';
   published: Record<number, number>;
   createdAtMs: number;
-  /** A stop disarms the restart policy, and so does a signal that equals the stop signal. */
+  /** A stop disarms the restart policy; so does the stop signal, and with `unless-stopped` any signal. */
   stoppedByHand: boolean;
   /** Rises at every start: timers of an earlier run are void. */
   run: number;
