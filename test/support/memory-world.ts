@@ -161,8 +161,9 @@ export function worldOf(current: () => MemoryState, programs: Programs) {
   function signal(container: MemoryContainer, name: string): void {
     if (container.state === 'restarting' && name === 'SIGKILL') Object.assign(container, { state: 'exited' });
     if (!isRunning(container)) return;
-    if (name === (container.spec.stopSignal ?? 'SIGTERM') || name === 'SIGKILL')
-      container.stoppedByHand = true;
+    const { stopSignal = 'SIGTERM', restart } = container.spec;
+    const disarms = name === stopSignal || name === 'SIGKILL' || restart === 'unless-stopped';
+    if (disarms) container.stoppedByHand = true;
     const { onSignal } = programs(container.spec);
     if (onSignal && name !== 'SIGKILL') onSignal(selfOf(container), name);
     else ended(container, 128 + (signalNumbers[name] ?? 15));
