@@ -12,7 +12,7 @@ const bundled = new Set(['commander', 'chalk', 'zod', 'yaml', 'fastest-levenshte
 const keepPackages = {
   name: 'keep-packages',
   setup(esbuild) {
-    esbuild.onResolve({ filter: /^[^./]/ }, ({ path, kind }) => {
+    esbuild.onResolve({ filter: /^[^./#]/ }, ({ path, kind }) => {
       if (kind === 'entry-point') return null;
       const name = path.startsWith('@') ? path.split('/').slice(0, 2).join('/') : path.split('/')[0];
       return bundled.has(name) ? null : { path, external: true };
@@ -23,7 +23,7 @@ const keepPackages = {
 export async function buildCli(root) {
   const { metafile } = await build({
     absWorkingDir: root,
-    entryPoints: { cli: 'src/cli.ts', 'cli/config': 'src/config.ts' },
+    entryPoints: { cli: 'src/cli.ts', 'cli/config': 'src/config.ts', audience: 'src/observe/audience.ts' },
     outdir: 'dist',
     chunkNames: 'cli/[name]-[hash]',
     bundle: true,

@@ -49,7 +49,9 @@ export async function main(argv: readonly string[]): Promise<number> {
   for (const stream of [process.stdout, process.stderr]) stream.on('error', ignoreClosedPipe);
   process.on(
     'uncaughtException',
-    (error) => void write({ kind: 'failure', error }, speaker).then(process.exit),
+    // When even writing fails, ending is what is left: another throw would come back here for ever.
+    (error) =>
+      void write({ kind: 'failure', error }, speaker).then(process.exit, () => process.exit(exitCode.bug)),
   );
   return write(await run(argv, speaker), speaker);
 }

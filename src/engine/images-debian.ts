@@ -219,7 +219,7 @@ async function bootstrap(
     },
   );
   // It announces each of its stages in a line of its own; there are about this many.
-  const stages = 14;
+  const stages = 19;
   let stage = 0;
   builder.stderr?.on('data', (chunk: Buffer) => {
     stage += chunk

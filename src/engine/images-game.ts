@@ -7,7 +7,6 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import { label } from '../contract.ts';
 import { OpsError } from '../errors.ts';
-import { protocolVersion } from '../protocol.ts';
 import type { Emit } from '../report/events.ts';
 import { packageRoot } from './images-files.ts';
 import type { Engine, ImageInfo } from './port.ts';
@@ -41,11 +40,8 @@ export async function gameImage(
       ? { path, content: dockerfileOn(Buffer.from(content).toString('utf8'), base.id) }
       : { path, content },
   );
-  const labels = {
-    [label.role]: 'image',
-    [label.content]: contentHash(files, base.id),
-    [label.protocol]: String(protocolVersion),
-  };
+  // The Dockerfile itself names the wire protocol.
+  const labels = { [label.role]: 'image', [label.content]: contentHash(files, base.id) };
   const built = await engine.buildImage({ tag, context, labels }, ({ message }) =>
     emit({ type: 'note', level: 'detail', message }),
   );
@@ -78,7 +74,7 @@ export async function serverFiles(
   const files = new Map<string, Uint8Array>();
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
   for (const entry of entries) {
-    if (!entry.isFile() || entry.name.endsWith('.map')) continue;
+    if (!entry.isFile()) continue;
     const path = join(entry.parentPath, entry.name);
     files.set(relative(folder, path).split(sep).join('/'), await readFile(path));
   }
