@@ -15,7 +15,7 @@ const dist = join(root, 'dist');
 
 /** CommonJS packages in an ES module still call require() for Node's own modules. */
 const requireBanner =
-  "import { createRequire as __require } from 'node:module'; const require = __require(import.meta.url);";
+  "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);";
 /** Compiled or optional parts that their packages do without. */
 const optional = ['*.node', 'cpu-features', 'pg-native'];
 
