@@ -80,13 +80,17 @@ function join(
       agent: false,
       headers,
       maxPayload: bodyBytesMax,
-    } as object);
+    });
     let servedBy = '';
     const timer = setTimeout(
       () => settle({ ok: false, reason: `not welcome within ${timeoutMs} ms` }),
       timeoutMs,
     );
+    let isSettled = false;
     const settle = (answer: JoinAnswer) => {
+      // Ending a socket makes it speak once more.
+      if (isSettled) return;
+      isSettled = true;
       clearTimeout(timer);
       resolve(answer);
       if (answer.ok) socket.close(1000);
