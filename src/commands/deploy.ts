@@ -1,6 +1,7 @@
 /** gameops deploy: intent → world → plan → run → result. */
 import { parseBytes, parseDurationMs } from '../config.ts';
 
+import { listMigrations } from '../database/migration-files.ts';
 import { checkRoom } from '../engine/images-room.ts';
 import type { Intent, Plan, Release, World } from '../release/model.ts';
 import { planAct } from '../release/plan.ts';
@@ -73,7 +74,7 @@ async function showPlan(
   request: { image: string; replicas: number },
   supply: Supply,
 ): Promise<Outcome> {
-  const { engine, record, observed } = await readProject(context);
+  const { record, observed } = await readProject(context);
   const known = record ?? newRecord(context.project);
   const empty: World = {
     releases: [],
@@ -83,13 +84,28 @@ async function showPlan(
     pendingMigrations: [],
   };
   const world = observed?.world ?? empty;
-  const schema = schemaOf(context, engine, env, migrationsDir(context, request.image === 'bundled'));
-  const hasDatabase = !supply.state.missingAccessories.includes('postgres');
-  const pending = options.skipMigrations || !hasDatabase ? [] : await schema.pending();
+  const pending = options.skipMigrations
+    ? []
+    : await pendingNow(context, env, request.image === 'bundled', supply);
   const candidate = candidateOf(context, env, known, request, supply);
   const plan = planFor(context, options, { ...world, pendingMigrations: pending }, candidate);
   const whole: Plan = { ...plan, steps: [...foundationSteps(supply), ...plan.steps] };
   return planOutcome(whole, headingOf(plan, world, candidate.replicas));
+}
+
+/** Where the database is still to be made, everything is pending. */
+async function pendingNow(
+  context: Context,
+  env: EnvFile,
+  isBundled: boolean,
+  supply: Supply,
+): Promise<string[]> {
+  const dir = migrationsDir(context, isBundled);
+  if (!supply.state.missingAccessories.includes('postgres')) {
+    return schemaOf(context, await context.engine(), env, dir).pending();
+  }
+  const files = dir === null ? [] : await listMigrations(dir);
+  return files.filter((one) => one.phase === 'expand').map((one) => one.name);
 }
 
 function candidateOf(

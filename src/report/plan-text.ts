@@ -29,6 +29,15 @@ export function planLines(
 
 function subjectOf(step: Step): string {
   switch (step.kind) {
+    case 'prepare-images':
+      return step.images.join(', ');
+    case 'build-image':
+      return step.image;
+    case 'make-network':
+    case 'start-proxy':
+      return '';
+    case 'start-accessories':
+      return step.accessories.join(', ');
     case 'migrate':
       return step.migrations.length === 1
         ? (step.migrations[0] ?? '')

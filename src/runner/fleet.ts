@@ -35,7 +35,6 @@ export function fleetSpec(
       tmpfs: ['/tmp'],
       memoryBytes: shape.memoryBytes,
       cpus: shape.cpus,
-      openFiles: 65_536,
       readOnlyRoot: shape.readOnlyRoot,
       capabilities: shape.capabilities,
       restart: 'unless-stopped',

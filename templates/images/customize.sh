@@ -9,7 +9,8 @@ install -D -m 0755 "$recipe/docker-entrypoint.sh" "$root/usr/local/bin/docker-en
 # The package makes a cluster of its own; a volume mounted here must begin empty and belong to postgres.
 rm -rf "$root/var/lib/postgresql" "$root"/etc/postgresql/*
 install -d -m 0755 -o 999 -g 999 "$root/var/lib/postgresql"
-install -d -m 3777 -o 999 -g 999 "$root/var/run/postgresql"
+# By its real path: /var/run is an absolute link, which would lead out of the root file system and onto this machine.
+install -d -m 3777 -o 999 -g 999 "$root/run/postgresql"
 install -d -m 0755 -o 998 -g 998 "$root/data"
 
 # Nginx opens its compiled-in log before it reads any configuration.

@@ -6,7 +6,9 @@ export function release(id: number, verdict: Verdict, replicas = 2, change: Part
     id,
     image: `sha256:${id}`,
     imageRef: `arena:${id}`,
+    digestRef: null,
     protocol: 'gameops.v1',
+    hasPage: true,
     replicas,
     shape: {
       port: 3000,
