@@ -8,6 +8,8 @@ export interface ProxyInput {
   image: string;
   /** Where players reach it; host port 0 lets the engine choose. */
   http: { address: string; port: number; tlsPort: number };
+  /** Loopback port of the private side; default 0, which is another one after every restart of the container. */
+  privatePort?: number;
 }
 
 const mebibyte = 1024 ** 2;
@@ -41,7 +43,7 @@ export function proxySpec(input: ProxyInput): ContainerSpec {
     publish: [
       { address, hostPort: input.http.port, containerPort: port.nginxHttp },
       { address, hostPort: input.http.tlsPort, containerPort: port.nginxTls },
-      { address: '127.0.0.1', hostPort: 0, containerPort: port.nginxPrivate },
+      { address: '127.0.0.1', hostPort: input.privatePort ?? 0, containerPort: port.nginxPrivate },
     ],
     memoryBytes,
     openFiles,
