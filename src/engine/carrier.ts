@@ -35,16 +35,19 @@ export function carrierVerbs(connection: Connection) {
     volume: string,
     act: (carrier: string) => Promise<T>,
   ): Promise<T | null> {
-    const permanent = namesOf(project).carrier;
-    if (mounted.has(volume)) {
-      const done = await orNull(act(permanent));
-      if (done !== null) return done;
-      mounted.delete(volume);
+    // Another write may replace the carrier, to mount one volume more, between our look and our transfer.
+    for (let tries = 0; tries < 5; tries += 1) {
+      if (mounted.has(volume)) {
+        const done = await orNull(act(namesOf(project).carrier));
+        if (done !== null) return done;
+        mounted.delete(volume);
+      }
+      if (!(await hasVolume(connection, project, volume))) return null;
+      if (!foundationVolumes(project).includes(volume))
+        return withTemporary(connection, project, volume, act);
+      for (const name of await ensurePermanent(connection, project, volume)) mounted.add(name);
     }
-    if (!(await hasVolume(connection, project, volume))) return null;
-    if (!foundationVolumes(project).includes(volume)) return withTemporary(connection, project, volume, act);
-    for (const name of await ensurePermanent(connection, project, volume)) mounted.add(name);
-    return orNull(act(permanent));
+    return null;
   }
 
   return {

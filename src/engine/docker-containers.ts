@@ -11,7 +11,6 @@ import { createBody, observed } from './docker-spec.ts';
 import {
   engineFailed,
   engineRemote,
-  foreign,
   imageMissing,
   notPublished,
   timedOut as timedOutError,
@@ -40,7 +39,8 @@ export async function create(
   } catch (error) {
     const { message } = answerOf(error);
     if (isStatus(error, 404) && /no such image/i.test(message)) throw imageMissing(spec.image);
-    if (isStatus(error, 409)) throw foreign('container', spec.name, spec.project);
+    // 409: foreign (thrown by the look), or of this project and made a moment ago by another process.
+    if (isStatus(error, 409)) await ownContainer(connection, spec.project, spec.name);
     throw error;
   }
 }

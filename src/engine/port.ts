@@ -231,7 +231,7 @@ export interface Engine {
   logTail(project: string, name: string, lines: number): Promise<string[]>;
   /** Where this process reaches a published port. @throws ENGINE_REMOTE when the engine's loopback is not ours */
   dial(project: string, name: string, containerPort: number): Promise<{ host: string; port: number }>;
-  /** @throws LOCKED with the holder's facts */
+  /** `image` needs `cat`. @throws LOCKED with the holder's facts */
   lock(project: string, image: string, holder: LockHolder): Promise<Lock>;
   lockHolder(project: string): Promise<LockHolder | null>;
   /** Free bytes where the engine keeps its data, measured from inside a container of `image`. */

@@ -319,6 +319,20 @@ export function engineContract(open: () => Promise<Body>): void {
       });
     });
 
+    it('writes into several volumes at once all arrive', async () => {
+      const { record, nginx, web, certificates } = names.volume;
+      const volumes = [record, nginx, web, certificates, names.volume.settings(7)];
+      await Promise.all(
+        volumes.map(async (volume) => {
+          await engine.ensureVolume(project, volume, 'data');
+          await engine.putFiles(project, volume, [{ path: 'a', content: volume }]);
+        }),
+      );
+      for (const volume of volumes) {
+        expect(text(await engine.readFiles(project, volume, ''))).toEqual({ a: volume });
+      }
+    });
+
     it('a folder is read through a link to it', async () => {
       const volume = names.volume.certificates;
       await engine.ensureVolume(project, volume, 'data');
