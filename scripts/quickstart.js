@@ -66,6 +66,14 @@ function needsBuild() {
   );
 }
 
+/** Ports free now may be taken a minute later, or when this runs again: 0 is chosen once, by the deploy itself. */
+function letPortsBeChosen() {
+  const file = scope[1] ?? join(root, 'gameops.yaml');
+  const text = readFileSync(file, 'utf8');
+  const changed = text.replace(/^( {2}(?:port|tlsPort)): \d+$/gm, '$1: 0');
+  if (changed !== text) writeFileSync(file, changed);
+}
+
 const elapsed = () => `${((Date.now() - begun) / 1000).toFixed(1).padStart(5)} s`;
 
 /** Runs one part with its own words on the terminal; ends the quickstart with its exit code when it fails. */
@@ -151,6 +159,7 @@ async function main() {
   if (needsBuild()) await part('build', ['npm', 'run', '--silent', 'build']);
   // Both work without a gameops.yaml, so before there is one.
   await part('write .env and gameops.yaml', gameops('init', '--project', project));
+  letPortsBeChosen();
   await part('have a Docker Engine', gameops('host', 'setup'));
   await part('have the images', gameops('images', 'prepare'));
   await part('deploy', gameops('deploy', '--watch', '5s', '--drain', '20s'));
