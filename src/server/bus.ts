@@ -102,6 +102,7 @@ function options(name: string) {
     maxRetriesPerRequest: 1,
     autoResubscribe: false,
     connectTimeout: 2_000,
+    commandTimeout: 2_000,
     retryStrategy: (attempt: number) => Math.min(50 * 2 ** Math.min(attempt, 6), 1_000),
   };
 }

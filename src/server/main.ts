@@ -56,6 +56,8 @@ async function start(settings: ServerSettings, identity: Identity, log: Logger):
   count();
 
   const why = await Promise.race([signalled('SIGTERM'), signalled('SIGINT')]);
+  // Whatever hangs while leaving, the process does not.
+  setTimeout(() => process.exit(1), identity.drainMs + 2_000).unref();
   await leave({ why, identity, readiness, http, sockets, bus, log });
   clearInterval(counting);
   admin.close();

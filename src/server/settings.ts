@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { identityEnv, path } from '../contract.ts';
-import { type ServerSettings, serverSettings } from '../env/schema.ts';
+import { type ServerSettings, serverSettings, settingKeys } from '../env/schema.ts';
 
 type Values = Record<string, string | undefined>;
 
@@ -56,9 +56,11 @@ function fromFile(file: string, problems: string[]): Values {
 /** KEY_FILE names a file that holds the value of KEY, the way container secrets are usually mounted. */
 function withPointedFiles(environment: Values, problems: string[]): Values {
   const values: Values = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
-  for (const [name, target] of Object.entries(environment)) {
-    const key = name.endsWith('_FILE') && !name.startsWith('GAMEOPS_') ? name.slice(0, -'_FILE'.length) : '';
-    if (key === '' || !target || values[key] !== undefined) continue;
+  // Only for settings we know: others, such as SSL_CERT_FILE, are none of our business.
+  for (const key of settingKeys) {
+    const name = `${key}_FILE`;
+    const target = environment[name];
+    if (!target || values[key] !== undefined) continue;
     try {
       values[key] = readFileSync(target, 'utf8').replace(/\r?\n$/, '');
     } catch {
