@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process';
 import { mkdir, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Docker from 'dockerode';
@@ -186,6 +188,24 @@ describe('what only a real engine can show', () => {
   it('a registry whose name does not resolve is REGISTRY_UNREACHABLE at once', async () => {
     const pull = engine.pullImage('registry.invalid/arena/server:1');
     await expect(pull).rejects.toMatchObject({ code: 'REGISTRY_UNREACHABLE' });
+  });
+
+  it('a registry that answers no is IMAGE_NOT_FOUND; one that hangs up is REGISTRY_UNREACHABLE', async () => {
+    const registry = createServer((request, response) => {
+      if (request.url?.includes('/broken/')) return request.socket.destroy();
+      const isAlive = request.url === '/v2/';
+      response.writeHead(isAlive ? 200 : 404, { 'content-type': 'application/json' });
+      response.end(isAlive ? '{}' : '{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}');
+    });
+    await new Promise<void>((resolve) => registry.listen(0, '127.0.0.1', resolve));
+    try {
+      const { port } = registry.address() as AddressInfo;
+      const pull = (name: string) => engine.pullImage(`127.0.0.1:${port}/${name}:1`);
+      await expect(pull('arena/server')).rejects.toMatchObject({ code: 'IMAGE_NOT_FOUND' });
+      await expect(pull('broken/server')).rejects.toMatchObject({ code: 'REGISTRY_UNREACHABLE' });
+    } finally {
+      registry.close();
+    }
   });
 
   it('an engine that is not there is ENGINE_UNREACHABLE with the address that was tried', async () => {
