@@ -42,6 +42,10 @@ export const configSchema = z.strictObject({
         .describe('Address Nginx is published on; 0.0.0.0 for the world'),
       port: publishedPort(8080).describe('HTTP port; 0 picks a free one, once'),
       tlsPort: publishedPort(8443).describe('HTTPS port; 0 picks a free one, once'),
+      templates: z
+        .string()
+        .optional()
+        .describe('Folder of Nginx templates that replace the shipped ones of the same name'),
     })
     .prefault({}),
   server: z

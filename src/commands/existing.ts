@@ -8,8 +8,7 @@ import { actText, attachResult, resultOf } from './act.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { layFoundation, observeFoundation } from './foundation.ts';
 import { openPorts } from './ports.ts';
-import { migrationsDir, runnerOf, schemaOf, sessionOf, withLock } from './project.ts';
-import { nothingThere } from './rollback.ts';
+import { migrationsDir, nothingThere, runnerOf, schemaOf, sessionOf, withLock } from './project.ts';
 
 type Decide = (session: Session, world: World) => Promise<{ plan: Plan<ReleaseStep>; heading: string }>;
 

@@ -2,22 +2,27 @@
  * Images and foundation of a project: observed, planned, run. Everything is fetched before anything that runs is
  * touched; the lock is taken in between, because even the lock needs an image.
  */
+import { resolve } from 'node:path';
 import { parseDurationMs } from '../config.ts';
 import { label, namesOf } from '../contract.ts';
 import { type ImageRole, prepareImages, type ResolvedImage, resolveImages } from '../engine/images.ts';
 import { gameImage, gameImageTag, serverFiles } from '../engine/images-game.ts';
 import type { Engine, ImageInfo } from '../engine/port.ts';
+import { OpsError } from '../errors.ts';
 import { type AccessoryName, type Ownership, whichAccessories } from '../foundation/accessories.ts';
 import { ensureAccessories } from '../foundation/ensure.ts';
 import { firstFreePort } from '../observe/ports.ts';
 import { proxySpec } from '../proxy/container.ts';
 import { ensureFirstGeneration } from '../proxy/first.ts';
+import { askGeneration } from '../proxy/traffic.ts';
 import { type FoundationState, planFoundation, planImages } from '../release/foundation.ts';
 import type { FoundationStep } from '../release/model.ts';
+import { realClock, until } from '../runner/clock.ts';
 import { newRecord, type ProjectRecord, readRecord, writeRecord } from '../runner/record.ts';
 import { type Runner, runSteps } from '../runner/run.ts';
 import type { ProxyBase } from '../runner/session.ts';
 import type { Context, EnvFile } from './context.ts';
+import { doorOf } from './project.ts';
 
 export interface Request {
   /** "bundled" or a reference. */
@@ -121,25 +126,28 @@ export async function layFoundation(
   await engine.ensureVolume(project, names.volume.record, 'record');
   let record = (await readRecord(engine, project)) ?? (await writeRecord(engine, newRecord(project), {}));
   runner.record = record;
+  const haveAccessories = () =>
+    ensureAccessories(
+      engine,
+      {
+        project,
+        settings: env.settings,
+        owned: supply.owned,
+        images: { postgres: supply.roles.postgres.ref, redis: supply.roles.redis.ref },
+        replicas: request.replicas,
+        signal: context.signal,
+      },
+      context.emit,
+    );
+  // What runs already is only looked at: drift is told, a changed password met before a release meets it.
+  if (supply.state.missingAccessories.length === 0) await haveAccessories();
   const failure = await runSteps(runner, planFoundation(supply.state), async (step) => {
     switch (step.kind) {
       case 'make-network':
         await engine.ensureNetwork(project);
         return;
       case 'start-accessories':
-        await ensureAccessories(
-          engine,
-          {
-            project,
-            settings: env.settings,
-            owned: supply.owned,
-            images: { postgres: supply.roles.postgres.ref, redis: supply.roles.redis.ref },
-            replicas: request.replicas,
-            signal: context.signal,
-          },
-          context.emit,
-        );
-        return;
+        return haveAccessories();
       case 'start-proxy':
         record = await startProxy(context, engine, supply.roles.nginx.ref, record);
         return;
@@ -161,9 +169,15 @@ async function startProxy(
     await engine.ensureVolume(project, name, 'data');
   }
   const network = await engine.ensureNetwork(project);
-  const ports = before.ports ?? (await choosePorts(context));
+  const exists = (await engine.observe(project)).some((one) => one.name === namesOf(project).proxy);
+  // On record before the container has them: a process that dies in between must not leave an address nobody knows.
+  const record =
+    exists && before.ports
+      ? before
+      : await writeRecord(engine, before, { ports: await choosePorts(context) });
+  const ports = record.ports ?? (await choosePorts(context));
   await ensureFirstGeneration(engine, project, {
-    ...proxyBase(context, before, network.subnet),
+    ...proxyBase(context, record, network.subnet),
     passAll: false,
   });
   await engine.ensureContainer(
@@ -171,21 +185,44 @@ async function startProxy(
       project,
       image,
       http: { address: config.http.address, port: ports.http, tlsPort: ports.tls },
+      privatePort: ports.private,
     }),
   );
-  return before.ports ? before : writeRecord(engine, before, { ports });
+  await untilProxyAnswers(context, engine, record);
+  return record;
+}
+
+/** A HUP or a question to an Nginx that is still starting would be lost. @throws PROXY_NOT_READY */
+async function untilProxyAnswers(context: Context, engine: Engine, record: ProjectRecord): Promise<void> {
+  const name = namesOf(context.project).proxy;
+  const seen = await until(
+    realClock,
+    { deadlineMs: 20_000, everyMs: 50, signal: context.signal },
+    async () => {
+      const door = await doorOf(context, engine, record);
+      return askGeneration(door, 1_000);
+    },
+  );
+  if (seen !== null) return;
+  const log = await engine.logTail(context.project, name, 8).catch(() => []);
+  throw new OpsError('PROXY_NOT_READY', {
+    message: `Nginx (${name}) was started but does not answer. ${log.at(-1) ?? 'It logged nothing'}. Players are where they were.`,
+    next: [`docker logs ${name}`, 'gameops doctor'],
+    facts: { container: name, log },
+  });
 }
 
 /** 0 asks for any free port: chosen once, because a container that asks the engine gets another one at every start. */
-async function choosePorts({ config }: Context): Promise<{ http: number; tls: number }> {
+async function choosePorts({ config }: Context): Promise<NonNullable<ProjectRecord['ports']>> {
   const http = config.http.port || (await firstFreePort(18_080));
   const tls = config.http.tlsPort || (await firstFreePort(18_443, [http]));
-  return { http, tls };
+  return { http, tls, private: await firstFreePort(19_080, [http, tls]) };
 }
 
-export function proxyBase({ config }: Context, record: ProjectRecord, subnet: string): ProxyBase {
+export function proxyBase({ config, cwd }: Context, record: ProjectRecord, subnet: string): ProxyBase {
   const drainMs = parseDurationMs(config.deploy.drain) ?? 300_000;
-  return { domain: config.domain ?? null, drainMs, doorToken: record.doorToken, subnet, templateDir: null };
+  const templateDir = config.http.templates === undefined ? null : resolve(cwd, config.http.templates);
+  return { domain: config.domain ?? null, drainMs, doorToken: record.doorToken, subnet, templateDir };
 }
 
 export const protocolOf = (image: ImageInfo): string | null => image.labels[label.protocol] ?? null;

@@ -9,13 +9,13 @@ import { databaseEndpoint, withClient } from '../database/connection.ts';
 import { migrateForward, pendingMigrations } from '../database/migrations.ts';
 import { packageRoot } from '../engine/images-files.ts';
 import type { Engine, Lock } from '../engine/port.ts';
-import { isOpsError } from '../errors.ts';
+import { isOpsError, OpsError } from '../errors.ts';
 import { openDoor } from '../observe/door.ts';
 import { openPlayers, type Players, redisEndpoint } from '../observe/players.ts';
 import { realClock } from '../runner/clock.ts';
 import { openJournal } from '../runner/journal.ts';
 import { type Observed, observe } from '../runner/observe.ts';
-import type { Door, Ports, Schema, Supplies } from '../runner/ports.ts';
+import type { Door, Ports, Schema } from '../runner/ports.ts';
 import { type ProjectRecord, readRecord } from '../runner/record.ts';
 import type { Runner } from '../runner/run.ts';
 import type { Session } from '../runner/session.ts';
@@ -139,11 +139,6 @@ export function migrationsDir(context: Context, isBundled: boolean): string | nu
   return existsSync(own) ? own : null;
 }
 
-export interface Opened {
-  runner: Runner;
-  lock: Lock;
-}
-
 /** Takes the lock for the verb and lets go of it whatever happens. @throws LOCKED */
 export async function withLock<T>(
   context: Context,
@@ -196,4 +191,10 @@ export function sessionOf(
   };
 }
 
-export type { Supplies };
+export function nothingThere(context: Context): OpsError {
+  return new OpsError('RELEASE_UNKNOWN', {
+    message: `Project ${context.project} has no releases on this engine.`,
+    next: ['gameops deploy', 'gameops --project <name> …'],
+    facts: { project: context.project },
+  });
+}

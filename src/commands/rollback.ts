@@ -12,7 +12,7 @@ import { headingOf, planOutcome } from './act.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { actOnProject } from './existing.ts';
 import type { RollbackOptions } from './options.ts';
-import { readProject } from './project.ts';
+import { nothingThere, readProject } from './project.ts';
 
 export async function run(context: Context, options: RollbackOptions): Promise<Outcome> {
   const env = context.readEnv();
@@ -51,7 +51,8 @@ function planFor(context: Context, env: EnvFile, record: ProjectRecord, world: W
     by: context.operator,
   };
   const cause = `asked; ${liveRelease(world)?.id ?? 'nothing'} is live`;
-  return planAct(world, intent, { candidate, cause, again: false });
+  // The same image and settings under another number are still another fleet: asked for is asked for.
+  return planAct(world, intent, { candidate, cause, again: liveRelease(world)?.id !== target.id });
 }
 
 /** The newest one that served before the live one, unless the operator names another. */
@@ -107,13 +108,5 @@ async function ensureImage(engine: Engine, release: Release): Promise<void> {
     message: `The image of release ${release.id} (${release.imageRef}) is neither on the engine nor to be had from a registry. Nothing was changed; players are where they were.`,
     next: ['gameops releases', 'gameops rollback --to <another release>'],
     facts: { release: release.id, image: release.image },
-  });
-}
-
-export function nothingThere(context: Context): OpsError {
-  return new OpsError('RELEASE_UNKNOWN', {
-    message: `Project ${context.project} has no releases on this engine.`,
-    next: ['gameops deploy', 'gameops --project <name> …'],
-    facts: { project: context.project },
   });
 }

@@ -147,10 +147,7 @@ async function targetsOf(
 }
 
 async function watch(session: Session, step: ReleaseStep & { kind: 'watch' }): Promise<string> {
-  const containers = gameContainers(await session.ports.engine.observe(session.project));
-  const replicas = containers
-    .filter((one) => releaseOf(one) === step.release && isRunning(one))
-    .map(replicaOf);
+  const replicas = await runningOf(session, step.release);
   const seen = await watchRelease(gateInput(session, step.release), step, replicas);
   session.probes.http.sent += seen.http.sent;
   session.probes.http.failed += seen.http.failed;
@@ -159,40 +156,53 @@ async function watch(session: Session, step: ReleaseStep & { kind: 'watch' }): P
   return `${seen.http.sent} HTTP and ${seen.ws.sent} WebSocket probes, ${seen.http.failed + seen.ws.failed} failed`;
 }
 
+/** How long players that were closed have to come back before a drain counts them as not back yet. */
+const comeBackMs = 3_000;
+
 /** Asks the servers to let their players go, and waits until they are gone or the deadline passes. */
 async function drain(session: Session, step: ReleaseStep & { kind: 'drain' }): Promise<string> {
   const { engine, clock, players } = session.ports;
   const fleet = new Map([[step.release, step.replicas]]);
-  const before = (await players.online(fleet)).get(step.release) ?? null;
-  session.players.online = (session.players.online ?? 0) + (before ?? 0);
+  const countPlayers = async () => (await players.online(fleet)).get(step.release) ?? null;
+  const before = await countPlayers();
+  const closedBefore = (await players.closed(step.release))?.sockets ?? 0;
   await engine.signalFleet(session.project, step.release, step.replicas, 'SIGTERM');
-  const gone = await until(
-    clock,
-    { deadlineMs: step.deadlineMs, everyMs: 200, signal: session.signal },
-    async () => {
-      const containers = gameContainers(await engine.observe(session.project));
-      const rest = containers.filter(
-        (one) => releaseOf(one) === step.release && step.replicas.includes(replicaOf(one)) && isRunning(one),
-      );
-      const left = (await players.online(fleet)).get(step.release) ?? null;
-      if (before)
-        session.emit({
-          type: 'progress',
-          label: 'let go',
-          done: before - (left ?? 0),
-          total: before,
-          unit: 'players',
-        });
-      return rest.length === 0 ? true : null;
-    },
-  );
-  const closed = await players.closed(step.release);
-  if (closed) {
-    session.players.closed = (session.players.closed ?? 0) + closed.sockets;
-    session.players.lost = (session.players.lost ?? 0) + closed.missing;
-  }
+  const wait = { everyMs: 200, signal: session.signal };
+  const gone = await until(clock, { ...wait, deadlineMs: step.deadlineMs }, async () => {
+    const rest = (await runningOf(session, step.release)).filter((n) => step.replicas.includes(n));
+    if (before) {
+      const done = before - ((await countPlayers()) ?? 0);
+      session.emit({ type: 'progress', label: 'let go', done, total: before, unit: 'players' });
+    }
+    return rest.length === 0 ? true : null;
+  });
+  const all = await until(clock, { ...wait, deadlineMs: comeBackMs }, async () => {
+    const closed = await players.closed(step.release);
+    return closed === null || closed.missing === 0 ? { closed } : null;
+  });
+  const closed = all ? all.closed : await players.closed(step.release);
+  const sockets = closed && closed.sockets - closedBefore;
+  addPlayers(session, { online: before, closed: sockets, lost: closed?.missing ?? null });
   if (!gone) return 'deadline reached; the rest is closed with the stop';
-  return closed ? `${closed.sockets} sockets closed, ${closed.missing} players not back yet` : 'gone';
+  return closed ? `${sockets} sockets closed, ${closed.missing} players not back yet` : 'gone';
+}
+
+/** Sums over batches; what nobody could tell stays unknown. */
+function addPlayers(session: Session, seen: Omit<Session['players'], 'moved'>): void {
+  const plus = (a: number | null, b: number | null) => (b === null ? a : (a ?? 0) + b);
+  const { online, closed, lost } = session.players;
+  // No server hands players over yet, so none can have moved without its socket being closed.
+  session.players = {
+    online: plus(online, seen.online),
+    moved: 0,
+    closed: plus(closed, seen.closed),
+    lost: plus(lost, seen.lost),
+  };
+}
+
+async function runningOf(session: Session, release: number): Promise<number[]> {
+  const containers = gameContainers(await session.ports.engine.observe(session.project));
+  return containers.filter((one) => releaseOf(one) === release && isRunning(one)).map(replicaOf);
 }
 
 async function forget(session: Session, release: number): Promise<undefined> {

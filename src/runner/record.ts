@@ -35,7 +35,7 @@ export interface ProjectRecord {
   /** Key of the settings fingerprints. */
   fingerprintKey: string;
   /** Host ports chosen once; the private one belongs to the loopback. */
-  ports: { http: number; tls: number } | null;
+  ports: { http: number; tls: number; private: number } | null;
   releases: Release[];
   intent: Intent | null;
   history: HistoryEntry[];

@@ -1,0 +1,208 @@
+/**
+ * The rule book. `nextStep` looks at a position and names the one thing to do next; each rule below answers for one
+ * concern, and their order is the order of a deploy. PURE.
+ */
+import type { Intent, Release, ReleaseId, ReleaseStep, Route, World } from './model.ts';
+import {
+  findRelease,
+  liveRelease,
+  type Position,
+  replicaKey,
+  runningReplicas,
+  sameRoutes,
+  servedReplicas,
+} from './position.ts';
+import {
+  type Condemning,
+  closeStep,
+  commitStep,
+  condemnStep,
+  drainStep,
+  forgetStep,
+  migrateStep,
+  type Opening,
+  openStep,
+  quiesceStep,
+  readyStep,
+  retireStep,
+  startStep,
+  switchStep,
+  watchStep,
+} from './steps.ts';
+
+/** What is asked of the planner beside the world. */
+export interface Act {
+  intent: Intent;
+  /** Given when the act begins now: written with the intent by its first step. */
+  opening?: Opening;
+  /** Given when the act is to be backed out of. */
+  condemning?: Condemning;
+  /** False for a mere repair of the live release: no intent to open or close. */
+  recorded: boolean;
+}
+
+export function nextStep(position: Position, act: Act): ReleaseStep | null {
+  const { world } = position;
+  if (isUnopened(world, act) && act.opening) return openStep(act.intent, act.opening);
+  const intent = world.intent ?? act.intent;
+  // `close` was the last step of a recorded act: what follows belongs to nobody.
+  if (act.recorded && !world.intent) return null;
+
+  if (act.condemning && intent.stage === 'open') return condemnStep(intent, act.condemning);
+  const goal = intent.stage === 'condemned' ? intent.previous : intent.release;
+  return (
+    strays(position, goal, intent) ??
+    migration(world, intent) ??
+    leavers(position, goal, intent) ??
+    arrivals(position, goal, intent) ??
+    commitment(position, goal, intent) ??
+    (act.recorded ? (retention(world, intent) ?? closeStep(intent)) : null)
+  );
+}
+
+/** Replicas that run although they belong to no part of this act; nobody was ever sent to them. Memory first. */
+function strays(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
+  const { world } = position;
+  const known = new Set([goal, intent.release, intent.previous, liveRelease(world)?.id ?? null]);
+  for (const fleet of world.fleets) {
+    if (known.has(fleet.release) || servedReplicas(world, fleet.release).length > 0) continue;
+    const replicas = runningReplicas(world, fleet.release);
+    if (replicas.length > 0 && !position.dropped.has(fleet.release))
+      return retireStep(fleet.release, replicas, 'left running by an interrupted act');
+  }
+  return null;
+}
+
+/** Replicas that lost their routes: prove the new ones, then let players go, then stop. One batch at a time. */
+function leavers(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
+  const { world } = position;
+  for (const fleet of world.fleets) {
+    if (fleet.release === goal) continue;
+    const served = servedReplicas(world, fleet.release);
+    const leaving = runningReplicas(world, fleet.release).filter((n) => !served.includes(n));
+    if (leaving.length === 0) continue;
+    const metPlayers =
+      intent.stage !== 'condemned' || position.dropped.has(fleet.release) || (fleet.players ?? 0) > 0;
+    if (!metPlayers)
+      return retireStep(fleet.release, leaving, 'never met a player; kept stopped for inspection');
+    return (
+      watchStep(position, goal, intent) ??
+      quiesceStep(position, intent) ??
+      // The last batch: from its drain on there is no way back but a rollback.
+      (isArrived(world, goal) ? commitment(position, goal, intent) : null) ??
+      drainStep(position, fleet.release, leaving, intent, fleet.players) ??
+      retireStep(
+        fleet.release,
+        leaving,
+        intent.stage === 'condemned' ? 'kept stopped for inspection' : 'kept stopped for rollback',
+      )
+    );
+  }
+  return null;
+}
+
+/** The next batch of the goal's replicas: started, proven, then given its share of the traffic. */
+function arrivals(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
+  const { world } = position;
+  const release = findRelease(world, goal);
+  if (!release)
+    return world.traffic.routes.length > 0
+      ? switchStep(world, [], 'nothing else to serve: maintenance answer')
+      : null;
+
+  const served = servedReplicas(world, release.id);
+  const missing = wantedReplicas(release).filter((n) => !served.includes(n));
+  const batch = missing.slice(0, batchSize(release, intent));
+  const down = [...served, ...batch].filter((n) => !isUp(world, release.id, n));
+  if (down.length > 0) return startStep(world, release, down);
+  const revived = served.filter((n) => position.started.has(replicaKey(release.id, n)));
+  // The way back is never held up by a gate: replicas that have been running all the time were serving a moment ago.
+  const gated =
+    intent.stage === 'condemned'
+      ? batch.filter((n) => position.started.has(replicaKey(release.id, n)))
+      : batch;
+  const unproven = [...revived, ...gated].filter((n) => !position.ready.has(replicaKey(release.id, n)));
+  if (unproven.length > 0) return readyStep(release, unproven, intent);
+
+  const routes = routesAfter(world, release, [...served, ...batch]);
+  if (sameRoutes(routes, world.traffic.routes) && world.traffic.settled) return null;
+  return switchStep(world, routes, switchCause(world, routes, release, intent));
+}
+
+/** Not begun: no intent on record, and the candidate has not become live in this very trace. */
+function isUnopened(world: World, act: Act): boolean {
+  const candidate = act.opening?.candidate;
+  if (!candidate || world.intent) return false;
+  return findRelease(world, candidate.id)?.verdict !== 'live';
+}
+
+function migration(world: World, intent: Intent): ReleaseStep | null {
+  if (intent.stage !== 'open' || world.pendingMigrations.length === 0) return null;
+  return migrateStep(world.pendingMigrations);
+}
+
+function commitment(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
+  if (intent.stage !== 'open' || goal === null) return null;
+  return watchStep(position, goal, intent) ?? commitStep(goal, runningOthers(position.world, goal));
+}
+
+/** The release before and the newest ones are kept stopped; what is older goes. */
+function retention(world: World, intent: Intent): ReleaseStep | null {
+  if (intent.stage !== 'committed') return null;
+  const kept = world.releases
+    .filter((release) => release.id !== intent.release && release.id !== intent.previous)
+    .sort((a, b) => b.id - a.id)
+    .slice(0, Math.max(0, intent.keep - (intent.previous === null ? 0 : 1)))
+    .map((release) => release.id);
+  const pinned = new Set([intent.release, intent.previous, ...kept]);
+  const old = world.fleets.find(
+    (fleet) => !pinned.has(fleet.release) && runningReplicas(world, fleet.release).length === 0,
+  );
+  return old ? forgetStep(old.release, intent.keep) : null;
+}
+
+const wantedReplicas = (release: Release) =>
+  Array.from({ length: release.replicas }, (_, index) => index + 1);
+
+/** Blue-green is one batch; rolling goes by quarters, so that it needs a quarter more memory instead of twice. */
+const batchSize = (release: Release, intent: Intent) =>
+  intent.strategy === 'rolling' ? Math.ceil(release.replicas / 4) : release.replicas;
+
+function isUp(world: World, release: ReleaseId, n: number): boolean {
+  const replica = world.fleets
+    .find((fleet) => fleet.release === release)
+    ?.replicas.find((one) => one.n === n);
+  return replica?.running === true && replica.current;
+}
+
+function isArrived(world: World, goal: ReleaseId | null): boolean {
+  const release = findRelease(world, goal);
+  return release === undefined || servedReplicas(world, release.id).length >= release.replicas;
+}
+
+function runningOthers(world: World, goal: ReleaseId): ReleaseId[] {
+  return world.fleets
+    .filter((fleet) => fleet.release !== goal && runningReplicas(world, fleet.release).length > 0)
+    .map((fleet) => fleet.release);
+}
+
+/** The goal's replicas that have arrived, and of every other release the share that has not been replaced yet. */
+function routesAfter(world: World, goal: Release, arrived: number[]): Route[] {
+  const share = 1 - arrived.length / goal.replicas;
+  const others = world.traffic.routes
+    .filter((route) => route.release !== goal.id)
+    .map((route) => {
+      const total = findRelease(world, route.release)?.replicas ?? route.replicas.length;
+      const stays = Math.min(route.replicas.length, Math.ceil(total * share));
+      return { release: route.release, replicas: stays === 0 ? [] : route.replicas.slice(-stays) };
+    });
+  const routes = [{ release: goal.id, replicas: [...arrived].sort((a, b) => a - b) }, ...others];
+  return routes.filter((route) => route.replicas.length > 0);
+}
+
+function switchCause(world: World, routes: Route[], goal: Release, intent: Intent): string {
+  if (!world.traffic.settled && sameRoutes(routes, world.traffic.routes))
+    return 'what Nginx has on disk is not what it serves';
+  if (intent.stage === 'condemned') return `back to ${goal.id}`;
+  return `${goal.id} is ready`;
+}

@@ -1,0 +1,159 @@
+/** The steps themselves, each with its phase, its deadline and its cause in words. PURE. */
+import type { Intent, Release, ReleaseId, ReleaseStep, Route, World } from './model.ts';
+import { type Position, replicaKey } from './position.ts';
+
+/**
+ * How long old Nginx workers may still use a keep-alive connection after a reload (`keepalive_min_timeout 5s` in
+ * templates/nginx), and a little more. A replica must not go before that.
+ */
+export const quiesceMs = 5_500;
+
+const deadline = {
+  bookkeepingMs: 20_000,
+  startMs: 60_000,
+  switchMs: 20_000,
+  retireMs: 30_000,
+  migrateMs: 600_000,
+};
+
+export interface Opening {
+  candidate: Release;
+  cause: string;
+  /** Deploy even when the live release is the same. */
+  again: boolean;
+}
+
+export function openStep(intent: Intent, { candidate, cause }: Opening): ReleaseStep {
+  return {
+    kind: 'open',
+    phase: 'prepare',
+    release: candidate.id,
+    intent,
+    candidate,
+    cause,
+    deadlineMs: deadline.bookkeepingMs,
+  };
+}
+
+export interface Condemning {
+  verdict: 'failed' | 'abandoned';
+  reason: string;
+}
+
+export function condemnStep(intent: Intent, condemning: Condemning): ReleaseStep {
+  return {
+    kind: 'condemn',
+    phase: 'prepare',
+    release: intent.release,
+    ...condemning,
+    cause: condemning.reason,
+    deadlineMs: deadline.bookkeepingMs,
+  };
+}
+
+export function migrateStep(migrations: string[]): ReleaseStep {
+  const cause = `${migrations.length} pending, additive`;
+  return { kind: 'migrate', phase: 'prepare', migrations, cause, deadlineMs: deadline.migrateMs };
+}
+
+export function commitStep(release: ReleaseId, leaving: ReleaseId[]): ReleaseStep {
+  const cause = leaving.length > 0 ? `no way back but a rollback: ${leaving.join(', ')} may go` : 'it serves';
+  return { kind: 'commit', phase: 'settle', release, cause, deadlineMs: deadline.bookkeepingMs };
+}
+
+export function forgetStep(release: ReleaseId, keep: number): ReleaseStep {
+  const cause = `older than the ${keep} kept for rollback`;
+  return { kind: 'forget', phase: 'settle', release, cause, deadlineMs: deadline.retireMs };
+}
+
+export function closeStep(intent: Intent): ReleaseStep {
+  return {
+    kind: 'close',
+    phase: 'settle',
+    release: intent.release,
+    cause: intent.stage === 'condemned' ? `${intent.verdict}; on record` : 'on record',
+    deadlineMs: deadline.bookkeepingMs,
+  };
+}
+
+export function watchStep(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
+  if (position.watched || intent.watchMs === 0 || intent.stage !== 'open' || goal === null) return null;
+  return {
+    kind: 'watch',
+    phase: 'switch',
+    release: goal,
+    forMs: intent.watchMs,
+    cause: 'probes through the public address before commitment',
+    deadlineMs: intent.watchMs + 30_000,
+  };
+}
+
+export function quiesceStep(position: Position, intent: Intent): ReleaseStep | null {
+  const forMs = quiesceMs - position.quietMs;
+  if (forMs <= 0) return null;
+  const phase = intent.stage === 'open' ? 'switch' : 'settle';
+  const cause = 'last requests of old Nginx workers end';
+  return { kind: 'quiesce', phase, forMs, cause, deadlineMs: forMs + 10_000 };
+}
+
+export function startStep(world: World, release: Release, replicas: number[]): ReleaseStep {
+  const exists = world.fleets
+    .find((fleet) => fleet.release === release.id)
+    ?.replicas.some((one) => one.current);
+  return {
+    kind: 'start-fleet',
+    phase: 'prepare',
+    release: release.id,
+    replicas,
+    cause: exists ? 'stopped or missing' : `no fleet for ${release.id}`,
+    deadlineMs: deadline.startMs,
+  };
+}
+
+export function readyStep(release: Release, replicas: number[], intent: Intent): ReleaseStep {
+  const gate = release.protocol
+    ? 'HTTP ready, a WebSocket player can join'
+    : `${release.shape.probe} answers 200`;
+  return {
+    kind: 'await-ready',
+    phase: 'prepare',
+    release: release.id,
+    replicas,
+    cause: gate,
+    deadlineMs: intent.readyMs,
+  };
+}
+
+export function switchStep(world: World, routes: Route[], cause: string): ReleaseStep {
+  return {
+    kind: 'switch-traffic',
+    phase: 'switch',
+    routes,
+    from: world.traffic.routes,
+    cause,
+    deadlineMs: deadline.switchMs,
+  };
+}
+
+export function drainStep(
+  position: Position,
+  release: ReleaseId,
+  replicas: number[],
+  intent: Intent,
+  players: number | null,
+): ReleaseStep | null {
+  if (replicas.every((n) => position.drained.has(replicaKey(release, n)))) return null;
+  const who = players === null ? 'players unknown' : `${players} player${players === 1 ? '' : 's'} let go`;
+  return {
+    kind: 'drain',
+    phase: 'settle',
+    release,
+    replicas,
+    cause: `${who}, at most ${Math.round(intent.drainMs / 1000)} s`,
+    deadlineMs: intent.drainMs,
+  };
+}
+
+export function retireStep(release: ReleaseId, replicas: number[], cause: string): ReleaseStep {
+  return { kind: 'retire', phase: 'settle', release, replicas, cause, deadlineMs: deadline.retireMs };
+}
