@@ -6,29 +6,17 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import type { Context, Globals, Outcome, StopSignal } from './commands/context.ts';
+import type { Context, Globals, StopSignal } from './commands/context.ts';
 import { declareVerbs, groups, type Verb } from './commands/verbs.ts';
-import { exitCode, isOpsError, OpsError } from './errors.ts';
+import { exitCode, OpsError } from './errors.ts';
 import type { Emit, Event } from './report/events.ts';
-import type { ReportedError } from './report/json.ts';
+import { type Ending, type Speaker, writeEnding } from './report/outcome.ts';
+import { keepSecretsOf } from './report/redact.ts';
 
 interface Request {
   verb: Verb;
   globals: Globals;
   options: object;
-}
-
-/** What the program ends with, before anybody has written it down. */
-type Ending =
-  | { kind: 'text'; text: string }
-  | { kind: 'outcome'; outcome: Outcome }
-  | { kind: 'failure'; error: unknown; help?: string };
-
-interface Speaker {
-  command: string;
-  isJson: boolean;
-  isVerbose: boolean;
-  noColour: boolean;
 }
 
 const exitCodes = `
@@ -40,26 +28,36 @@ Exit codes:
 
 /** Runs to the end, writes everything, returns the exit code. */
 export async function main(argv: readonly string[]): Promise<number> {
+  keepSecretsOf(process.env);
+  const verbs = declareVerbs();
   const speaker: Speaker = {
-    command: commandIn(argv),
+    command: commandIn(argv, verbs),
+    version: versionOfPackage(),
     isJson: asks(argv, '--json'),
     isVerbose: asks(argv, '--verbose'),
     noColour: asks(argv, '--no-color'),
   };
   for (const stream of [process.stdout, process.stderr]) stream.on('error', ignoreClosedPipe);
-  process.on(
-    'uncaughtException',
+  let writing: Promise<number> | null = null;
+  // Whoever comes second finds the answer given: stdout never gets two documents.
+  const end = (ending: Ending) => {
+    writing ??= writeEnding(ending, speaker);
+    return writing;
+  };
+  process.on('uncaughtException', (error) => {
     // When even writing fails, ending is what is left: another throw would come back here for ever.
-    (error) =>
-      void write({ kind: 'failure', error }, speaker).then(process.exit, () => process.exit(exitCode.bug)),
-  );
-  return write(await run(argv, speaker), speaker);
+    void end({ kind: 'failure', error }).then(
+      (code) => process.exit(code || exitCode.bug),
+      () => process.exit(exitCode.bug),
+    );
+  });
+  return end(await run(argv, verbs, speaker));
 }
 
-async function run(argv: readonly string[], speaker: Speaker): Promise<Ending> {
+async function run(argv: readonly string[], verbs: readonly Verb[], speaker: Speaker): Promise<Ending> {
   let request: Request | null = null;
   const written = { out: '', err: '' };
-  const program = buildProgram(written, (asked) => {
+  const program = buildProgram(verbs, { written, version: speaker.version }, (asked) => {
     request = asked;
   });
   try {
@@ -99,7 +97,11 @@ async function runVerb({ verb, globals, options }: Request, speaker: Speaker): P
   }
 }
 
-function buildProgram(written: { out: string; err: string }, chosen: (request: Request) => void): Command {
+function buildProgram(
+  verbs: readonly Verb[],
+  { written, version }: { written: { out: string; err: string }; version: string },
+  chosen: (request: Request) => void,
+): Command {
   const program = new Command('gameops')
     .description(
       'Takes a game server to production on Docker and keeps it there. No player notices a deploy.',
@@ -115,7 +117,7 @@ function buildProgram(written: { out: string; err: string }, chosen: (request: R
       outputError: () => undefined,
     })
     .configureHelp({ showGlobalOptions: true })
-    .version(versionOfPackage(), '-V, --version', 'print the version')
+    .version(version, '-V, --version', 'print the version')
     .option('--project <name>', 'project (default: from gameops.yaml, else the name of the folder)')
     .option('--config <path>', 'configuration (default: gameops.yaml, which need not exist)')
     .option('--env-file <path>', 'settings and secrets (default: .env)')
@@ -129,7 +131,7 @@ function buildProgram(written: { out: string; err: string }, chosen: (request: R
       `\nExamples:\n  gameops init\n  gameops deploy --plan\n  gameops deploy\n  gameops status --json\n${exitCodes}`,
     );
   const homes = new Map<string, Command>();
-  for (const verb of declareVerbs()) addVerb(program, homes, verb, chosen);
+  for (const verb of verbs) addVerb(program, homes, verb, chosen);
   return program;
 }
 
@@ -204,77 +206,8 @@ function interrupted(by: StopSignal | null, verb: string): OpsError {
   });
 }
 
-/** Writes the one result or the one error; resolves when it has left the process. */
-async function write(ending: Ending, speaker: Speaker): Promise<number> {
-  if (speaker.isJson) return writeJson(ending, speaker);
-  if (ending.kind === 'text') {
-    await send(process.stdout, ending.text);
-    return exitCode.done;
-  }
-  const { styleFor } = await import('./report/style.ts');
-  const styleOf = (stream: NodeJS.WriteStream) =>
-    styleFor({ isTty: stream.isTTY === true, refused: speaker.noColour, env: process.env });
-  if (ending.kind === 'outcome') {
-    const text = ending.outcome.text?.(styleOf(process.stdout)) ?? '';
-    if (text !== '') await send(process.stdout, `${text.replace(/\n$/, '')}\n`);
-    return exitCode.done;
-  }
-  const { errorText } = await import('./report/error-text.ts');
-  const reported = reportable(ending.error);
-  await send(process.stderr, ending.help ? `${ending.help}\n` : '');
-  await send(
-    process.stderr,
-    errorText(reported, styleOf(process.stderr), speaker.isVerbose ? stackOf(ending.error) : ''),
-  );
-  return exitCodeOf(ending.error);
-}
-
-async function writeJson(ending: Ending, { command }: Speaker): Promise<number> {
-  const { failureEnvelope, successEnvelope } = await import('./report/json.ts');
-  if (ending.kind === 'failure') {
-    const result = isOpsError(ending.error) ? ending.error.result : undefined;
-    await send(process.stdout, `${failureEnvelope(command, reportable(ending.error), result)}\n`);
-    return exitCodeOf(ending.error);
-  }
-  const result = ending.kind === 'text' ? { text: ending.text.trimEnd() } : ending.outcome.result;
-  await send(process.stdout, `${successEnvelope(command, result)}\n`);
-  return exitCode.done;
-}
-
-function reportable(error: unknown): ReportedError {
-  if (isOpsError(error)) return error;
-  const what = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  return {
-    code: 'BUG',
-    message: `gameops met something it did not expect: ${what}`,
-    next: [
-      'gameops status shows where players are; gameops resume finishes what was begun',
-      'please report this, with the output of the same command and --verbose',
-    ],
-    facts: { version: versionOfPackage(), node: process.version },
-  };
-}
-
-function exitCodeOf(error: unknown): number {
-  return isOpsError(error) ? error.exitCode : exitCode.bug;
-}
-
-function stackOf(error: unknown): string {
-  const lines: string[] = [];
-  for (let at: unknown = error; at instanceof Error && lines.length < 8; at = at.cause)
-    lines.push(at.stack ?? at.message);
-  return lines.join('\ncaused by ');
-}
-
 function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError';
-}
-
-function send(stream: NodeJS.WriteStream, text: string): Promise<void> {
-  if (text === '' || !stream.writable) return Promise.resolve();
-  return new Promise((resolve) => {
-    stream.write(text, () => resolve());
-  });
 }
 
 /** `gameops status | head` closes our pipe early; a deploy must not die of that. */
@@ -288,11 +221,11 @@ function asks(argv: readonly string[], flag: string): boolean {
 }
 
 /** The verb that was meant, known before parsing: a usage error has to name it too. */
-function commandIn(argv: readonly string[]): string {
+function commandIn(argv: readonly string[], verbs: readonly Verb[]): string {
   const taking = new Set(['--project', '--config', '--env-file']);
   const words = argv.filter((word, at) => !word.startsWith('-') && !taking.has(argv[at - 1] ?? ''));
   const [first = '', second = ''] = words[0] === 'help' ? words.slice(1) : words;
-  const names = new Set(declareVerbs().map((verb) => verb.name));
+  const names = new Set(verbs.map((verb) => verb.name));
   if (names.has(`${first} ${second}`)) return `${first} ${second}`;
   return names.has(first) || first in groups ? first : '';
 }

@@ -9,20 +9,14 @@ import { createInterface } from 'node:readline/promises';
 import { type Config, defaultConfig, loadConfig, projectName } from '../config.ts';
 import type { Engine } from '../engine/port.ts';
 import { type EnvFile, readEnvFile } from '../env/read.ts';
+import { isSecretKey } from '../env/schema.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
+import type { Outcome } from '../report/outcome.ts';
+import { keepSecretsOf, keepSetting } from '../report/redact.ts';
 import type { Style } from '../report/style.ts';
 
-export type { EnvFile, Style };
-
-/** What a verb hands back when it did what was asked. What went wrong is thrown as an OpsError, with its `result`. */
-export interface Outcome {
-  ok: true;
-  /** The `result` of the JSON envelope, see CLI.md. */
-  result: object;
-  /** The same for people, on stdout. No trailing newline needed. */
-  text?: (style: Style) => string;
-}
+export type { EnvFile, Outcome, Style };
 
 export interface Globals {
   project?: string;
@@ -88,6 +82,7 @@ export function openContext(globals: Globals, around: Surroundings): Context {
   const configPath = resolve(around.cwd, globals.config ?? 'gameops.yaml');
   const envPath = resolve(around.cwd, globals.envFile ?? '.env');
   const loaded = load(configPath, globals.config !== undefined, around.toleratesConfig);
+  keepSecretsOf(loaded.config.server.env);
   const project = projectOf(globals.project ?? loaded.config.project, around.cwd);
   const host = hostname();
   const json = globals.json === true;
@@ -111,7 +106,13 @@ export function openContext(globals: Globals, around: Surroundings): Context {
     operator: `${userName()}@${host}`,
     host,
     stateDir: stateDirOf(project, around.env),
-    readEnv: () => readEnvFile({ path: envPath, environment: around.env, emit: around.emit }),
+    readEnv: () =>
+      readEnvFile({
+        path: envPath,
+        environment: around.env,
+        emit: around.emit,
+        keep: (key, value) => keepSetting(key, value, isSecretKey(key)),
+      }),
     engine: () => {
       connected ??= connectEngine();
       return connected;

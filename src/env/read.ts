@@ -32,13 +32,17 @@ export interface EnvRequest {
   path: string;
   environment: Readonly<Record<string, string | undefined>>;
   emit: Emit;
+  /** Told every value that was met, also one that is overridden or wrong. */
+  keep?: (key: string, value: string) => void;
 }
 
 /** @throws ENV_MISSING (no file and nothing set), ENV_INVALID (every problem at once), DB_HOST_LOOPBACK */
-export function readEnvFile({ path, environment, emit }: EnvRequest): EnvFile {
+export function readEnvFile({ path, environment, emit, keep = () => undefined }: EnvRequest): EnvFile {
   const file = readFile(path);
   if (file !== null) warnAboutMode(path, emit);
   const joined = join(file ?? {}, path, environment);
+  for (const from of [file ?? {}, joined.values])
+    for (const [key, value] of Object.entries(from)) keep(key, value);
   if (file === null && Object.keys(joined.sources).length === 0) throw missing(path);
 
   const check = serverSettings(joined.values);

@@ -16,7 +16,8 @@ export interface LiveLine {
 const frames = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 const frameMs = 100;
 
-export function liveLine(stream: NodeJS.WriteStream): LiveLine {
+/** @param clean is asked for everything that is written */
+export function liveLine(stream: NodeJS.WriteStream, clean: (text: string) => string): LiveLine {
   let draw: ((frame: string) => string) | null = null;
   let at = 0;
   const erase = () => {
@@ -27,7 +28,7 @@ export function liveLine(stream: NodeJS.WriteStream): LiveLine {
   const paint = () => {
     if (!stream.isTTY || draw === null) return;
     erase();
-    stream.write(fitting(draw(frames[at++ % frames.length] ?? ''), stream.columns || 80));
+    stream.write(fitting(clean(draw(frames[at++ % frames.length] ?? '')), stream.columns || 80));
   };
   const timer = stream.isTTY ? setInterval(paint, frameMs) : null;
   timer?.unref();
@@ -39,7 +40,7 @@ export function liveLine(stream: NodeJS.WriteStream): LiveLine {
     },
     print: (line) => {
       if (draw !== null) erase();
-      stream.write(`${line}\n`);
+      stream.write(`${clean(line)}\n`);
       paint();
     },
     end: () => {

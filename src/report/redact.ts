@@ -1,20 +1,26 @@
 /**
- * The last defence: known secrets are blacked out of every error text on its way out. Nothing may rely on it; errors
- * are written without secrets in the first place.
+ * The last defence: known secrets are blacked out of everything that leaves the process: results, errors, stacks,
+ * events, the journal. Nothing may rely on it; messages are written without secrets in the first place.
  */
 
 const known = new Set<string>();
 const revealingName = /SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|PRIVATE|API_?KEY|REDIS_URL|DATABASE_URL/i;
-const lengthMin = 8;
+/** Shorter ones would black out ordinary words. Under a name that reveals nothing, only a long value is one. */
+const lengthMin = { revealed: 6, unnamed: 16 };
+/** Weak passwords that are also words of ours: hiding them would hide the message, not the secret. */
+const ordinary = new Set(['postgres', 'gameops', 'password', 'secret', 'production']);
 
-/** Remembers what must never be seen. Short values are left out: they would black out ordinary words. */
+/** Remembers what must never be seen, in the forms it may be met in. */
 export function keepSecret(value: string): void {
-  if (value.length < lengthMin) return;
-  known.add(value);
-  if (URL.canParse(value)) {
-    const { password } = new URL(value);
-    if (password.length >= lengthMin) known.add(password).add(decodeURIComponent(password));
+  if (value.length < lengthMin.revealed || ordinary.has(value)) return;
+  // A key of several lines is quoted line by line in an error; as JSON it is met with its escapes.
+  for (const line of [value, ...value.split(/\r?\n/).map((part) => part.trim())]) {
+    if (line.length < lengthMin.revealed) continue;
+    known.add(line).add(encodeURIComponent(line)).add(JSON.stringify(line).slice(1, -1));
   }
+  if (!URL.canParse(value)) return;
+  const { password } = new URL(value);
+  if (password !== '') keepSecret(decoded(password));
 }
 
 /** Values of variables whose names sound like secrets. */
@@ -24,10 +30,30 @@ export function keepSecretsOf(environment: Readonly<Record<string, string | unde
   }
 }
 
+/** A value of .env: whatever is not known to be open counts as secret. */
+export function keepSetting(key: string, value: string, isSecret: boolean): void {
+  if (revealingName.test(key) ? !key.endsWith('_FILE') : isSecret && value.length >= lengthMin.unnamed)
+    keepSecret(value);
+}
+
 export function redact(text: string): string {
   let clean = text;
   // Longest first, so that a secret inside another one does not leave the rest of it behind.
   for (const secret of [...known].sort((a, b) => b.length - a.length))
     clean = clean.replaceAll(secret, '[secret]');
   return clean;
+}
+
+/** JSON whose texts are redacted, however deep. */
+export function redactedJson(data: object): string {
+  return JSON.stringify(data, (_key, value: unknown) => (typeof value === 'string' ? redact(value) : value));
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    // A stray percent sign: the password is what it says.
+    return text;
+  }
 }

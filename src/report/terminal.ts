@@ -23,7 +23,7 @@ const patienceMs = 3_000;
 
 export function terminalSink(stream: NodeJS.WriteStream, options: TerminalOptions): Emit & { end(): void } {
   const { style, isQuiet, isVerbose } = options;
-  const line = liveLine(stream);
+  const line = liveLine(stream, redact);
   const transfers = new Map<string, number>();
   let waiting: NodeJS.Timeout | undefined;
 
@@ -60,8 +60,8 @@ export function terminalSink(stream: NodeJS.WriteStream, options: TerminalOption
   const show = (event: Event): void => {
     switch (event.type) {
       case 'note':
-        if (event.level === 'warning') line.print(`${style.yellow('!')} ${redact(event.message)}`);
-        else if (!isQuiet && (event.level === 'info' || isVerbose)) line.print(`  ${redact(event.message)}`);
+        if (event.level === 'warning') line.print(`${style.yellow('!')} ${event.message}`);
+        else if (!isQuiet && (event.level === 'info' || isVerbose)) line.print(`  ${event.message}`);
         return;
       case 'progress':
         if (!isQuiet) showProgress(event);
@@ -81,7 +81,7 @@ export function terminalSink(stream: NodeJS.WriteStream, options: TerminalOption
         return;
       case 'step-failed':
         endStep();
-        line.print(`${style.red('✗')} ${stepTitle(event.step)}: ${event.code}: ${redact(event.message)}`);
+        line.print(`${style.red('✗')} ${stepTitle(event.step)}: ${event.code}: ${event.message}`);
         return;
       case 'interrupted':
         line.print(
@@ -100,7 +100,7 @@ export function terminalSink(stream: NodeJS.WriteStream, options: TerminalOption
 }
 
 function doneText(event: Extract<Event, { type: 'step-done' }>, style: Style): string {
-  const detail = event.detail === undefined ? '' : `: ${redact(event.detail)}`;
+  const detail = event.detail === undefined ? '' : `: ${event.detail}`;
   return `${style.green('✓')} ${stepTitle(event.step)}${detail} ${style.dim(`(${formatMs(event.ms)})`)}`;
 }
 

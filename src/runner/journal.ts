@@ -4,7 +4,7 @@
  */
 import { closeSync, fsyncSync, openSync, renameSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { redacted } from '../report/redact.ts';
+import { redactedJson } from '../report/redact.ts';
 
 export interface JournalLine {
   at: string;
@@ -46,7 +46,7 @@ export function openJournal(
       const line: JournalLine = { at: new Date().toISOString(), ...who, event, ...facts };
       attempt(() => {
         if (file === null) return;
-        writeSync(file, `${JSON.stringify(redacted(line))}\n`);
+        writeSync(file, `${redactedJson(line)}\n`);
         fsyncSync(file);
       });
     },
