@@ -1,0 +1,210 @@
+/**
+ * The crash walk: a gameops process dies before every change it would make; the next one recovers; then that one dies
+ * before every change of its recovery. Exhaustive, not random: plans are short. After each death and at each change the
+ * promises below are looked at; at the end the world must plan to nothing.
+ */
+import { afterAll, describe, expect, it } from 'vitest';
+import { label } from '../../src/contract.ts';
+import { isOpsError } from '../../src/errors.ts';
+import type { Intent, Release } from '../../src/release/model.ts';
+import { planAct, planBackOut, planResume } from '../../src/release/plan.ts';
+import type { MemoryEngine, MemoryState } from '../support/memory-engine.ts';
+import { answers, type Behaviour, containerAt, gameContainers, runVerb, servedTargets, simulation, type Verb } from '../support/simulation.ts';
+import { intent, release } from '../support/worlds.ts';
+
+const behaviours: Record<string, Behaviour> = {
+  'game:good': 'good',
+  'game:next': 'good',
+  'game:exits': 'exits',
+  'game:never-ready': 'never-ready',
+  'game:no-join': 'no-join',
+  'game:crashes-later': 'crashes-later',
+};
+
+class Died extends Error {}
+
+const resume: Verb = { plan: (_session, world) => planResume(world) };
+const abort: Verb = {
+  plan: (_session, world) => planBackOut(world, { verdict: 'abandoned', reason: 'abort by ada' }),
+};
+
+function deploy(image: string, change: Partial<Intent> = {}, replicas = 2): Verb {
+  return {
+    plan(session, world) {
+      const id = Math.max(0, ...session.record.releases.map((one) => one.id)) + 1;
+      const candidate: Release = {
+        ...release(id, 'candidate', replicas),
+        image,
+        imageRef: image,
+        hasPage: false,
+        fingerprint: `print-${image}`,
+      };
+      const asked = intent(id, { watchMs: 3_000, drainMs: 30_000, readyMs: 5_000, ...change });
+      return planAct(world, asked, { candidate, cause: 'asked', again: false });
+    },
+  };
+}
+
+const rollback: Verb = {
+  plan(session, world) {
+    const target = session.record.releases.find((one) => one.id === 1);
+    if (!target) throw new Error('release 1 is gone');
+    const back = intent(1, { verb: 'rollback', watchMs: 0, drainMs: 30_000 });
+    return planAct(world, back, { candidate: { ...target, verdict: 'candidate' }, cause: 'asked', again: true });
+  },
+};
+
+/** Looks at the world before every change. Broken promises are collected, so that one run shows them all. */
+function promises(memory: MemoryEngine, limits: { running: number; hadTraffic: boolean; mayBreak: boolean }) {
+  const broken: string[] = [];
+  const leftAt = new Map<string, number>();
+  let served = addressesServed(memory.state);
+  let lookedAtMs = memory.state.nowMs;
+  return {
+    broken,
+    look(effect: string) {
+      const { state } = memory;
+      const now = addressesServed(state);
+      // What is gone now went with the change before this one.
+      for (const address of served) if (!now.has(address)) leftAt.set(address, lookedAtMs);
+      served = now;
+      lookedAtMs = state.nowMs;
+      const running = gameContainers(state).filter((one) => one.state === 'running').length;
+      if (running > limits.running) broken.push(`${running} replicas run before: ${effect}`);
+      if (limits.hadTraffic && served.size === 0) broken.push(`nobody is served before: ${effect}`);
+      const dead = [...served].filter((address) => !answers(containerAt(state, address)));
+      if (dead.length > 0 && !limits.mayBreak) broken.push(`traffic goes to ${dead.join()} which does not answer, before: ${effect}`);
+      const stopped = /^(?:signal|stop) (\S+)/.exec(effect)?.[1];
+      const container = stopped === undefined ? undefined : state.containers.get(stopped);
+      const address = container?.labels[label.address];
+      if (!container || address === undefined || container.state !== 'running') return;
+      if (served.has(address) && container.memory.ready) broken.push(`stops what is served: ${effect}`);
+      const left = leftAt.get(address);
+      if (left !== undefined && state.nowMs - left < 5_000)
+        broken.push(`stops a replica ${state.nowMs - left} ms after its last route: ${effect}`);
+    },
+  };
+}
+
+const addressesServed = (state: MemoryState) => new Set(servedTargets(state).map((target) => target.address));
+
+interface Scenario {
+  name: string;
+  /** What is done before, undisturbed. */
+  before: Verb[];
+  verb: Verb;
+  recovery: Verb;
+  /** Most replicas that may ever run at once. */
+  running: number;
+  /** Releases that may be live at the end. */
+  live: (number | null)[];
+  /** The candidate itself is broken: traffic may meet it before the watch finds out. */
+  mayBreak?: boolean;
+}
+
+const firstDeploy = deploy('game:good');
+const scenarios: Scenario[] = [
+  { name: 'a first deploy', before: [], verb: firstDeploy, recovery: firstDeploy, running: 2, live: [1, 2] },
+  { name: 'a blue-green deploy, resumed', before: [firstDeploy], verb: deploy('game:next'), recovery: resume, running: 4, live: [1, 2] },
+  { name: 'a blue-green deploy, deployed again', before: [firstDeploy], verb: deploy('game:next'), recovery: deploy('game:next'), running: 4, live: [2, 3] },
+  { name: 'a blue-green deploy without a watch', before: [firstDeploy], verb: deploy('game:next', { watchMs: 0 }), recovery: resume, running: 4, live: [1, 2] },
+  { name: 'a rolling deploy', before: [deploy('game:good', {}, 4)], verb: deploy('game:next', { strategy: 'rolling' }, 4), recovery: resume, running: 5, live: [1, 2] },
+  { name: 'a rollback', before: [firstDeploy, deploy('game:next')], verb: rollback, recovery: resume, running: 4, live: [1, 2] },
+  { name: 'a deploy that is given up', before: [firstDeploy], verb: deploy('game:next'), recovery: abort, running: 4, live: [1, 2] },
+  { name: 'a release that exits at boot', before: [firstDeploy], verb: deploy('game:exits'), recovery: resume, running: 4, live: [1] },
+  { name: 'a release that is never ready', before: [firstDeploy], verb: deploy('game:never-ready'), recovery: resume, running: 4, live: [1] },
+  { name: 'a release that refuses joins', before: [firstDeploy], verb: deploy('game:no-join'), recovery: resume, running: 4, live: [1] },
+  { name: 'a release that crashes in its watch', before: [firstDeploy], verb: deploy('game:crashes-later'), recovery: resume, running: 4, live: [1], mayBreak: true },
+  { name: 'a rolling release that crashes in its watch', before: [deploy('game:good', {}, 4)], verb: deploy('game:crashes-later', { strategy: 'rolling' }, 4), recovery: resume, running: 5, live: [1], mayBreak: true },
+  { name: 'a first deploy that exits at boot', before: [], verb: deploy('game:exits'), recovery: resume, running: 2, live: [null] },
+];
+
+let cases = 0;
+afterAll(() => console.log(`crash walk: ${cases} cases`));
+
+/** Runs a verb that dies before its `at`-th change. @returns whether it died, and how many changes it began */
+async function runUntil(memory: MemoryEngine, verb: Verb, at: number, look: (effect: string) => void) {
+  let count = 0;
+  let died = false;
+  const process = memory.process((effect) => {
+    look(effect);
+    count += 1;
+    if (count < at) return;
+    died = true;
+    throw new Died(effect);
+  });
+  try {
+    await runVerb(memory, process.engine, behaviours, verb);
+  } catch (error) {
+    if (!died && !isOpsError(error)) throw error;
+  }
+  return { died, count };
+}
+
+async function settle(memory: MemoryEngine, scenario: Scenario, look: (effect: string) => void) {
+  await runUntil(memory, scenario.recovery, Infinity, look);
+  // A candidate that was opened but not begun may have its failure still ahead of it.
+  await runUntil(memory, resume, Infinity, look);
+}
+
+async function problemsAtEnd(memory: MemoryEngine, scenario: Scenario): Promise<string[]> {
+  const problems: string[] = [];
+  let steps: string[] = ['not planned'];
+  let live: number | null = null;
+  await runVerb(memory, memory.engine, behaviours, {
+    plan(session, world) {
+      const plan = planResume(world);
+      steps = plan.steps.map((step) => step.kind);
+      live = session.record.releases.find((one) => one.verdict === 'live')?.id ?? null;
+      return { ...plan, steps: [] };
+    },
+  }).catch((error) => problems.push(`planning at the end: ${error}`));
+  if (steps.length > 0) problems.push(`the end still wants ${steps.join()}`);
+  if (!scenario.live.includes(live)) problems.push(`release ${live} is live at the end`);
+  const served = addressesServed(memory.state);
+  const running = gameContainers(memory.state).filter((one) => one.state === 'running');
+  if (running.length !== served.size) problems.push(`${running.length} replicas run, ${served.size} are served`);
+  if ([...served].some((address) => !answers(containerAt(memory.state, address)))) problems.push('a served replica does not answer');
+  if (memory.state.locks.size > 0) problems.push('the lock is still held');
+  const strays = [...memory.state.containers.values()].filter((one) => ['one-off', 'lock'].includes(one.spec.role));
+  if (strays.length > 0) problems.push(`stray ${strays.map((one) => one.spec.name).join()}`);
+  return problems;
+}
+
+async function prepared(scenario: Scenario): Promise<MemoryEngine> {
+  const memory = await simulation(behaviours);
+  for (const verb of scenario.before) await runVerb(memory, memory.engine, behaviours, verb);
+  return memory;
+}
+
+describe.each(scenarios)('dying anywhere in $name', (scenario) => {
+  it('never takes players off a ready fleet, and the next command understands what is left', async () => {
+    const memory = await prepared(scenario);
+    const start = memory.snapshot();
+    const limits = { running: scenario.running, hadTraffic: scenario.before.length > 0, mayBreak: scenario.mayBreak === true };
+    const found: string[] = [];
+    const judge = async (where: string, broken: readonly string[]) => {
+      cases += 1;
+      const problems = [...broken, ...(await problemsAtEnd(memory, scenario))];
+      found.push(...problems.map((problem) => `${where}: ${problem}`));
+    };
+    for (let first = 1; found.length < 20; first++) {
+      memory.restore(start);
+      const seen = promises(memory, limits);
+      const death = await runUntil(memory, scenario.verb, first, seen.look);
+      const left = memory.snapshot();
+      await settle(memory, scenario, seen.look);
+      await judge(`died at ${first}`, seen.broken);
+      if (!death.died) break;
+      for (let second = 1; found.length < 20; second++) {
+        memory.restore(left);
+        const again = promises(memory, limits);
+        const inRecovery = await runUntil(memory, scenario.recovery, second, again.look);
+        if (!inRecovery.died) break;
+        await settle(memory, scenario, again.look);
+        await judge(`died at ${first}, then at ${second} of the recovery`, again.broken);
+      }
+    }
+    expect(found).toEqual([]);
+  }, 120_000);
+});

@@ -1,0 +1,158 @@
+/**
+ * A project in memory: the real planners, runner, record and switch over the in-memory engine, with an Nginx and game
+ * servers that behave as far as these talk to them. The crash walk lets processes die in it.
+ */
+import { label, namesOf } from '../../src/contract.ts';
+import type { Engine } from '../../src/engine/port.ts';
+import { proxySpec } from '../../src/proxy/container.ts';
+import { ensureFirstGeneration } from '../../src/proxy/first.ts';
+import type { Target } from '../../src/proxy/generation.ts';
+import type { Plan, ReleaseStep } from '../../src/release/model.ts';
+import { observe } from '../../src/runner/observe.ts';
+import type { Answer, Door, JoinAnswer, Ports } from '../../src/runner/ports.ts';
+import { newRecord, readRecord, writeRecord } from '../../src/runner/record.ts';
+import { runPlan } from '../../src/runner/run.ts';
+import type { Session } from '../../src/runner/session.ts';
+import { type MemoryContainer, type MemoryEngine, type MemoryState, memoryEngine, type Program } from './memory-engine.ts';
+import { askMemoryNginx, memoryNginx, servedBy } from './memory-nginx.ts';
+
+export const project = 'arena';
+const names = namesOf(project);
+const readyAfterMs = 300;
+const drainTakesMs = 400;
+
+/** What an image does, by the part of its reference behind the colon. */
+export type Behaviour = 'good' | 'exits' | 'never-ready' | 'no-join' | 'crashes-later';
+
+const proxyBase = { domain: null, drainMs: 60_000, doorToken: 'a-token-of-some-length', templateDir: null };
+
+function gameServer(behaviour: Behaviour): Program {
+  return {
+    onStart(self) {
+      if (behaviour === 'exits') {
+        self.log('cannot read the settings');
+        self.exit(1);
+      } else if (behaviour !== 'never-ready') self.after(readyAfterMs, 'ready');
+    },
+    onTimer(self, name) {
+      if (name === 'ready') {
+        self.container.memory.ready = true;
+        if (behaviour === 'crashes-later') self.after(1_500, 'crash');
+      }
+      if (name === 'crash') self.exit(139);
+      if (name === 'gone') self.exit(0);
+    },
+    onSignal(self) {
+      self.container.memory.draining = true;
+      self.after(drainTakesMs, 'gone');
+    },
+  };
+}
+
+export async function simulation(behaviours: Record<string, Behaviour> = {}): Promise<MemoryEngine> {
+  const memory = memoryEngine({
+    images: { nginx: {}, ...Object.fromEntries(Object.keys(behaviours).map((ref) => [ref, {}])) },
+    programs: ({ role, image }) => {
+      if (role === 'proxy') return memoryNginx();
+      return role === 'game' ? gameServer(behaviours[image] ?? 'good') : {};
+    },
+  });
+  const { engine } = memory;
+  const { volume } = names;
+  for (const name of [volume.record, volume.nginx, volume.web, volume.certificates, volume.logs]) {
+    await engine.ensureVolume(project, name, 'data');
+  }
+  const { subnet } = await engine.ensureNetwork(project);
+  await ensureFirstGeneration(engine, project, { ...proxyBase, subnet, passAll: true });
+  const http = { address: '127.0.0.1', port: 8080, tlsPort: 8443 };
+  await engine.ensureContainer(proxySpec({ project, image: 'nginx', http }));
+  await writeRecord(engine, { ...newRecord(project), doorToken: proxyBase.doorToken }, {});
+  return memory;
+}
+
+export const gameContainers = (state: MemoryState) =>
+  [...state.containers.values()].filter((container) => container.spec.role === 'game');
+
+export function containerAt(state: MemoryState, address: string): MemoryContainer | undefined {
+  return gameContainers(state).find((container) => container.labels[label.address] === address);
+}
+
+/** Would a player's request be answered by this replica? */
+export function answers(container: MemoryContainer | undefined): boolean {
+  return container?.state === 'running' && container.memory.ready === true;
+}
+
+export const servedTargets = (state: MemoryState): Target[] => servedBy(state, project)?.targets ?? [];
+
+function doorOf(memory: MemoryEngine, behaviours: Record<string, Behaviour>): Door {
+  const ok: Answer = { ok: true, answer: { status: 200, body: '{}', servedBy: '' } };
+  const bad: Answer = { ok: true, answer: { status: 503, body: '', servedBy: '' } };
+  const refused = { ok: false as const, reason: 'ECONNREFUSED' };
+  const joins = (container: MemoryContainer | undefined): JoinAnswer =>
+    answers(container) && behaviours[container?.spec.image ?? ''] !== 'no-join'
+      ? { ok: true, servedBy: '' }
+      : refused;
+  const publicReplicas = () => servedTargets(memory.state).map((target) => containerAt(memory.state, target.address));
+  return {
+    ask: async (path) => askMemoryNginx(memory.state, project, path),
+    askReplica: async (address) => {
+      const container = containerAt(memory.state, address);
+      return container?.state === 'running' ? (answers(container) ? ok : bad) : refused;
+    },
+    joinReplica: async (address) => joins(containerAt(memory.state, address)),
+    askPublic: async () => (publicReplicas().length > 0 && publicReplicas().every(answers) ? ok : bad),
+    joinPublic: async () => publicReplicas().map(joins).find((one) => !one.ok) ?? { ok: true, servedBy: '' },
+  };
+}
+
+export interface Verb {
+  /** What a fresh process plans from what it observes. */
+  plan(session: Session, world: Awaited<ReturnType<typeof observe>>['world']): Plan<ReleaseStep>;
+}
+
+/** One gameops process: reads, plans, runs. Throws what the verb throws; dies where the engine says so. */
+export async function runVerb(
+  memory: MemoryEngine,
+  engine: Engine,
+  behaviours: Record<string, Behaviour>,
+  verb: Verb,
+): Promise<Session> {
+  const ports: Ports = {
+    engine,
+    door: doorOf(memory, behaviours),
+    clock: { ...memory.clock, bounded: (work) => work },
+    players: {
+      online: async (fleets) => new Map([...fleets.keys()].map((release) => [release, 0])),
+      closed: async () => ({ sockets: 0, missing: 0 }),
+      close: () => undefined,
+    },
+    schema: { pending: async () => [], migrate: async () => undefined },
+    supplies: { settings: () => ({ JWT_SECRET: 'secret' }), probeToken: () => 'token', page: () => null },
+  };
+  const lock = await engine.lock(project, 'nginx', { holder: 'ada', host: 'lab', verb: 'walk', since: '' });
+  const record = await readRecord(engine, project);
+  if (!record) throw new Error('the record is gone');
+  const subnet = (await engine.network(project))?.subnet ?? '';
+  const session: Session = {
+    project,
+    ports,
+    record,
+    proxy: { ...proxyBase, subnet },
+    emit: () => undefined,
+    journal: { write: () => undefined, close: () => undefined },
+    signal: new AbortController().signal,
+    lockLost: lock.lost,
+    interruptedBy: () => null,
+    by: 'ada@lab',
+    steps: [],
+    probes: { http: { sent: 0, failed: 0 }, ws: { sent: 0, failed: 0 } },
+    players: { online: null, moved: null, closed: null, lost: null },
+  };
+  try {
+    const { world } = await observe(ports, record);
+    await runPlan(session, verb.plan(session, world));
+    return session;
+  } finally {
+    await lock.release().catch(() => undefined);
+  }
+}
