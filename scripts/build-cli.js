@@ -1,8 +1,7 @@
 /**
  * The CLI in pieces, so that a verb loads only what it needs, and the JSON Schema of gameops.yaml.
- * Pieces are never taken away from under a running deploy: what an older build left is removed an hour later.
  */
-import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 
@@ -20,11 +19,11 @@ const keepPackages = {
   },
 };
 
-export async function buildCli(root) {
-  const { metafile } = await build({
+export async function buildCli(root, outdir) {
+  await build({
     absWorkingDir: root,
     entryPoints: { cli: 'src/cli.ts', 'cli/config': 'src/config.ts', audience: 'src/observe/audience.ts' },
-    outdir: 'dist',
+    outdir,
     chunkNames: 'cli/[name]-[hash]',
     bundle: true,
     splitting: true,
@@ -41,21 +40,8 @@ export async function buildCli(root) {
     legalComments: 'none',
     sourcemap: 'linked',
     sourcesContent: false,
-    metafile: true,
     logLevel: 'warning',
   });
-  await removeOldPieces(root, new Set(Object.keys(metafile.outputs)));
-  const { configJsonSchema } = await import(join(root, 'dist/cli/config.js'));
-  await mkdir(join(root, 'dist'), { recursive: true });
-  await writeFile(join(root, 'dist/gameops.schema.json'), `${JSON.stringify(configJsonSchema(), null, 2)}\n`);
-}
-
-async function removeOldPieces(root, current) {
-  const keptMs = 3_600_000;
-  for (const name of await readdir(join(root, 'dist/cli'))) {
-    const path = join(root, 'dist/cli', name);
-    if (current.has(`dist/cli/${name}`)) continue;
-    const { mtimeMs } = await stat(path);
-    if (Date.now() - mtimeMs > keptMs) await rm(path);
-  }
+  const { configJsonSchema } = await import(join(outdir, 'cli/config.js'));
+  await writeFile(join(outdir, 'gameops.schema.json'), `${JSON.stringify(configJsonSchema(), null, 2)}\n`);
 }

@@ -1,17 +1,20 @@
 /**
  * Builds all three programs into dist/: the CLI (split, so that a verb loads only what it needs), the game server
  * (one file, goes into an image) and the web page (names by content). Promises the same bytes for the same input:
- * the server's image is tagged by content.
+ * the server's image is tagged by content. Never leaves a deploy that runs meanwhile without files: everything is
+ * built aside and moved in file by file (install.js).
  */
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { buildCli } from './build-cli.js';
+import { install, openStage } from './install.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const dist = join(root, 'dist');
+const stage = await openStage(dist);
 
 /** CommonJS packages in an ES module still call require() for Node's own modules. */
 const requireBanner =
@@ -34,7 +37,7 @@ async function buildServer() {
   await build({
     ...shared,
     entryPoints: { server: 'src/server/main.ts' },
-    outdir: join(dist, 'server'),
+    outdir: join(stage, 'server'),
     outExtension: { '.js': '.mjs' },
     target: 'node24',
     banner: { js: requireBanner },
@@ -43,7 +46,7 @@ async function buildServer() {
     sourcemap: 'linked',
     sourcesContent: false,
   });
-  await writeFile(join(dist, 'server', 'Dockerfile'), await dockerfile());
+  await writeFile(join(stage, 'server', 'Dockerfile'), await dockerfile());
 }
 
 async function dockerfile() {
@@ -62,7 +65,7 @@ CMD []
 }
 
 async function buildPage() {
-  const outdir = join(dist, 'web');
+  const outdir = join(stage, 'web');
   const result = await build({
     absWorkingDir: root,
     entryPoints: { app: 'src/client/web/main.ts', style: 'src/client/web/style.css' },
@@ -95,13 +98,12 @@ async function buildPage() {
 }
 
 const began = performance.now();
-for (const part of ['server', 'web']) await rm(join(dist, part), { recursive: true, force: true });
-await mkdir(join(dist, 'web'), { recursive: true });
-await Promise.all([buildCli(root), buildServer(), buildPage()]);
+await mkdir(join(stage, 'web'), { recursive: true });
+await Promise.all([buildCli(root, stage), buildServer(), buildPage()]);
+const pieces = await install(stage, dist);
 const digest = createHash('sha256')
   .update(await readFile(join(dist, 'server/server.mjs')))
   .digest('hex');
-const pieces = (await readdir(join(dist, 'cli')).catch(() => [])).length;
 process.stderr.write(
-  `built in ${Math.round(performance.now() - began)} ms: cli.js and ${pieces} pieces, server.mjs ${digest.slice(0, 12)}, web\n`,
+  `built in ${Math.round(performance.now() - began)} ms: ${pieces} files, server.mjs ${digest.slice(0, 12)}\n`,
 );
