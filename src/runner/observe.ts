@@ -3,9 +3,18 @@ import type { ObservedContainer } from '../engine/port.ts';
 import { type ObservedTraffic, readTraffic } from '../proxy/traffic.ts';
 import type { World } from '../release/model.ts';
 import { runningReplicas } from '../release/position.ts';
-import { fleetsOf } from './fleet.ts';
+import { addressOf, fleetsOf, gameContainers, releaseOf, replicaOf } from './fleet.ts';
 import type { Ports } from './ports.ts';
 import type { ProjectRecord } from './record.ts';
+
+/** A replica that was removed and made anew may have another address than the one Nginx was told. */
+function areThere({ targets }: ObservedTraffic, containers: readonly ObservedContainer[]): boolean {
+  return targets.every(({ release, replica, address }) =>
+    gameContainers(containers).some(
+      (one) => releaseOf(one) === release && replicaOf(one) === replica && addressOf(one) === address,
+    ),
+  );
+}
 
 export interface Observed {
   world: World;
@@ -28,7 +37,7 @@ export async function observe(
   const world: World = {
     releases: record.releases,
     fleets,
-    traffic: { routes: traffic.routes, settled: traffic.settled },
+    traffic: { routes: traffic.routes, settled: traffic.settled && areThere(traffic, containers) },
     intent: record.intent,
     pendingMigrations,
   };

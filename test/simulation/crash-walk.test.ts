@@ -9,7 +9,16 @@ import { isOpsError } from '../../src/errors.ts';
 import type { Intent, Release } from '../../src/release/model.ts';
 import { planAct, planBackOut, planResume } from '../../src/release/plan.ts';
 import type { MemoryEngine, MemoryState } from '../support/memory-engine.ts';
-import { answers, type Behaviour, containerAt, gameContainers, runVerb, servedTargets, simulation, type Verb } from '../support/simulation.ts';
+import {
+  answers,
+  type Behaviour,
+  containerAt,
+  gameContainers,
+  runVerb,
+  servedTargets,
+  simulation,
+  type Verb,
+} from '../support/simulation.ts';
 import { intent, release } from '../support/worlds.ts';
 
 const behaviours: Record<string, Behaviour> = {
@@ -50,7 +59,11 @@ const rollback: Verb = {
     const target = session.record.releases.find((one) => one.id === 1);
     if (!target) throw new Error('release 1 is gone');
     const back = intent(1, { verb: 'rollback', watchMs: 0, drainMs: 30_000 });
-    return planAct(world, back, { candidate: { ...target, verdict: 'candidate' }, cause: 'asked', again: true });
+    return planAct(world, back, {
+      candidate: { ...target, verdict: 'candidate' },
+      cause: 'asked',
+      again: true,
+    });
   },
 };
 
@@ -73,7 +86,8 @@ function promises(memory: MemoryEngine, limits: { running: number; hadTraffic: b
       if (running > limits.running) broken.push(`${running} replicas run before: ${effect}`);
       if (limits.hadTraffic && served.size === 0) broken.push(`nobody is served before: ${effect}`);
       const dead = [...served].filter((address) => !answers(containerAt(state, address)));
-      if (dead.length > 0 && !limits.mayBreak) broken.push(`traffic goes to ${dead.join()} which does not answer, before: ${effect}`);
+      if (dead.length > 0 && !limits.mayBreak)
+        broken.push(`traffic goes to ${dead.join()} which does not answer, before: ${effect}`);
       const stopped = /^(?:signal|stop) (\S+)/.exec(effect)?.[1];
       const container = stopped === undefined ? undefined : state.containers.get(stopped);
       const address = container?.labels[label.address];
@@ -105,18 +119,104 @@ interface Scenario {
 const firstDeploy = deploy('game:good');
 const scenarios: Scenario[] = [
   { name: 'a first deploy', before: [], verb: firstDeploy, recovery: firstDeploy, running: 2, live: [1, 2] },
-  { name: 'a blue-green deploy, resumed', before: [firstDeploy], verb: deploy('game:next'), recovery: resume, running: 4, live: [1, 2] },
-  { name: 'a blue-green deploy, deployed again', before: [firstDeploy], verb: deploy('game:next'), recovery: deploy('game:next'), running: 4, live: [2, 3] },
-  { name: 'a blue-green deploy without a watch', before: [firstDeploy], verb: deploy('game:next', { watchMs: 0 }), recovery: resume, running: 4, live: [1, 2] },
-  { name: 'a rolling deploy', before: [deploy('game:good', {}, 4)], verb: deploy('game:next', { strategy: 'rolling' }, 4), recovery: resume, running: 5, live: [1, 2] },
-  { name: 'a rollback', before: [firstDeploy, deploy('game:next')], verb: rollback, recovery: resume, running: 4, live: [1, 2] },
-  { name: 'a deploy that is given up', before: [firstDeploy], verb: deploy('game:next'), recovery: abort, running: 4, live: [1, 2] },
-  { name: 'a release that exits at boot', before: [firstDeploy], verb: deploy('game:exits'), recovery: resume, running: 4, live: [1] },
-  { name: 'a release that is never ready', before: [firstDeploy], verb: deploy('game:never-ready'), recovery: resume, running: 4, live: [1] },
-  { name: 'a release that refuses joins', before: [firstDeploy], verb: deploy('game:no-join'), recovery: resume, running: 4, live: [1] },
-  { name: 'a release that crashes in its watch', before: [firstDeploy], verb: deploy('game:crashes-later'), recovery: resume, running: 4, live: [1], mayBreak: true },
-  { name: 'a rolling release that crashes in its watch', before: [deploy('game:good', {}, 4)], verb: deploy('game:crashes-later', { strategy: 'rolling' }, 4), recovery: resume, running: 5, live: [1], mayBreak: true },
-  { name: 'a first deploy that exits at boot', before: [], verb: deploy('game:exits'), recovery: resume, running: 2, live: [null] },
+  {
+    name: 'a blue-green deploy, resumed',
+    before: [firstDeploy],
+    verb: deploy('game:next'),
+    recovery: resume,
+    running: 4,
+    live: [1, 2],
+  },
+  {
+    name: 'a blue-green deploy, deployed again',
+    before: [firstDeploy],
+    verb: deploy('game:next'),
+    recovery: deploy('game:next'),
+    running: 4,
+    live: [2, 3],
+  },
+  {
+    name: 'a blue-green deploy without a watch',
+    before: [firstDeploy],
+    verb: deploy('game:next', { watchMs: 0 }),
+    recovery: resume,
+    running: 4,
+    live: [1, 2],
+  },
+  {
+    name: 'a rolling deploy',
+    before: [deploy('game:good', {}, 4)],
+    verb: deploy('game:next', { strategy: 'rolling' }, 4),
+    recovery: resume,
+    running: 5,
+    live: [1, 2],
+  },
+  {
+    name: 'a rollback',
+    before: [firstDeploy, deploy('game:next')],
+    verb: rollback,
+    recovery: resume,
+    running: 4,
+    live: [1, 2],
+  },
+  {
+    name: 'a deploy that is given up',
+    before: [firstDeploy],
+    verb: deploy('game:next'),
+    recovery: abort,
+    running: 4,
+    live: [1, 2],
+  },
+  {
+    name: 'a release that exits at boot',
+    before: [firstDeploy],
+    verb: deploy('game:exits'),
+    recovery: resume,
+    running: 4,
+    live: [1],
+  },
+  {
+    name: 'a release that is never ready',
+    before: [firstDeploy],
+    verb: deploy('game:never-ready'),
+    recovery: resume,
+    running: 4,
+    live: [1],
+  },
+  {
+    name: 'a release that refuses joins',
+    before: [firstDeploy],
+    verb: deploy('game:no-join'),
+    recovery: resume,
+    running: 4,
+    live: [1],
+  },
+  {
+    name: 'a release that crashes in its watch',
+    before: [firstDeploy],
+    verb: deploy('game:crashes-later'),
+    recovery: resume,
+    running: 4,
+    live: [1],
+    mayBreak: true,
+  },
+  {
+    name: 'a rolling release that crashes in its watch',
+    before: [deploy('game:good', {}, 4)],
+    verb: deploy('game:crashes-later', { strategy: 'rolling' }, 4),
+    recovery: resume,
+    running: 5,
+    live: [1],
+    mayBreak: true,
+  },
+  {
+    name: 'a first deploy that exits at boot',
+    before: [],
+    verb: deploy('game:exits'),
+    recovery: resume,
+    running: 2,
+    live: [null],
+  },
 ];
 
 let cases = 0;
@@ -163,10 +263,14 @@ async function problemsAtEnd(memory: MemoryEngine, scenario: Scenario): Promise<
   if (!scenario.live.includes(live)) problems.push(`release ${live} is live at the end`);
   const served = addressesServed(memory.state);
   const running = gameContainers(memory.state).filter((one) => one.state === 'running');
-  if (running.length !== served.size) problems.push(`${running.length} replicas run, ${served.size} are served`);
-  if ([...served].some((address) => !answers(containerAt(memory.state, address)))) problems.push('a served replica does not answer');
+  if (running.length !== served.size)
+    problems.push(`${running.length} replicas run, ${served.size} are served`);
+  if ([...served].some((address) => !answers(containerAt(memory.state, address))))
+    problems.push('a served replica does not answer');
   if (memory.state.locks.size > 0) problems.push('the lock is still held');
-  const strays = [...memory.state.containers.values()].filter((one) => ['one-off', 'lock'].includes(one.spec.role));
+  const strays = [...memory.state.containers.values()].filter((one) =>
+    ['one-off', 'lock'].includes(one.spec.role),
+  );
   if (strays.length > 0) problems.push(`stray ${strays.map((one) => one.spec.name).join()}`);
   return problems;
 }
@@ -181,7 +285,11 @@ describe.each(scenarios)('dying anywhere in $name', (scenario) => {
   it('never takes players off a ready fleet, and the next command understands what is left', async () => {
     const memory = await prepared(scenario);
     const start = memory.snapshot();
-    const limits = { running: scenario.running, hadTraffic: scenario.before.length > 0, mayBreak: scenario.mayBreak === true };
+    const limits = {
+      running: scenario.running,
+      hadTraffic: scenario.before.length > 0,
+      mayBreak: scenario.mayBreak === true,
+    };
     const found: string[] = [];
     const judge = async (where: string, broken: readonly string[]) => {
       cases += 1;

@@ -13,7 +13,13 @@ import type { Answer, Door, JoinAnswer, Ports } from '../../src/runner/ports.ts'
 import { newRecord, readRecord, writeRecord } from '../../src/runner/record.ts';
 import { runPlan } from '../../src/runner/run.ts';
 import type { Session } from '../../src/runner/session.ts';
-import { type MemoryContainer, type MemoryEngine, type MemoryState, memoryEngine, type Program } from './memory-engine.ts';
+import {
+  type MemoryContainer,
+  type MemoryEngine,
+  type MemoryState,
+  memoryEngine,
+  type Program,
+} from './memory-engine.ts';
 import { askMemoryNginx, memoryNginx, servedBy } from './memory-nginx.ts';
 
 export const project = 'arena';
@@ -92,7 +98,8 @@ function doorOf(memory: MemoryEngine, behaviours: Record<string, Behaviour>): Do
     answers(container) && behaviours[container?.spec.image ?? ''] !== 'no-join'
       ? { ok: true, servedBy: '' }
       : refused;
-  const publicReplicas = () => servedTargets(memory.state).map((target) => containerAt(memory.state, target.address));
+  const publicReplicas = () =>
+    servedTargets(memory.state).map((target) => containerAt(memory.state, target.address));
   return {
     ask: async (path) => askMemoryNginx(memory.state, project, path),
     askReplica: async (address) => {
@@ -101,7 +108,10 @@ function doorOf(memory: MemoryEngine, behaviours: Record<string, Behaviour>): Do
     },
     joinReplica: async (address) => joins(containerAt(memory.state, address)),
     askPublic: async () => (publicReplicas().length > 0 && publicReplicas().every(answers) ? ok : bad),
-    joinPublic: async () => publicReplicas().map(joins).find((one) => !one.ok) ?? { ok: true, servedBy: '' },
+    joinPublic: async () =>
+      publicReplicas()
+        .map(joins)
+        .find((one) => !one.ok) ?? { ok: true, servedBy: '' },
   };
 }
 

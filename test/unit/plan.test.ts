@@ -11,7 +11,7 @@ const text = (plan: Parameters<typeof planText>[0]) => `\n${planText(plan).repla
 const kinds = (plan: { steps: readonly { kind: string }[] }) => plan.steps.map((step) => step.kind);
 
 /** The world after the first `count` steps of a plan. */
-function after(start: Parameters<typeof startPosition>[0], plan: ReturnType<typeof planAct>, count: number) {
+function worldAfter(start: Parameters<typeof startPosition>[0], plan: ReturnType<typeof planAct>, count: number) {
   return plan.steps.slice(0, count).reduce(apply, startPosition(start)).world;
 }
 
@@ -63,7 +63,9 @@ describe('a blue-green deploy', () => {
 
   it('with another number of replicas is a deploy', () => {
     const wider = release(41, 'candidate', 3, { fingerprint: 'print-40' });
-    expect(kinds(planAct(liveWorld(), intent(41), { ...opening, candidate: wider }))).toContain('start-fleet');
+    expect(kinds(planAct(liveWorld(), intent(41), { ...opening, candidate: wider }))).toContain(
+      'start-fleet',
+    );
   });
 
   it('without a watch still waits for the last requests of old Nginx workers before anything drains', () => {
@@ -130,7 +132,9 @@ describe('a rolling deploy', () => {
     let position = startPosition(four);
     for (const step of planAct(four, rolling, wide).steps) {
       position = apply(position, step);
-      const running = position.world.fleets.flatMap((one) => one.replicas.filter((replica) => replica.running));
+      const running = position.world.fleets.flatMap((one) =>
+        one.replicas.filter((replica) => replica.running),
+      );
       expect(running.length).toBeLessThanOrEqual(5);
     }
   });
@@ -138,7 +142,7 @@ describe('a rolling deploy', () => {
   it('that fails in its second batch rolls back batch by batch, memory as before', () => {
     const plan = planAct(four, rolling, wide);
     const second = plan.steps.findIndex((step, at) => step.kind === 'switch-traffic' && at > 6);
-    expect(text(planBackOut(after(four, plan, second + 1), failed))).toMatchInlineSnapshot(`
+    expect(text(planBackOut(worldAfter(four, plan, second + 1), failed))).toMatchInlineSnapshot(`
       "
        prepare  condemn         41                             WATCH_FAILED
        prepare  start-fleet     40 ×1                          stopped or missing
@@ -159,7 +163,7 @@ describe('a rolling deploy', () => {
 
 describe('backing out', () => {
   const plan = planAct(liveWorld(), intent(41), opening);
-  const upTo = (kind: string) => after(liveWorld(), plan, kinds(plan).indexOf(kind) + 1);
+  const upTo = (kind: string) => worldAfter(liveWorld(), plan, kinds(plan).indexOf(kind) + 1);
 
   it('before the switch touches nobody: the candidate is kept stopped', () => {
     expect(text(planBackOut(upTo('await-ready'), failed))).toMatchInlineSnapshot(`
@@ -186,7 +190,7 @@ describe('backing out', () => {
 
   it('of a first deploy leaves the maintenance answer', () => {
     const first = planAct(world(), intent(41), opening);
-    const switched = after(world(), first, kinds(first).indexOf('switch-traffic') + 1);
+    const switched = worldAfter(world(), first, kinds(first).indexOf('switch-traffic') + 1);
     expect(text(planBackOut(switched, failed))).toMatchInlineSnapshot(`
       "
        prepare  condemn         41            WATCH_FAILED
@@ -235,7 +239,7 @@ describe('resume', () => {
     for (const strategy of ['blue-green', 'rolling'] as const) {
       const plan = planAct(liveWorld(), intent(41, { strategy }), opening);
       for (let count = 0; count <= plan.steps.length; count++) {
-        const left = after(liveWorld(), plan, count);
+        const left = worldAfter(liveWorld(), plan, count);
         const rest = planResume(left);
         const end = rest.steps.reduce(apply, startPosition(left)).world;
         expect(planResume(end).steps, `${strategy}, died after ${count} steps`).toEqual([]);
@@ -246,7 +250,7 @@ describe('resume', () => {
 
   it('never deploys a failed verdict again', () => {
     const plan = planAct(liveWorld(), intent(41), opening);
-    const switched = after(liveWorld(), plan, kinds(plan).indexOf('switch-traffic') + 1);
+    const switched = worldAfter(liveWorld(), plan, kinds(plan).indexOf('switch-traffic') + 1);
     const backOut = planBackOut(switched, failed);
     for (let count = 1; count <= backOut.steps.length; count++) {
       const left = backOut.steps.slice(0, count).reduce(apply, startPosition(switched)).world;
@@ -272,7 +276,7 @@ describe('a deploy over an unfinished one', () => {
   const next = { candidate: release(42, 'candidate'), cause: 'image changed', again: false };
 
   it('gives it up while no player has met it', () => {
-    const left = after(liveWorld(), plan, kinds(plan).indexOf('start-fleet') + 1);
+    const left = worldAfter(liveWorld(), plan, kinds(plan).indexOf('start-fleet') + 1);
     expect(text(planAct(left, intent(42), next))).toMatchInlineSnapshot(`
       "
        prepare  condemn         41          interrupted before the switch, then superseded by 42
@@ -292,7 +296,7 @@ describe('a deploy over an unfinished one', () => {
   });
 
   it('finishes it first when players are on it: never back to an older release by itself', () => {
-    const left = after(liveWorld(), plan, kinds(plan).indexOf('switch-traffic') + 1);
+    const left = worldAfter(liveWorld(), plan, kinds(plan).indexOf('switch-traffic') + 1);
     const steps = planAct(left, intent(42), next).steps;
     expect(steps.filter((step) => step.kind === 'switch-traffic').map((step) => step.routes)).toEqual([
       [{ release: 42, replicas: [1, 2] }],
@@ -301,7 +305,7 @@ describe('a deploy over an unfinished one', () => {
   });
 
   it('of the very same release only finishes it', () => {
-    const left = after(liveWorld(), plan, kinds(plan).indexOf('switch-traffic') + 1);
+    const left = worldAfter(liveWorld(), plan, kinds(plan).indexOf('switch-traffic') + 1);
     const same = { ...next, candidate: release(42, 'candidate', 2, { fingerprint: 'print-41' }) };
     expect(kinds(planAct(left, intent(42), same))).toEqual(['watch', 'commit', 'drain', 'retire', 'close']);
   });
