@@ -26,7 +26,7 @@ if (major < 20 || (major === 20 && minor < 19)) {
 // A clone has its own project, so that two clones on one engine never meet. Files of the user's are left alone.
 const project = `quickstart-${createHash('sha256').update(root).digest('hex').slice(0, 6)}`;
 const scope = projectScope();
-const gameops = (...words) => ['node', 'bin/gameops.js', ...words, ...scope];
+const gameops = (...words) => ['node', '--', 'bin/gameops.js', ...words, ...scope];
 
 function projectScope() {
   const config = join(root, 'gameops.yaml');
@@ -164,8 +164,7 @@ async function main() {
   await part('have the images', gameops('images', 'prepare'));
   await part('deploy', gameops('deploy', '--watch', '5s', '--drain', '20s'));
   const { url, seen } = await deployUnderAnAudience();
-  const [, ...words] = gameops();
-  const again = (verb) => `  node ${words[0]} ${[verb, ...scope].join(' ')}`;
+  const again = (verb) => `  ${gameops(...verb.split(' ')).join(' ')}`;
   console.log(`\n${bold('What the clients saw while the second release took over')}\n\n${table(seen)}\n`);
   console.log(
     `${bold('The game:')}  ${url}\n\n${bold('Try next')}\n${['status', 'deploy --again --plan', 'down'].map(again).join('\n')}\n`,
