@@ -1,6 +1,7 @@
 /**
  * FileEntry ↔ tar, in memory. Folders are made as needed, 0755 and root's; files are root's and 0644 unless told.
- * Times are zero, so equal files make equal archives.
+ * Files are as old as their writing: Nginx makes an ETag of time and size alone, so two pages of one length that were
+ * equally old would pass for each other.
  */
 import { posix } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -9,7 +10,7 @@ import type { FileEntry } from './port.ts';
 
 export function tarOf(files: readonly FileEntry[]): tar.Pack {
   const pack = tar.pack();
-  const mtime = new Date(0);
+  const mtime = new Date();
   for (const folder of foldersOf(files))
     pack.entry({ name: `${folder}/`, type: 'directory', mode: 0o755, mtime });
   for (const { path, content, mode = 0o644, uid = 0, gid = 0, linkTo } of files) {
