@@ -84,7 +84,9 @@ export async function supplyImages(
   supply: Supply,
 ): Promise<Supply & { game: NonNullable<Supply['game']> }> {
   const engine = await context.engine();
-  const failure = await runSteps(runner, planImages(supply.state), async (step) => {
+  const steps = planImages(supply.state);
+  if (steps.length === 0 && supply.game) return { ...supply, game: supply.game };
+  const failure = await runSteps(runner, steps, async (step) => {
     if (step.kind === 'prepare-images') {
       await prepareImages(engine, context.config, {
         source: 'auto',
@@ -169,27 +171,51 @@ async function startProxy(
     await engine.ensureVolume(project, name, 'data');
   }
   const network = await engine.ensureNetwork(project);
-  const exists = (await engine.observe(project)).some((one) => one.name === namesOf(project).proxy);
-  // On record before the container has them: a process that dies in between must not leave an address nobody knows.
-  const record =
-    exists && before.ports
-      ? before
-      : await writeRecord(engine, before, { ports: await choosePorts(context) });
-  const ports = record.ports ?? (await choosePorts(context));
   await ensureFirstGeneration(engine, project, {
-    ...proxyBase(context, record, network.subnet),
+    ...proxyBase(context, before, network.subnet),
     passAll: false,
   });
-  await engine.ensureContainer(
-    proxySpec({
-      project,
-      image,
-      http: { address: config.http.address, port: ports.http, tlsPort: ports.tls },
-      privatePort: ports.private,
-    }),
-  );
+  const record = await startOnFreePorts(context, engine, image, before);
   await untilProxyAnswers(context, engine, record);
   return record;
+}
+
+/**
+ * A port that was free at a look may be taken at the start, by another project's first deploy for one: where gameops
+ * chose, it chooses again. @throws PORT_TAKEN for a port that was asked for
+ */
+async function startOnFreePorts(
+  context: Context,
+  engine: Engine,
+  image: string,
+  before: ProjectRecord,
+): Promise<ProjectRecord> {
+  const { project, config } = context;
+  const exists = (await engine.observe(project)).some((one) => one.name === namesOf(project).proxy);
+  const { address, port, tlsPort } = config.http;
+  const taken: number[] = [];
+  let record = before;
+  for (;;) {
+    // On record before the container has them: a process that dies in between must not leave an address nobody knows.
+    const keeps = exists && record.ports !== null;
+    const ports = keeps && record.ports ? record.ports : await choosePorts(context, taken);
+    if (!keeps) record = await writeRecord(engine, record, { ports });
+    try {
+      await engine.ensureContainer(
+        proxySpec({
+          project,
+          image,
+          http: { address, port: ports.http, tlsPort: ports.tls },
+          privatePort: ports.private,
+        }),
+      );
+      return record;
+    } catch (error) {
+      const which = isOpsError(error, 'PORT_TAKEN') ? Number(error.facts.port) : 0;
+      if (keeps || which === 0 || [port, tlsPort].includes(which) || taken.length >= 20) throw error;
+      taken.push(which);
+    }
+  }
 }
 
 /** A HUP or a question to an Nginx that is still starting would be lost. @throws PROXY_NOT_READY */
@@ -213,10 +239,13 @@ async function untilProxyAnswers(context: Context, engine: Engine, record: Proje
 }
 
 /** 0 asks for any free port: chosen once, because a container that asks the engine gets another one at every start. */
-async function choosePorts({ config }: Context): Promise<NonNullable<ProjectRecord['ports']>> {
-  const http = config.http.port || (await firstFreePort(18_080));
-  const tls = config.http.tlsPort || (await firstFreePort(18_443, [http]));
-  return { http, tls, private: await firstFreePort(19_080, [http, tls]) };
+async function choosePorts(
+  { config }: Context,
+  taken: readonly number[],
+): Promise<NonNullable<ProjectRecord['ports']>> {
+  const http = config.http.port || (await firstFreePort(18_080, taken));
+  const tls = config.http.tlsPort || (await firstFreePort(18_443, [...taken, http]));
+  return { http, tls, private: await firstFreePort(19_080, [...taken, http, tls]) };
 }
 
 export function proxyBase({ config, cwd }: Context, record: ProjectRecord, subnet: string): ProxyBase {
