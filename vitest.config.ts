@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config';
 // The suites by what they need: unit and simulation nothing, integration and chaos a real engine.
 export default defineConfig({
   test: {
+    globalSetup: 'test/support/built.ts',
     // The runner's own NODE_ENV=test is no setting of a game server: the CLI under test would take it for one.
     env: { NODE_ENV: 'production' },
     projects: [
