@@ -1,6 +1,5 @@
 /** gameops deploy: intent → world → plan → run → result. */
 import { parseBytes, parseDurationMs } from '../config.ts';
-
 import { listMigrations } from '../database/migration-files.ts';
 import { checkRoom } from '../engine/images-room.ts';
 import type { Intent, Plan, Release, World } from '../release/model.ts';
@@ -9,20 +8,12 @@ import { liveRelease } from '../release/position.ts';
 import { causeOf, newCandidate } from '../runner/candidate.ts';
 import { observe } from '../runner/observe.ts';
 import { newRecord, type ProjectRecord } from '../runner/record.ts';
-import { runPlan } from '../runner/run.ts';
-import { actText, attachResult, headingOf, planOutcome, resultOf } from './act.ts';
+import { headingOf, planOutcome } from './act.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
-import {
-  foundationSteps,
-  layFoundation,
-  observeFoundation,
-  protocolOf,
-  type Supply,
-  supplyImages,
-} from './foundation.ts';
+import { foundationSteps, observeFoundation, protocolOf, type Supply, supplyImages } from './foundation.ts';
 import type { DeployOptions } from './options.ts';
-import { openPorts } from './ports.ts';
-import { migrationsDir, readProject, runnerOf, schemaOf, sessionOf, withLock } from './project.ts';
+import { migrationsDir, readProject, runnerOf, schemaOf } from './project.ts';
+import { runAct } from './run-act.ts';
 import { findPage } from './supplies.ts';
 
 export async function run(context: Context, options: DeployOptions): Promise<Outcome> {
@@ -34,36 +25,15 @@ export async function run(context: Context, options: DeployOptions): Promise<Out
   const supply = await observeFoundation(context, env, request);
   if (options.plan) return showPlan(context, env, options, request, supply);
 
-  const began = Date.now();
   const runner = runnerOf(context, new AbortController().signal);
   const supplied = await supplyImages(context, runner, env, request, supply);
   await refuseWithoutRoom(context, options, request.replicas, supplied);
-  return withLock(context, supplied.roles.nginx.ref, async (lock) => {
-    const locked = { ...runner, lockLost: lock.lost };
-    const record = await layFoundation(context, locked, env, request, supplied);
-    const { ports, proxy, close } = await openPorts(context, env, record);
-    try {
-      const schema = schemaOf(
-        context,
-        ports.engine,
-        env,
-        migrationsDir(context, request.image === 'bundled'),
-      );
-      const session = sessionOf(context, locked, { ports: { ...ports, schema }, record, proxy });
-      const pending = options.skipMigrations ? [] : await schema.pending();
-      const { world } = await observe(session.ports, record, pending);
-      const candidate = candidateOf(context, env, record, request, supplied);
-      const plan = planFor(context, options, world, candidate);
-      context.emit({ type: 'plan', plan, heading: headingOf(plan, world, candidate.replicas) });
-      const result = () => resultOf(context, session, plan, began);
-      await runPlan(session, plan).catch((error) => {
-        throw attachResult(error, result());
-      });
-      return { ok: true, result: result(), text: (style) => actText(style, result()) };
-    } finally {
-      close();
-      locked.journal.close();
-    }
+  return runAct(context, { env, request, supply: supplied, runner }, async (session) => {
+    const pending = options.skipMigrations ? [] : await session.ports.schema.pending();
+    const { world } = await observe(session.ports, session.record, pending);
+    const candidate = candidateOf(context, env, session.record, request, supplied);
+    const plan = planFor(context, options, world, candidate);
+    return { plan, heading: headingOf(plan, world, candidate.replicas) };
   });
 }
 

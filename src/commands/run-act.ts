@@ -1,0 +1,46 @@
+/** The middle of every verb that moves releases: lock, foundation, observe, plan, run, tell. */
+import type { Plan, ReleaseStep } from '../release/model.ts';
+import type { Runner } from '../runner/run.ts';
+import { runPlan } from '../runner/run.ts';
+import type { Session } from '../runner/session.ts';
+import { actText, attachResult, resultOf } from './act.ts';
+import type { Context, EnvFile, Outcome } from './context.ts';
+import { layFoundation, type Request, type Supply } from './foundation.ts';
+import { openPorts } from './ports.ts';
+import { migrationsDir, schemaOf, sessionOf, withLock } from './project.ts';
+
+export interface Ground {
+  env: EnvFile;
+  request: Request;
+  supply: Supply;
+  runner: Runner;
+}
+
+/** Observes through the session's ports, decides, tells how it is to be headed. */
+export type Decide = (session: Session) => Promise<{ plan: Plan<ReleaseStep>; heading: string }>;
+
+/** A part of the foundation that is gone is mended first. @throws what `runPlan` throws, with the result so far */
+export async function runAct(context: Context, ground: Ground, decide: Decide): Promise<Outcome> {
+  const began = Date.now();
+  const { env, request, supply } = ground;
+  return withLock(context, supply.roles.nginx.ref, async (lock) => {
+    const runner = { ...ground.runner, lockLost: lock.lost };
+    const record = await layFoundation(context, runner, env, request, supply);
+    const { ports, proxy, close } = await openPorts(context, env, record);
+    try {
+      const dir = migrationsDir(context, request.image === 'bundled');
+      const schema = schemaOf(context, ports.engine, env, dir);
+      const session = sessionOf(context, runner, { ports: { ...ports, schema }, record, proxy });
+      const { plan, heading } = await decide(session);
+      context.emit({ type: 'plan', plan, heading });
+      const result = () => resultOf(context, session, plan, began);
+      await runPlan(session, plan).catch((error) => {
+        throw attachResult(error, result());
+      });
+      return { ok: true, result: result(), text: (style) => actText(style, result()) };
+    } finally {
+      close();
+      runner.journal.close();
+    }
+  });
+}
