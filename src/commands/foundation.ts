@@ -8,7 +8,7 @@ import { label, namesOf } from '../contract.ts';
 import { type ImageRole, prepareImages, type ResolvedImage, resolveImages } from '../engine/images.ts';
 import { gameImage, gameImageTag, serverFiles } from '../engine/images-game.ts';
 import type { Engine, ImageInfo } from '../engine/port.ts';
-import { OpsError } from '../errors.ts';
+import { isOpsError, OpsError } from '../errors.ts';
 import { type AccessoryName, type Ownership, whichAccessories } from '../foundation/accessories.ts';
 import { ensureAccessories } from '../foundation/ensure.ts';
 import { firstFreePort } from '../observe/ports.ts';
@@ -165,7 +165,7 @@ async function startProxy(
   image: string,
   before: ProjectRecord,
 ): Promise<ProjectRecord> {
-  const { project, config } = context;
+  const { project } = context;
   const { volume } = namesOf(project);
   for (const name of [volume.nginx, volume.web, volume.certificates, volume.logs]) {
     await engine.ensureVolume(project, name, 'data');

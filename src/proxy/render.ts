@@ -91,12 +91,17 @@ function shippedDirectory(): string {
 export function renderConfig(templates: Templates, input: ConfigInput): string {
   mustBeSafe(input);
   const eta = new Eta({ autoEscape: false, autoTrim: [false, 'nl'] });
+  let compiling: string | null = null;
   try {
-    for (const [name, text] of templates) eta.loadTemplate(`@${name}`, text);
+    for (const [name, text] of templates) {
+      compiling = `${name}.eta`;
+      eta.loadTemplate(`@${name}`, text);
+    }
+    compiling = null;
     return enclosed(input.generation.generation, eta.render('@nginx.conf', templateInput(input)));
   } catch (cause) {
     throw invalid(
-      `The Nginx templates can't be rendered: ${cause instanceof Error ? firstLines(cause.message) : cause}`,
+      `The Nginx ${compiling === null ? 'templates' : `template ${compiling}`} can't be rendered: ${cause instanceof Error ? firstLines(cause.message) : cause}`,
       cause,
     );
   }
