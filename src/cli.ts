@@ -7,7 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import type { Context, Globals, StopSignal } from './commands/context.ts';
-import { declareVerbs, groups, type Verb } from './commands/verbs.ts';
+import { groups, type Verb, verbs } from './commands/verbs.ts';
 import { exitCode, OpsError } from './errors.ts';
 import type { Emit, Event } from './report/events.ts';
 import { type Ending, type Speaker, writeEnding } from './report/outcome.ts';
@@ -29,9 +29,8 @@ Exit codes:
 /** Runs to the end, writes everything, returns the exit code. */
 export async function main(argv: readonly string[]): Promise<number> {
   keepSecretsOf(process.env);
-  const verbs = declareVerbs();
   const speaker: Speaker = {
-    command: commandIn(argv, verbs),
+    command: commandIn(argv),
     version: versionOfPackage(),
     isJson: asks(argv, '--json'),
     isVerbose: asks(argv, '--verbose'),
@@ -51,13 +50,13 @@ export async function main(argv: readonly string[]): Promise<number> {
       () => process.exit(exitCode.bug),
     );
   });
-  return end(await run(argv, verbs, speaker));
+  return end(await run(argv, speaker));
 }
 
-async function run(argv: readonly string[], verbs: readonly Verb[], speaker: Speaker): Promise<Ending> {
+async function run(argv: readonly string[], speaker: Speaker): Promise<Ending> {
   let request: Request | null = null;
   const written = { out: '', err: '' };
-  const program = buildProgram(verbs, { written, version: speaker.version }, (asked) => {
+  const program = buildProgram({ written, version: speaker.version }, (asked) => {
     request = asked;
   });
   try {
@@ -98,7 +97,6 @@ async function runVerb({ verb, globals, options }: Request, speaker: Speaker): P
 }
 
 function buildProgram(
-  verbs: readonly Verb[],
   { written, version }: { written: { out: string; err: string }; version: string },
   chosen: (request: Request) => void,
 ): Command {
@@ -221,7 +219,7 @@ function asks(argv: readonly string[], flag: string): boolean {
 }
 
 /** The verb that was meant, known before parsing: a usage error has to name it too. */
-function commandIn(argv: readonly string[], verbs: readonly Verb[]): string {
+function commandIn(argv: readonly string[]): string {
   const taking = new Set(['--project', '--config', '--env-file']);
   const words = argv.filter((word, at) => !word.startsWith('-') && !taking.has(argv[at - 1] ?? ''));
   const [first = '', second = ''] = words[0] === 'help' ? words.slice(1) : words;

@@ -24,10 +24,8 @@ export const exitCode = {
 export const catalogue = {
   USAGE: exitCode.usage,
   RELEASE_UNKNOWN: exitCode.usage,
-  NOTHING_TO_RESUME: exitCode.usage,
   NOTHING_TO_ROLL_BACK_TO: exitCode.usage,
   CONFIRMATION_NEEDED: exitCode.usage,
-  FILE_EXISTS: exitCode.usage,
 
   CONFIG_INVALID: exitCode.config,
   ENV_INVALID: exitCode.config,

@@ -16,7 +16,7 @@ interface WrittenFile {
   written: boolean;
 }
 
-/** @throws FILE_EXISTS (the path is taken by something that is no file), CONFIG_INVALID */
+/** @throws CONFIG_INVALID when a file can't be written */
 export async function run(context: Context): Promise<Outcome> {
   const files: WrittenFile[] = [writeNew(context.envPath, generateEnv(context.project), 0o600)];
   if (!existsSync(context.configPath)) {
