@@ -1,0 +1,46 @@
+/** A few of the blows that `npm run test:soak -- deploy` deals by the dozen: test/chaos/. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { interruptAndResume, killAndRecover, killReplicaIn } from '../chaos/scenarios.ts';
+import { type Clients, startClients } from '../support/clients.ts';
+import { openSite, type Site } from '../support/site.ts';
+
+describe('a deploy under load', () => {
+  let site: Site;
+  let clients: Clients;
+  beforeAll(async () => {
+    site = await openSite({ replicas: 2, name: 'crash' });
+    const first = await site.run(['deploy', '--watch', '1s']);
+    expect(first.exitCode, first.stdout).toBe(0);
+    clients = await startClients({ url: await site.url(), clients: 16, pauseMs: 5 });
+  });
+  afterAll(async () => {
+    await clients?.stop();
+    await site?.close();
+  });
+
+  it.each([
+    ['before the fleet is up', { at: 'step-started', nth: 2 }, 'resume', 'blue-green'],
+    ['at the switch', { at: 'step-started', nth: 4 }, 'deploy', 'blue-green'],
+    ['after the point of no return', { at: 'step-done', nth: 7 }, 'resume', 'blue-green'],
+    ['between two batches', { at: 'step-done', nth: 7 }, 'resume', 'rolling'],
+  ] as const)(
+    'killed %s is finished by the next command, and nobody notices',
+    async (_, moment, recovery, strategy) => {
+      const struck = await killAndRecover(site, clients, { strategy, moment, recovery });
+      expect(struck).toMatchObject({ hit: true, problems: [] });
+    },
+  );
+
+  it('stops at a safe boundary on Ctrl-C and is resumed', async () => {
+    const struck = await interruptAndResume(site, clients, {
+      strategy: 'blue-green',
+      moment: { at: 'step-started', nth: 5 },
+    });
+    expect(struck).toMatchObject({ hit: true, problems: [] });
+  });
+
+  it('backs out when a new replica is killed while it is watched', async () => {
+    const struck = await killReplicaIn(site, { kind: 'watch', whose: 'new', strategy: 'blue-green' });
+    expect(struck).toMatchObject({ hit: true, problems: [], exitCode: 5 });
+  });
+});
