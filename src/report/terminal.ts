@@ -5,7 +5,7 @@
 import type { Phase, Step } from '../release/model.ts';
 import { formatBytes, formatMs } from '../units.ts';
 import type { Emit, Event } from './events.ts';
-import { liveLine } from './live-line.ts';
+import { type LiveLine, liveLine } from './live-line.ts';
 import { describeStep, planLines } from './plan-text.ts';
 import { redact } from './redact.ts';
 import type { Style } from './style.ts';
@@ -18,44 +18,13 @@ export interface TerminalOptions {
   isVerbose: boolean;
 }
 
-/** Off a terminal, a step or a transfer that takes longer than this says that it is still there. */
-const patienceMs = 3_000;
+type Started = Extract<Event, { type: 'step-started' }>;
+type Progress = Extract<Event, { type: 'progress' }>;
 
 export function terminalSink(stream: NodeJS.WriteStream, options: TerminalOptions): Emit & { end(): void } {
   const { style, isQuiet, isVerbose } = options;
   const line = liveLine(stream, redact);
-  const transfers = new Map<string, number>();
-  let waiting: NodeJS.Timeout | undefined;
-
-  const startStep = (event: Extract<Event, { type: 'step-started' }>) => {
-    const title = stepTitle(event.step);
-    const begun = performance.now();
-    const count = `[${event.index}/${event.of}]`;
-    if (stream.isTTY) {
-      line.show(
-        (frame) => `${style.cyan(frame)} ${count} ${title} ${style.dim(formatMs(performance.now() - begun))}`,
-      );
-      return;
-    }
-    waiting = setTimeout(() => line.print(`… ${count} ${title}: ${event.step.cause}`), patienceMs);
-    waiting.unref();
-  };
-  const endStep = () => {
-    clearTimeout(waiting);
-    line.show(null);
-  };
-  const showProgress = (event: Extract<Event, { type: 'progress' }>) => {
-    if (stream.isTTY) {
-      line.show((frame) => `${style.cyan(frame)} ${progressText(event)}`);
-      if (event.total !== null && event.done >= event.total) line.show(null);
-      return;
-    }
-    const saidAt = transfers.get(event.label) ?? performance.now() - patienceMs;
-    const isDone = event.total !== null && event.done >= event.total;
-    if (!isDone && performance.now() - saidAt < patienceMs) return;
-    transfers.set(event.label, performance.now());
-    line.print(progressText(event));
-  };
+  const activity = stream.isTTY ? drawnActivity(line, style) : toldActivity(line);
 
   const show = (event: Event): void => {
     switch (event.type) {
@@ -64,7 +33,7 @@ export function terminalSink(stream: NodeJS.WriteStream, options: TerminalOption
         else if (!isQuiet && (event.level === 'info' || isVerbose)) line.print(`  ${event.message}`);
         return;
       case 'progress':
-        if (!isQuiet) showProgress(event);
+        if (!isQuiet) activity.progress(event);
         return;
       case 'plan':
         if (isQuiet) return;
@@ -73,14 +42,14 @@ export function terminalSink(stream: NodeJS.WriteStream, options: TerminalOption
           line.print(row);
         return;
       case 'step-started':
-        if (!isQuiet) startStep(event);
+        if (!isQuiet) activity.begin(event);
         return;
       case 'step-done':
-        endStep();
+        activity.end();
         if (!isQuiet) line.print(doneText(event, style));
         return;
       case 'step-failed':
-        endStep();
+        activity.end();
         line.print(`${style.red('✗')} ${stepTitle(event.step)}: ${event.code}: ${event.message}`);
         return;
       case 'interrupted':
@@ -93,10 +62,79 @@ export function terminalSink(stream: NodeJS.WriteStream, options: TerminalOption
     }
   };
   const end = () => {
-    clearTimeout(waiting);
+    activity.end();
     line.end();
   };
   return Object.assign(show, { end });
+}
+
+/** What runs right now: one step, and how far it or a transfer has come. */
+interface Activity {
+  begin(event: Started): void;
+  progress(event: Progress): void;
+  end(): void;
+}
+
+/** On a terminal: one line that is drawn over and over. */
+function drawnActivity(line: LiveLine, style: Style): Activity {
+  let title: (() => string) | null = null;
+  return {
+    begin(event) {
+      const begun = performance.now();
+      const what = `${style.dim(`[${event.index}/${event.of}]`)} ${stepTitle(event.step)}`;
+      title = () => `${what} ${style.dim(formatMs(performance.now() - begun))}`;
+      line.show((frame) => `${style.cyan(frame)} ${title?.() ?? ''}`);
+    },
+    progress(event) {
+      const isOver = event.total !== null && event.done >= event.total;
+      if (title === null && isOver) return line.show(null);
+      line.show((frame) => `${style.cyan(frame)} ${title === null ? '' : `${title()} · `}${barText(event)}`);
+    },
+    end() {
+      title = null;
+      line.show(null);
+    },
+  };
+}
+
+/** Off a terminal, a step that takes longer than this says that it is still there. */
+const patienceMs = 3_000;
+/** Progress in a file is read, not watched: a line for every quarter, none for what is over in a moment. */
+const quietMs = 1_000;
+
+function toldActivity(line: LiveLine): Activity {
+  let waiting: NodeJS.Timeout | undefined;
+  let isStep = false;
+  const said = new Map<string, { quarter: number; at: number }>();
+  return {
+    begin({ index, of, step }) {
+      isStep = true;
+      waiting = setTimeout(
+        () => line.print(`… [${index}/${of}] ${stepTitle(step)}: ${step.cause}`),
+        patienceMs,
+      );
+      waiting.unref();
+    },
+    progress(event) {
+      const { label, done, total } = event;
+      const now = performance.now();
+      const before = said.get(label) ?? { quarter: 0, at: isStep ? now : now - quietMs };
+      const quarter = total === null || total <= 0 ? before.quarter + 1 : Math.floor((4 * done) / total);
+      const isEarly = now - before.at < (total === null ? patienceMs : quietMs);
+      // The end of a step says by itself that all is done.
+      const isSaidAnyway = isStep && quarter >= 4;
+      if (!said.has(label)) said.set(label, before);
+      if (quarter <= before.quarter || isSaidAnyway || (isEarly && quarter < 4)) return;
+      said.set(label, { quarter, at: now });
+      clearTimeout(waiting);
+      line.print(`  ${progressText(event)}`);
+    },
+    end() {
+      clearTimeout(waiting);
+      isStep = false;
+      said.clear();
+    },
+  };
 }
 
 function doneText(event: Extract<Event, { type: 'step-done' }>, style: Style): string {
@@ -115,11 +153,21 @@ function phasePaint(style: Style, phase: Phase): (text: string) => string {
 
 const barWidth = 20;
 
-function progressText({ label, done, total, unit }: Extract<Event, { type: 'progress' }>): string {
-  const amount = (value: number) => (unit === 'bytes' ? formatBytes(value) : `${value} ${unit}`.trimEnd());
-  if (total === null || total <= 0) return `${label} ${amount(done)}`;
-  const share = Math.min(1, done / total);
-  const filled = Math.round(share * barWidth);
-  const bar = '█'.repeat(filled) + '░'.repeat(barWidth - filled);
-  return `${label} ${bar} ${Math.floor(share * 100)} % of ${amount(total)}`;
+/** "watched ██████░░░░ 12 s of 30 s"; what is counted in ones needs no bar. */
+function barText(event: Progress): string {
+  const { label, done, total } = event;
+  if (total === null || total <= barWidth) return progressText(event);
+  const filled = Math.round(Math.min(1, done / total) * barWidth);
+  return progressText(event).replace(label, `${label} ${'█'.repeat(filled)}${'░'.repeat(barWidth - filled)}`);
+}
+
+/** "ready 1 of 2 replicas", "pulling nginx 12 MB of 40 MB", "watched 12 s of 30 s" */
+function progressText({ label, done, total, unit }: Progress): string {
+  const amount = (value: number) => {
+    if (unit === 'bytes') return formatBytes(value);
+    return unit === 'ms' ? `${Math.round(value / 1_000)} s` : String(value);
+  };
+  const suffix = unit === 'bytes' || unit === 'ms' ? '' : ` ${unit}`;
+  if (total === null || total <= 0) return `${label} ${amount(done)}${suffix}`;
+  return `${label} ${amount(Math.min(done, total))} of ${amount(total)}${suffix}`;
 }
