@@ -58,8 +58,11 @@ export interface Context {
   host: string;
   /** This project's folder for journals, mode 0700. */
   stateDir: string;
-  /** @throws ENV_MISSING, ENV_INVALID, DB_HOST_LOOPBACK */
-  readEnv(): EnvFile;
+  /**
+   * @param image what it is for; default: the one of gameops.yaml
+   * @throws ENV_MISSING, ENV_INVALID, DB_HOST_LOOPBACK
+   */
+  readEnv(image?: string): EnvFile;
   /** Connected at the first call, closed when the verb is done. @throws ENGINE_UNREACHABLE */
   engine(): Promise<Engine>;
   close(): Promise<void>;
@@ -87,6 +90,14 @@ export function openContext(globals: Globals, around: Surroundings): Context {
   const host = hostname();
   const json = globals.json === true;
   let connected: Promise<Engine> | null = null;
+  // doctor makes a finding of it.
+  let hasWarned = around.verb === 'doctor';
+  const warnOnce = (mode: string | null) => {
+    if (mode === null || hasWarned) return;
+    hasWarned = true;
+    const message = `${envPath} has mode ${mode}: others on this machine can read its secrets. Next: chmod 600 ${envPath}`;
+    around.emit({ type: 'note', level: 'warning', message });
+  };
   return {
     verb: around.verb,
     project,
@@ -106,13 +117,16 @@ export function openContext(globals: Globals, around: Surroundings): Context {
     operator: `${userName()}@${host}`,
     host,
     stateDir: stateDirOf(project, around.env),
-    readEnv: () =>
-      readEnvFile({
+    readEnv: (image = loaded.config.server.image) => {
+      const env = readEnvFile({
         path: envPath,
         environment: around.env,
-        emit: around.emit,
+        isBundled: image === 'bundled',
         keep: (key, value) => keepSetting(key, value, isSecretKey(key)),
-      }),
+      });
+      warnOnce(env.looseMode);
+      return env;
+    },
     engine: () => {
       connected ??= connectEngine();
       return connected;

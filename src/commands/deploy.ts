@@ -17,11 +17,11 @@ import { runAct } from './run-act.ts';
 import { findPage } from './supplies.ts';
 
 export async function run(context: Context, options: DeployOptions): Promise<Outcome> {
-  const env = context.readEnv();
   const request = {
     image: options.image ?? context.config.server.image,
     replicas: options.replicas ?? context.config.server.replicas,
   };
+  const env = context.readEnv(request.image);
   const supply = await observeFoundation(context, env, request);
   if (options.plan) return showPlan(context, env, options, request, supply);
 

@@ -48,7 +48,7 @@ export async function observeFoundation(context: Context, env: EnvFile, request:
     engine.observe(project),
     engine.network(project),
   ]);
-  const owned = whichAccessories(config, env.settings);
+  const owned = whichAccessories(config, { ...env.settings.database, ...env.settings.redis });
   const isRunning = (name: string) => containers.some((one) => one.name === name && one.state === 'running');
   const wanted = (['postgres', 'redis'] as const).filter((name) => owned[name] === 'managed');
   const isBundled = request.image === 'bundled';
@@ -133,7 +133,7 @@ export async function layFoundation(
       engine,
       {
         project,
-        settings: env.settings,
+        settings: { ...env.settings.database, ...env.settings.redis },
         owned: supply.owned,
         images: { postgres: supply.roles.postgres.ref, redis: supply.roles.redis.ref },
         replicas: request.replicas,

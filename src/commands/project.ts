@@ -99,9 +99,9 @@ function envOrNull(context: Context): EnvFile | null {
 
 /** Counting players is a courtesy: whatever hinders it makes them unknown, never a failure. */
 export async function playersOf(context: Context, engine: Engine, env: EnvFile | null): Promise<Players> {
-  if (!env) return nobody;
+  if (!env?.settings.redis) return nobody;
   try {
-    return openPlayers(await redisEndpoint(engine, context.project, env.settings));
+    return openPlayers(await redisEndpoint(engine, context.project, env.settings.redis));
   } catch (error) {
     if (isOpsError(error)) return nobody;
     throw error;
@@ -110,10 +110,11 @@ export async function playersOf(context: Context, engine: Engine, env: EnvFile |
 
 /** The schema's part of a deploy. `dir` null: this image brings no migrations. */
 export function schemaOf(context: Context, engine: Engine, env: EnvFile, dir: string | null): Schema {
+  const { database } = env.settings;
   return {
     async pending() {
-      if (dir === null) return [];
-      const endpoint = await databaseEndpoint(engine, context.project, env.settings);
+      if (dir === null || database === null) return [];
+      const endpoint = await databaseEndpoint(engine, context.project, database);
       const pending = await withClient(endpoint, (client) => pendingMigrations(client, dir));
       if (pending.contract.length > 0) {
         context.emit({
@@ -125,8 +126,8 @@ export function schemaOf(context: Context, engine: Engine, env: EnvFile, dir: st
       return pending.expand;
     },
     async migrate(names, signal) {
-      if (dir === null) return;
-      const endpoint = await databaseEndpoint(engine, context.project, env.settings);
+      if (dir === null || database === null) return;
+      const endpoint = await databaseEndpoint(engine, context.project, database);
       await migrateForward(endpoint, dir, { emit: context.emit, signal, names });
     },
   };

@@ -31,8 +31,9 @@ export function findPage(context: Context, isBundled: boolean): string | null {
 export function suppliesOf(context: Context, env: EnvFile): Supplies {
   return {
     settings: (release) => settingsOf(release, { ...env.values, PORT: String(release.shape.port) }),
+    // Only our own protocol joins with a token; the settings of the bundled server always have the secret.
     probeToken: () =>
-      mintToken(env.settings.JWT_SECRET, { id: 'gameops-probe', name: 'gameops' }, probeTokenLifeMs),
+      mintToken(env.settings.jwtSecret ?? '', { id: 'gameops-probe', name: 'gameops' }, probeTokenLifeMs),
     page(release) {
       const folder = findPage(context, release.protocol !== null);
       return folder === null ? null : filesIn(folder);

@@ -6,12 +6,11 @@ import { readFileSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { OpsError } from '../errors.ts';
-import type { Emit } from '../report/events.ts';
 import {
-  type ServerSettings,
+  type KnownSettings,
+  knownSettings,
   type SettingKey,
   type SettingProblem,
-  serverSettings,
   settingKeys,
 } from './schema.ts';
 
@@ -23,29 +22,31 @@ export interface EnvFile {
   exists: boolean;
   /** Every setting for the game server as text: those of the schema and whatever else .env holds. */
   values: Record<string, string>;
-  settings: ServerSettings;
+  settings: KnownSettings;
   /** Where each value came from, for `doctor` and later `env explain`. */
   sources: Record<string, Source>;
+  /** Octal, when others than its owner may read or write the file. */
+  looseMode: string | null;
 }
 
 export interface EnvRequest {
   path: string;
   environment: Readonly<Record<string, string | undefined>>;
-  emit: Emit;
+  /** The bundled server says which settings it needs; of any other image only it knows. */
+  isBundled: boolean;
   /** Told every value that was met, also one that is overridden or wrong. */
   keep?: (key: string, value: string) => void;
 }
 
 /** @throws ENV_MISSING (no file and nothing set), ENV_INVALID (every problem at once), DB_HOST_LOOPBACK */
-export function readEnvFile({ path, environment, emit, keep = () => undefined }: EnvRequest): EnvFile {
+export function readEnvFile({ path, environment, isBundled, keep = () => undefined }: EnvRequest): EnvFile {
   const file = readFile(path);
-  if (file !== null) warnAboutMode(path, emit);
   const joined = join(file ?? {}, path, environment);
   for (const from of [file ?? {}, joined.values])
     for (const [key, value] of Object.entries(from)) keep(key, value);
-  if (file === null && Object.keys(joined.sources).length === 0) throw missing(path);
+  if (file === null && isBundled && Object.keys(joined.sources).length === 0) throw missing(path);
 
-  const check = serverSettings(joined.values);
+  const check = knownSettings(joined.values, { isBundled });
   const problems = [...joined.problems, ...(check.ok ? [] : check.problems)];
   if (!check.ok || problems.length > 0) throw invalid(path, problems);
   refuseLoopback(check.settings);
@@ -55,6 +56,7 @@ export function readEnvFile({ path, environment, emit, keep = () => undefined }:
     values: joined.values,
     settings: check.settings,
     sources: joined.sources,
+    looseMode: file === null ? null : looseMode(path),
   };
 }
 
@@ -121,13 +123,6 @@ export function looseMode(path: string): string | null {
   return (mode & 0o077) === 0 ? null : mode.toString(8).padStart(4, '0');
 }
 
-function warnAboutMode(path: string, emit: Emit): void {
-  const mode = looseMode(path);
-  if (mode === null) return;
-  const message = `${path} has mode ${mode}: others on this machine can read its secrets. Next: chmod 600 ${path}`;
-  emit({ type: 'note', level: 'warning', message });
-}
-
 function missing(path: string): OpsError {
   return new OpsError('ENV_MISSING', {
     message: `There is no ${path}, and the environment holds none of the settings either. Nothing was changed.`,
@@ -148,9 +143,10 @@ function invalid(path: string, problems: readonly SettingProblem[]): OpsError {
   });
 }
 
-function refuseLoopback(settings: ServerSettings): void {
-  const redisHost = new URL(settings.REDIS_URL).hostname;
-  const key = isLoopback(settings.DB_HOST) ? 'DB_HOST' : isLoopback(redisHost) ? 'REDIS_URL' : null;
+function refuseLoopback({ database, redis }: KnownSettings): void {
+  const isAway = (host: string | null) => host === null || !isLoopback(host);
+  const redisHost = redis === null ? null : new URL(redis.REDIS_URL).hostname;
+  const key = !isAway(database?.DB_HOST ?? null) ? 'DB_HOST' : !isAway(redisHost) ? 'REDIS_URL' : null;
   if (key === null) return;
   const ours = key === 'DB_HOST' ? 'DB_HOST=postgres' : 'REDIS_URL=redis://:<password>@redis:6379/0';
   throw new OpsError('DB_HOST_LOOPBACK', {

@@ -46,6 +46,19 @@ export function isSecretKey(key: string): boolean {
   return !openKeys.has(key);
 }
 
+export type DatabaseSettings = Pick<
+  ServerSettings,
+  'DB_HOST' | 'DB_PORT' | 'DB_NAME' | 'DB_USER' | 'DB_PASSWORD'
+>;
+
+/** What the CLI itself needs to know. The bundled server has it all; any other image, what it has a use for. */
+export interface KnownSettings {
+  database: DatabaseSettings | null;
+  redis: Pick<ServerSettings, 'REDIS_URL'> | null;
+  /** Signs the token that probes join with. */
+  jwtSecret: string | null;
+}
+
 export interface SettingProblem {
   key: string;
   expected: string;
@@ -62,11 +75,52 @@ export function serverSettings(values: Readonly<Record<string, string | undefine
   );
   const parsed = serverSchema.safeParse(given);
   if (parsed.success) return { ok: true, settings: parsed.data };
-  const problems = parsed.error.issues.map((issue) => ({
-    key: String(issue.path[0] ?? ''),
-    expected: issue.message,
-  }));
-  return { ok: false, problems };
+  return { ok: false, problems: parsed.error.issues.map(problemOf) };
+}
+
+export type KnownCheck = { ok: true; settings: KnownSettings } | { ok: false; problems: SettingProblem[] };
+
+const databaseSchema = serverSchema.pick({
+  DB_HOST: true,
+  DB_PORT: true,
+  DB_NAME: true,
+  DB_USER: true,
+  DB_PASSWORD: true,
+});
+const redisSchema = serverSchema.pick({ REDIS_URL: true });
+
+/**
+ * The bundled server needs every setting. For any other image the keys are its own business, but for the two parts
+ * that gameops can run or reach: with DB_HOST comes all of DB_*, and REDIS_URL is a URL.
+ */
+export function knownSettings(
+  values: Readonly<Record<string, string | undefined>>,
+  { isBundled }: { isBundled: boolean },
+): KnownCheck {
+  if (isBundled) {
+    const all = serverSettings(values);
+    if (!all.ok) return all;
+    const { DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_PASSWORD, REDIS_URL, JWT_SECRET } = all.settings;
+    const database = { DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_PASSWORD };
+    return { ok: true, settings: { database, redis: { REDIS_URL }, jwtSecret: JWT_SECRET } };
+  }
+  const given = Object.fromEntries(Object.entries(values).filter(([, value]) => value));
+  const database = given.DB_HOST ? databaseSchema.safeParse(given) : null;
+  const redis = given.REDIS_URL ? redisSchema.safeParse(given) : null;
+  const issues = [...(database?.error?.issues ?? []), ...(redis?.error?.issues ?? [])];
+  if (issues.length > 0) return { ok: false, problems: issues.map(problemOf) };
+  return {
+    ok: true,
+    settings: {
+      database: database?.data ?? null,
+      redis: redis?.data ?? null,
+      jwtSecret: given.JWT_SECRET ?? null,
+    },
+  };
+}
+
+function problemOf(issue: z.core.$ZodIssue): SettingProblem {
+  return { key: String(issue.path[0] ?? ''), expected: issue.message };
 }
 
 function isRedisUrl(value: string): boolean {

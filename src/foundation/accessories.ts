@@ -22,26 +22,31 @@ const mebibyte = 1024 ** 2;
 /** @throws DB_HOST_LOOPBACK, CONFIG_INVALID when gameops.yaml and .env contradict each other */
 export function whichAccessories(
   config: Pick<Config, 'accessories'>,
-  settings: AccessorySettings,
+  settings: Partial<AccessorySettings>,
 ): Record<AccessoryName, Ownership> {
-  const redis = new URL(settings.REDIS_URL);
+  const redis = settings.REDIS_URL === undefined ? null : new URL(settings.REDIS_URL);
   const owned = {
-    postgres: ownership('postgres', config.accessories.postgres, 'DB_HOST', settings.DB_HOST),
-    redis: ownership('redis', config.accessories.redis, 'REDIS_URL', redis.hostname),
+    postgres: ownership('postgres', config.accessories.postgres, 'DB_HOST', settings.DB_HOST ?? null),
+    redis: ownership('redis', config.accessories.redis, 'REDIS_URL', redis?.hostname ?? null),
   };
-  if (owned.postgres === 'managed') {
+  if (owned.postgres === 'managed' && settings.DB_PORT !== undefined) {
     mustUsePort('DB_PORT', settings.DB_PORT, port.postgres);
   }
-  if (owned.redis === 'managed') {
+  if (owned.redis === 'managed' && redis !== null) {
     mustUsePort('the port in REDIS_URL', Number(redis.port || port.redis), port.redis);
     mustBePlainRedis(redis);
   }
   return owned;
 }
 
-function ownership(name: AccessoryName, wish: Ownership | 'auto', key: string, host: string): Ownership {
+function ownership(
+  name: AccessoryName,
+  wish: Ownership | 'auto',
+  key: string,
+  host: string | null,
+): Ownership {
   const ours = accessoryHost[name];
-  if (isLoopback(host)) {
+  if (host !== null && isLoopback(host)) {
     throw new OpsError('DB_HOST_LOOPBACK', {
       message: `${key} names ${host}, which inside a container is that container: the game server would find nothing there`,
       next: [
@@ -55,7 +60,7 @@ function ownership(name: AccessoryName, wish: Ownership | 'auto', key: string, h
   if (wish === 'auto' || wish === implied) return implied;
   const message =
     wish === 'managed'
-      ? `accessories.${name} is "managed", but ${key} names ${host}, not ${ours}: players' data would go elsewhere`
+      ? `accessories.${name} is "managed", but ${key} names ${host ?? 'nothing'}, not ${ours}: players' data would go elsewhere`
       : `accessories.${name} is "external", but ${key} names ${ours}, the host name of the one gameops runs`;
   const next = wish === 'managed' ? `write ${ours} as the host in ${key}` : `name your own server in ${key}`;
   throw new OpsError('CONFIG_INVALID', {

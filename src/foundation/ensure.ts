@@ -20,7 +20,8 @@ import {
 
 export interface AccessoriesInput {
   project: string;
-  settings: AccessorySettings;
+  /** Complete for those that are managed. */
+  settings: Partial<AccessorySettings>;
   owned: Record<AccessoryName, Ownership>;
   /** References or ids that are on the engine. */
   images: Record<AccessoryName, string>;
@@ -59,33 +60,34 @@ export async function ensureAccessories(engine: Engine, input: AccessoriesInput,
 }
 
 function accessoriesOf(input: AccessoriesInput): Accessory[] {
-  const { project, settings, images } = input;
+  const { project, images } = input;
+  const { DB_NAME, DB_USER, DB_PASSWORD, REDIS_URL } = input.settings;
   const names = namesOf(project);
   const accessories: Accessory[] = [];
-  if (input.owned.postgres === 'managed') {
+  if (input.owned.postgres === 'managed' && DB_NAME && DB_USER && DB_PASSWORD) {
     const connectionsPerReplica = input.connectionsPerReplica ?? 10;
     accessories.push({
       label: 'Postgres',
       spec: postgresSpec({
         project,
         image: images.postgres,
-        settings,
+        settings: { DB_NAME, DB_USER },
         replicas: input.replicas,
         connectionsPerReplica,
       }),
       secretVolume: names.volume.postgresSecret,
-      secrets: postgresSecrets(settings),
-      password: settings.DB_PASSWORD,
+      secrets: postgresSecrets({ DB_PASSWORD }),
+      password: DB_PASSWORD,
       passwordKey: 'DB_PASSWORD',
     });
   }
-  if (input.owned.redis === 'managed') {
+  if (input.owned.redis === 'managed' && REDIS_URL) {
     accessories.push({
       label: 'Redis',
       spec: redisSpec({ project, image: images.redis }),
       secretVolume: names.volume.redisSecret,
-      secrets: redisSecrets(settings),
-      password: redisPassword(settings),
+      secrets: redisSecrets({ REDIS_URL }),
+      password: redisPassword({ REDIS_URL }),
       passwordKey: 'REDIS_URL',
     });
   }
