@@ -130,7 +130,7 @@ async function killReplica(site: Site, whose: 'old' | 'new', live: number): Prom
 }
 
 /** The next command of an operator; the lock of the dead process may stand for up to a second. */
-async function recover(site: Site, verb: 'resume' | 'deploy'): Promise<string[]> {
+export async function recover(site: Site, verb: 'resume' | 'deploy'): Promise<string[]> {
   for (let tries = 0; ; tries += 1) {
     const ran = await site.run(verb === 'deploy' ? ['deploy', ...quick] : ['resume']);
     if (ran.exitCode === 0) return [];
