@@ -19,9 +19,10 @@ import { type SwitchInput, switchTraffic } from '../../src/proxy/switch.ts';
 import { readTraffic } from '../../src/proxy/traffic.ts';
 import { realClock } from '../../src/runner/clock.ts';
 import type { Door } from '../../src/runner/ports.ts';
+import { engineImage } from '../support/engine-image.ts';
 import { tinyGame } from '../support/tiny-game.ts';
 
-const image = process.env.GAMEOPS_TEST_IMAGE ?? 'lab-debian:forky';
+const [nginxImage, gameImage] = await Promise.all([engineImage('nginx'), engineImage('node')]);
 const project = `t-proxy-${randomBytes(4).toString('hex')}`;
 const names = namesOf(project);
 const token = randomBytes(24).toString('base64url');
@@ -40,7 +41,7 @@ beforeAll(async () => {
   }
   await ensureFirstGeneration(engine, project, settings());
   await engine.ensureContainer(
-    proxySpec({ project, image, http: { address: '127.0.0.1', port: 0, tlsPort: 0 } }),
+    proxySpec({ project, image: nginxImage, http: { address: '127.0.0.1', port: 0, tlsPort: 0 } }),
   );
   const at = async (inside: number) => {
     const { host, port: outside } = await engine.dial(project, names.proxy, inside);
@@ -70,7 +71,7 @@ async function startFleet(release: number): Promise<void> {
     replicas: [1, 2],
     container: {
       project,
-      image,
+      image: gameImage,
       entrypoint: ['node'],
       command: ['-e', tinyGame],
       user: '10001',

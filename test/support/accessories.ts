@@ -5,8 +5,7 @@ import type { Engine } from '../../src/engine/port.ts';
 import type { AccessorySettings } from '../../src/foundation/accessories.ts';
 import { type AccessoriesInput, ensureAccessories } from '../../src/foundation/ensure.ts';
 import type { Event } from '../../src/report/events.ts';
-
-export const testImage = process.env.GAMEOPS_TEST_IMAGE ?? '';
+import { engineImage } from './engine-image.ts';
 
 export interface Ground {
   engine: Engine;
@@ -18,7 +17,7 @@ export interface Ground {
 }
 
 export async function ground(area: string): Promise<Ground> {
-  if (testImage === '') throw new Error('GAMEOPS_TEST_IMAGE names no image');
+  const images = { postgres: await engineImage('postgres'), redis: await engineImage('redis') };
   const engine = await dockerEngine();
   const project = `t-${area}-${randomBytes(4).toString('hex')}`;
   const settings = testSettings();
@@ -31,7 +30,7 @@ export async function ground(area: string): Promise<Ground> {
         project,
         settings,
         owned: { postgres: 'managed', redis: 'managed' },
-        images: { postgres: testImage, redis: testImage },
+        images,
         replicas: 2,
         deadlineMs: 60_000,
         ...over,

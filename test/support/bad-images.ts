@@ -19,7 +19,7 @@ export interface ImageMaker {
 
 export async function imageMaker(): Promise<ImageMaker> {
   const engine = await dockerEngine();
-  const base = await engineImage();
+  const base = await engineImage('node');
   const run = randomBytes(4).toString('hex');
   const made: string[] = [];
   return {

@@ -1,13 +1,17 @@
-/** An image for tests that need a real engine: GAMEOPS_TEST_IMAGE, else any that `gameops images prepare` made. */
-import Docker from 'dockerode';
-import { label } from '../../src/contract.ts';
+/** Images for tests that need a real engine: the ones that `gameops images prepare` got, or GAMEOPS_TEST_IMAGE. */
+import { defaultConfig } from '../../src/config.ts';
+import { dockerEngine } from '../../src/engine/docker.ts';
+import { type ImageRole, resolveImages } from '../../src/engine/images.ts';
 
-export async function engineImage(): Promise<string> {
+export async function engineImage(role: ImageRole = 'nginx'): Promise<string> {
   const named = process.env.GAMEOPS_TEST_IMAGE;
   if (named) return named;
-  const filters = { label: [label.content, `${label.role}=image`] };
-  const [first] = await new Docker().listImages({ filters: JSON.stringify(filters) });
-  if (first === undefined)
-    throw new Error('no image for tests on the engine: run `gameops images prepare` first');
-  return first.RepoTags?.[0] ?? first.Id;
+  const engine = await dockerEngine();
+  try {
+    const { ref, info } = (await resolveImages(engine, defaultConfig()))[role];
+    if (info === null) throw new Error(`${ref} is not on the engine: run \`gameops images prepare\` first`);
+    return ref;
+  } finally {
+    await engine.close();
+  }
 }

@@ -11,7 +11,11 @@ const text = (plan: Parameters<typeof planText>[0]) => `\n${planText(plan).repla
 const kinds = (plan: { steps: readonly { kind: string }[] }) => plan.steps.map((step) => step.kind);
 
 /** The world after the first `count` steps of a plan. */
-function worldAfter(start: Parameters<typeof startPosition>[0], plan: ReturnType<typeof planAct>, count: number) {
+function worldAfter(
+  start: Parameters<typeof startPosition>[0],
+  plan: ReturnType<typeof planAct>,
+  count: number,
+) {
   return plan.steps.slice(0, count).reduce(apply, startPosition(start)).world;
 }
 
