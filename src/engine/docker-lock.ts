@@ -20,7 +20,11 @@ export function lockVerbs(connection: Connection) {
     async lock(project: string, image: string, holder: LockHolder) {
       for (let tries = 0; ; tries += 1) {
         const made = await makeLock(connection, project, image, holder);
-        if (made !== null) return hold(connection, made);
+        if (made !== null) {
+          const held = await hold(connection, made);
+          await removeLeavings(connection, project).catch(() => undefined);
+          return held;
+        }
         const info = await ownContainer(connection, project, namesOf(project).lock);
         // Gone between our two requests: the name is free again.
         if (info === null && tries < 5) continue;
@@ -108,6 +112,14 @@ async function hold(connection: Connection, made: Docker.Container): Promise<Loc
       await removeById(connection, made.id);
     },
   };
+}
+
+/** Carriers of a transfer that a killed gameops was in the middle of: only holders of the lock make such. */
+async function removeLeavings(connection: Connection, project: string): Promise<void> {
+  const filters = { label: [`${label.project}=${project}`, `${label.role}=carrier`] };
+  const permanent = `/${namesOf(project).carrier}`;
+  for (const { Id, Names } of await connection.docker.listContainers({ all: true, filters }))
+    if (!Names.includes(permanent)) await removeById(connection, Id);
 }
 
 /** By the engine's clock: the operator's may be wrong. */

@@ -55,6 +55,8 @@ const options = [
   '--variant=minbase',
   '--aptopt=Acquire::Check-Valid-Until "false"',
   '--aptopt=Acquire::Retries "2"',
+  // The folders that the recipe makes there; a container's first start would make them anew, for root alone.
+  '--skip=cleanup/run',
   '--dpkgopt=path-exclude=/usr/share/man/*',
   '--dpkgopt=path-exclude=/usr/share/locale/*',
   '--dpkgopt=path-exclude=/usr/share/doc/*',
