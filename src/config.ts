@@ -142,12 +142,22 @@ export function parseConfig(text: string, path: string): Config {
     throw invalid(path, [{ line: broken.linePos?.[0].line ?? 1, key: '', expected: `YAML: ${summary}` }]);
   }
   // An empty file is a document without a value; it asks for nothing, so it gets every default.
-  const parsed = configSchema.safeParse(document.toJS() ?? {});
+  const parsed = configSchema.safeParse(contentOf(document, path) ?? {});
   if (parsed.success) return parsed.data;
   throw invalid(
     path,
     parsed.error.issues.flatMap((issue) => problemsOf(issue, document, lines)),
   );
+}
+
+/** Aliases are resolved late, so a wrong one, or too many of them, is found only here. */
+function contentOf(document: Document, path: string): unknown {
+  try {
+    return document.toJS();
+  } catch (error) {
+    const expected = `YAML: ${error instanceof Error ? error.message : String(error)}`;
+    throw invalid(path, [{ line: 0, key: '', expected }]);
+  }
 }
 
 interface ConfigProblem {

@@ -124,9 +124,6 @@ function planFor(context: Context, options: DeployOptions, world: World, candida
   return planAct(world, intent, { candidate, cause, again: options.again === true });
 }
 
-/** What Nginx, Postgres and Redis of a small project really take; their limits are higher. */
-const besideBytes = 768 * 1024 ** 2;
-
 async function refuseWithoutRoom(
   context: Context,
   options: DeployOptions,
@@ -141,6 +138,5 @@ async function refuseWithoutRoom(
     replicas,
     fleets: overlap,
     memoryBytes: parseBytes(context.config.server.memory) ?? 0,
-    besideBytes,
   });
 }

@@ -1,6 +1,6 @@
 /**
  * Looks at everything a deploy will need and says of each finding how to put it right. Changes nothing. Ends with exit
- * 0 unless a finding is an error: then with the exit code of its kind.
+ * 0 unless a finding is an error: then with the code of the first one.
  */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -8,16 +8,16 @@ import { relative } from 'node:path';
 import { parseBytes } from '../config.ts';
 import { namesOf } from '../contract.ts';
 import { resolveImages } from '../engine/images.ts';
-import type { Engine } from '../engine/port.ts';
+import { besideFleetsBytes, judgeRoom, type Need } from '../engine/images-room.ts';
+import type { Engine, EngineInfo } from '../engine/port.ts';
 import { looseMode } from '../env/read.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import {
   error,
   type Finding,
+  judgeClock,
   judgeCpus,
-  judgeDisk,
   judgeEngine,
-  judgeMemory,
   judgeOpenFiles,
   lookUpDomain,
   ok,
@@ -26,9 +26,10 @@ import {
 import { isPortFree } from '../observe/ports.ts';
 import { columns } from '../report/table.ts';
 import { readRecord } from '../runner/record.ts';
+import { formatBytes } from '../units.ts';
 import type { Context, Outcome, Style } from './context.ts';
 
-/** @throws CONFIG_INVALID or ENGINE_UNREACHABLE, with every finding in `result`, when one of them is an error. */
+/** @throws the code of the first finding that is an error, with every finding in `result` */
 export async function run(context: Context): Promise<Outcome> {
   const findings = [lookAtConfig(context), ...lookAtEnv(context), ...(await lookAtHost(context))];
   const engine = await reach(context);
@@ -36,13 +37,13 @@ export async function run(context: Context): Promise<Outcome> {
   else findings.push(...(await lookThrough(context, engine.engine)));
   const errors = findings.filter(({ level }) => level === 'error');
   if (errors.length > 0) throw unhealthy(context, findings, errors);
-  const shown = findings.map(({ exit: _, ...finding }) => finding);
+  const shown = findings.map(({ code: _, ...finding }) => finding);
   return { ok: true, result: { findings: shown }, text: (style) => findingsText(findings, style) };
 }
 
 function lookAtConfig({ configPath, configProblem }: Context): Finding {
   const file = relative(process.cwd(), configPath) || configPath;
-  if (configProblem) return error('config', 3, configProblem.message, configProblem.next[0]);
+  if (configProblem) return error('config', configProblem.code, configProblem.message, configProblem.next[0]);
   return ok('config', existsSync(configPath) ? `${file} is valid` : `no ${file}: defaults are used`);
 }
 
@@ -50,14 +51,13 @@ function lookAtEnv(context: Context): Finding[] {
   const file = relative(process.cwd(), context.envPath) || context.envPath;
   const findings: Finding[] = [];
   try {
-    // The warning about the mode is a finding of its own below; as an event it would be said twice.
     const env = context.readEnv();
     findings.push(
       ok('env', env.exists ? `${file} is valid` : 'settings come from the environment and are valid'),
     );
   } catch (problem) {
     if (!isOpsError(problem)) throw problem;
-    findings.push(error('env', 3, problem.message, problem.next[0]));
+    findings.push(error('env', problem.code, problem.message, problem.next[0]));
   }
   if (existsSync(context.envPath)) {
     const mode = looseMode(context.envPath);
@@ -82,7 +82,7 @@ async function reach(context: Context): Promise<{ engine: Engine } | { finding: 
     return { engine };
   } catch (problem) {
     if (!isOpsError(problem)) throw problem;
-    return { finding: error('engine', 4, problem.message, problem.next[0]) };
+    return { finding: error('engine', problem.code, problem.message, problem.next[0]) };
   }
 }
 
@@ -100,7 +100,7 @@ async function lookThrough(context: Context, engine: Engine): Promise<Finding[]>
       return await look();
     } catch (problem) {
       if (!isOpsError(problem)) throw problem;
-      return [error(id, problem.exitCode === 3 ? 3 : 4, problem.message, problem.next[0])];
+      return [error(id, problem.code, problem.message, problem.next[0])];
     }
   });
   return (await Promise.all(taken)).flat();
@@ -108,12 +108,31 @@ async function lookThrough(context: Context, engine: Engine): Promise<Finding[]>
 
 async function lookAtSize({ config }: Context, engine: Engine): Promise<Finding[]> {
   const info = await engine.info();
-  const need = {
-    replicas: config.server.replicas,
-    memoryBytes: parseBytes(config.server.memory) ?? 0,
-    cpus: config.server.cpus,
-  };
-  return [judgeEngine(info), judgeMemory(need, info.memoryBytes), judgeCpus(need, info.cpus)];
+  const need = needOf(config);
+  const isOk = `two fleets of ${need.replicas} × ${formatBytes(need.memoryBytes)} fit into the engine's ${formatBytes(info.memoryBytes)}`;
+  return [
+    judgeEngine(info),
+    judgeClock(info.time, Date.now()),
+    roomFinding('memory', isOk, need, { memoryBytes: info.memoryBytes }),
+    judgeCpus({ replicas: need.replicas, cpus: config.server.cpus }, info.cpus),
+  ];
+}
+
+/** What a blue-green deploy will ask for, so that it never refuses what was found good here. */
+function needOf({ server }: Context['config']): Need {
+  const memoryBytes = parseBytes(server.memory) ?? 0;
+  return { fleets: 2, replicas: server.replicas, memoryBytes, besideBytes: besideFleetsBytes, diskBytes: 0 };
+}
+
+function roomFinding(
+  id: 'disk' | 'memory',
+  isOk: string,
+  need: Need,
+  room: Partial<Pick<EngineInfo, 'memoryBytes'> & { freeDiskBytes: number }>,
+): Finding {
+  const enough = Number.POSITIVE_INFINITY;
+  const problem = judgeRoom(need, { memoryBytes: enough, freeDiskBytes: enough, ...room });
+  return problem === null ? ok(id, isOk) : error(id, problem.code, problem.message, problem.next[0]);
 }
 
 async function lookAtPorts({ project, config }: Context, engine: Engine): Promise<Finding[]> {
@@ -131,7 +150,7 @@ async function lookAtPorts({ project, config }: Context, engine: Engine): Promis
     const taken = `${config.http.address}:${port} can't be had: it is taken, or not this user's to open`;
     // An Nginx of ours that publishes something else keeps its ports: what gameops.yaml names is for the next one.
     if (proxy) return warning(id, taken, `choose another ${id} in gameops.yaml, or 0 for a free one`);
-    return error(id, 3, taken, `choose another ${id} in gameops.yaml, or 0 for a free one`);
+    return error(id, 'PORT_TAKEN', taken, `choose another ${id} in gameops.yaml, or 0 for a free one`);
   };
   return Promise.all([look('port'), look('tlsPort')]);
 }
@@ -148,7 +167,9 @@ async function lookAtImages({ project, config }: Context, engine: Engine): Promi
       : warning('images', `not on the engine: ${missing.join(', ')}`, 'gameops images prepare');
   const carrier = resolved.nginx.info ?? resolved.postgres.info;
   if (!carrier) return [images];
-  return [images, judgeDisk(await engine.freeDiskBytes(project, carrier.id))];
+  const freeDiskBytes = await engine.freeDiskBytes(project, carrier.id);
+  const isOk = `${formatBytes(freeDiskBytes)} free where the engine keeps its data`;
+  return [images, roomFinding('disk', isOk, needOf(config), { freeDiskBytes })];
 }
 
 async function lookAtLock({ project }: Context, engine: Engine): Promise<Finding> {
@@ -169,15 +190,14 @@ async function lookAtRecord({ project }: Context, engine: Engine): Promise<Findi
 
 function unhealthy(context: Context, findings: readonly Finding[], errors: readonly Finding[]): OpsError {
   const [first] = errors as [Finding, ...Finding[]];
-  const code = first.exit === 3 ? 'CONFIG_INVALID' : 'ENGINE_UNREACHABLE';
   const lines = findings.map(({ id, level, message }) => `${level}: ${id}: ${message}`);
-  return new OpsError(code, {
+  return new OpsError(first.code ?? 'ENGINE_FAILED', {
     message: `${errors.length} of ${findings.length} findings of doctor must be put right first. Nothing was changed.${
       context.json ? '' : `\n${lines.join('\n')}`
     }`,
     next: errors.map(({ fix }) => fix) as [string, ...string[]],
     facts: { errors: errors.map(({ id }) => id) },
-    result: { findings: findings.map(({ exit: _, ...finding }) => finding) },
+    result: { findings: findings.map(({ code: _, ...finding }) => finding) },
   });
 }
 

@@ -62,6 +62,7 @@ async function info({ docker, isLocal }: Connection): Promise<EngineInfo> {
     platform: `${version.Os}/${version.Arch}`,
     memoryBytes: Number(about.MemTotal ?? 0),
     cpus: Number(about.NCPU ?? 1),
+    time: String(about.SystemTime ?? ''),
     isLocal,
   };
 }

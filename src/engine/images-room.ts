@@ -13,6 +13,9 @@ export const memoryReserveBytes = 256 * mebibyte;
 /** Writable layer, settings volume and log files of one replica (5 log files of 4 MiB, compressed). */
 const diskPerReplicaBytes = 32 * mebibyte;
 
+/** What Nginx, Postgres and Redis of a small project really take; their limits are higher. */
+export const besideFleetsBytes = 768 * mebibyte;
+
 export interface Need {
   /** 2 while a deploy overlaps. */
   fleets: number;
@@ -79,7 +82,7 @@ export async function checkRoom(
       fleets: asked.fleets ?? 2,
       replicas: asked.replicas,
       memoryBytes: asked.memoryBytes,
-      besideBytes: asked.besideBytes ?? 0,
+      besideBytes: asked.besideBytes ?? besideFleetsBytes,
       diskBytes: asked.diskBytes ?? 0,
     },
     room,

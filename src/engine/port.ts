@@ -17,6 +17,8 @@ export interface EngineInfo {
   platform: string;
   memoryBytes: number;
   cpus: number;
+  /** What the clock of its machine says, ISO 8601. */
+  time: string;
   /** True when the engine's loopback is ours (a local socket). */
   isLocal: boolean;
 }

@@ -3,7 +3,7 @@
  * right. Looks only: changes nothing, and one look that fails never keeps the others from being taken.
  */
 import { lookup } from 'node:dns/promises';
-import { formatBytes } from '../units.ts';
+import type { ErrorCode } from '../errors.ts';
 
 export type Level = 'ok' | 'warning' | 'error';
 
@@ -14,8 +14,8 @@ export interface Finding {
   message: string;
   /** A command or an action; "" when all is well. */
   fix: string;
-  /** Exit code that an error finding asks for: 3 for settings, 4 for what is unreachable. */
-  exit?: 3 | 4;
+  /** What doctor ends with when this error is the first one. */
+  code?: ErrorCode;
 }
 
 export const ok = (id: string, message: string): Finding => ({ id, level: 'ok', message, fix: '' });
@@ -25,12 +25,12 @@ export const warning = (id: string, message: string, fix: string): Finding => ({
   message,
   fix,
 });
-export const error = (id: string, exit: 3 | 4, message: string, fix: string): Finding => ({
+export const error = (id: string, code: ErrorCode, message: string, fix: string): Finding => ({
   id,
   level: 'error',
   message,
   fix,
-  exit,
+  code,
 });
 
 /** The engine's lines below this one know no API 1.41. */
@@ -45,12 +45,17 @@ export function judgeEngine(engine: {
   const what = `Docker Engine ${engine.version}, API ${engine.apiVersion}, ${engine.platform}, ${engine.isLocal ? 'on this machine' : 'remote'}`;
   const major = Number.parseInt(engine.version, 10);
   if (major < engineMajorMin) {
-    return error('engine', 4, `${what}: gameops needs 20.10 (API 1.41) or newer`, 'upgrade Docker Engine');
+    return error(
+      'engine',
+      'ENGINE_UNREACHABLE',
+      `${what}: gameops needs 20.10 (API 1.41) or newer`,
+      'upgrade Docker Engine',
+    );
   }
   if (!/^linux\//.test(engine.platform)) {
     return error(
       'engine',
-      4,
+      'ENGINE_UNREACHABLE',
       `${what}: gameops runs Linux containers`,
       'point DOCKER_HOST at a Linux engine',
     );
@@ -58,49 +63,19 @@ export function judgeEngine(engine: {
   return ok('engine', what);
 }
 
-export interface FleetNeed {
-  replicas: number;
-  memoryBytes: number;
-  cpus: number;
-}
-
-/** What Nginx, Postgres, Redis and the engine itself want beside the fleets. */
-const besideBytes = 1024 ** 3;
-
-/** During a deploy the old and the new fleet run side by side. */
-export function judgeMemory(need: FleetNeed, hostBytes: number): Finding {
-  const wantedBytes = 2 * need.replicas * need.memoryBytes + besideBytes;
-  const what = `two fleets of ${need.replicas} × ${formatBytes(need.memoryBytes)} and the rest may take ${formatBytes(wantedBytes)}; the engine has ${formatBytes(hostBytes)}`;
-  if (wantedBytes <= hostBytes) return ok('memory', what);
-  return error(
-    'memory',
-    4,
-    what,
-    'lower server.replicas or server.memory in gameops.yaml, or use a larger machine',
-  );
-}
-
-export function judgeCpus(need: FleetNeed, hostCpus: number): Finding {
+/** All replicas of one fleet; a deploy runs two fleets for a while, but the second one starts as the first one idles. */
+export function judgeCpus(need: { replicas: number; cpus: number }, hostCpus: number): Finding {
   const what = `one fleet may use ${need.replicas * need.cpus} CPUs; the engine has ${hostCpus}`;
   if (need.cpus > hostCpus) {
     return error(
       'cpus',
-      3,
+      'CONFIG_INVALID',
       `server.cpus is ${need.cpus}; the engine has ${hostCpus}`,
       'lower server.cpus in gameops.yaml',
     );
   }
   if (need.replicas * need.cpus <= hostCpus) return ok('cpus', what);
   return warning('cpus', what, 'fine at low load; else lower server.replicas or use a larger machine');
-}
-
-const diskBytesMin = { error: 1024 ** 3, warning: 4 * 1024 ** 3 };
-
-export function judgeDisk(freeBytes: number): Finding {
-  const what = `${formatBytes(freeBytes)} free where the engine keeps its data`;
-  if (freeBytes < diskBytesMin.error) return error('disk', 4, what, 'gameops prune, or free space there');
-  if (freeBytes < diskBytesMin.warning) return warning('disk', what, 'gameops prune, or free space there');
-  return ok('disk', what);
 }
 
 /** Nginx takes two descriptors per player, the userland proxy of a published port two more. */
@@ -117,8 +92,10 @@ export function judgeOpenFiles(limitsText: string): Finding {
 
 const skewMsMax = 5_000;
 
-/** Certificates, tokens and the lock's age all compare clocks. */
-export function judgeClock(skewMs: number): Finding {
+/** Certificates, tokens and the lock's age all compare clocks. @param time what the engine's clock says, ISO 8601 */
+export function judgeClock(time: string, nowMs: number): Finding {
+  const skewMs = Date.parse(time) - nowMs;
+  if (Number.isNaN(skewMs)) return ok('clock', 'the engine does not tell its clock');
   const what = `the engine's clock and this one differ by ${Math.round(Math.abs(skewMs) / 100) / 10} s`;
   if (Math.abs(skewMs) <= skewMsMax) return ok('clock', what);
   return warning('clock', what, 'have both machines set their clocks by NTP');

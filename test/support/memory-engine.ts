@@ -203,6 +203,7 @@ function readVerbs({ state }: Context) {
       apiVersion: '0',
       platform: 'linux/amd64',
       memoryBytes: 8 * 2 ** 30,
+      time: new Date().toISOString(),
       cpus: 2,
       isLocal: true,
     }),
