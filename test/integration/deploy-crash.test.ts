@@ -1,7 +1,14 @@
 /** A few of the blows that `npm run test:soak -- deploy` deals by the dozen: test/chaos/. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { interruptAndResume, killAndRecover, killReplicaIn } from '../chaos/scenarios.ts';
+import {
+  interruptAndResume,
+  killAndRecover,
+  killReplicaIn,
+  liveOf,
+  whatIsNotWhole,
+} from '../chaos/scenarios.ts';
 import { type Clients, startClients } from '../support/clients.ts';
+import { statusOf, until } from '../support/game-server.ts';
 import { openSite, type Site } from '../support/site.ts';
 
 describe('a deploy under load', () => {
@@ -42,5 +49,13 @@ describe('a deploy under load', () => {
   it('backs out when a new replica is killed while it is watched', async () => {
     const struck = await killReplicaIn(site, { kind: 'watch', whose: 'new', strategy: 'blue-green' });
     expect(struck).toMatchObject({ hit: true, problems: [], exitCode: 5 });
+  });
+
+  it('comes back whole when every container is restarted, as by a reboot', async () => {
+    const live = await liveOf(site);
+    const running = (await site.containers()).filter(({ State }) => State === 'running');
+    await Promise.all(running.map(({ Id }) => site.docker.getContainer(Id).restart({ t: 5 })));
+    await until(async () => (await statusOf(new URL('/api/discoveries', await site.url()).href)) === 200);
+    expect(await whatIsNotWhole(site, live)).toEqual([]);
   });
 });
