@@ -1,13 +1,23 @@
 #!/usr/bin/env -S node --
-// argv in, exit code out. Plain JavaScript, so that it can say what to do when nothing is built yet.
+// argv in, exit code out. Plain JavaScript, so that it can say what to do when nothing is built yet; CommonJS, because
+// Node starts that faster, and help is asked for often.
 // The first line ends in `--` because Node takes an --env-file after the script for its own, and exits 9 when there is
 // no such file (https://github.com/nodejs/node/issues/54232).
-import { existsSync } from 'node:fs';
+const { existsSync } = require('node:fs');
+const { join } = require('node:path');
 
-const built = new URL('../dist/cli.js', import.meta.url);
-if (!existsSync(built)) {
+const argv = process.argv.slice(2);
+const dist = join(__dirname, '..', 'dist');
+
+if (!existsSync(join(dist, 'cli.js'))) {
   process.stderr.write('gameops is not built yet.\nNext:\n  npm ci && npm run build\n');
   process.exit(1);
 }
-const { main } = await import(built.href);
-process.exit(await main(process.argv.slice(2)));
+const asksHelp = argv.includes('--help') || argv.includes('-h');
+const help = asksHelp ? require(join(dist, 'help.cjs')).helpText(argv) : null;
+if (help === null) {
+  import('../dist/cli.js').then(({ main }) => main(argv)).then((code) => process.exit(code));
+} else {
+  // `gameops --help | head` closes our pipe early.
+  process.stdout.on('error', () => undefined).write(help);
+}

@@ -42,6 +42,36 @@ export async function buildCli(root, outdir) {
     sourcesContent: false,
     logLevel: 'warning',
   });
+  await buildHelp(root, outdir);
   const { configJsonSchema } = await import(join(outdir, 'cli/config.js'));
   await writeFile(join(outdir, 'gameops.schema.json'), `${JSON.stringify(configJsonSchema(), null, 2)}\n`);
 }
+
+async function buildHelp(root, outdir) {
+  await build({
+    absWorkingDir: root,
+    entryPoints: { help: 'src/help.ts' },
+    outdir,
+    outExtension: { '.js': '.cjs' },
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    format: 'cjs',
+    plugins: [leaveVerbs],
+    minify: true,
+    legalComments: 'none',
+    logLevel: 'warning',
+  });
+}
+
+/** Help never runs a verb; commander starts other programs only for sub-commands that are some. */
+const leaveVerbs = {
+  name: 'leave-verbs',
+  setup(esbuild) {
+    esbuild.onResolve({ filter: /./ }, ({ path, kind }) => {
+      if (kind === 'dynamic-import') return { path, external: true };
+      return path === 'node:child_process' ? { path, namespace: 'nothing' } : null;
+    });
+    esbuild.onLoad({ filter: /./, namespace: 'nothing' }, () => ({ contents: '' }));
+  },
+};

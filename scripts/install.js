@@ -9,7 +9,14 @@ import { dirname, join } from 'node:path';
 const keptMs = 3_600_000;
 const stagePrefix = '.stage-';
 /** What names other files comes last. */
-const entryPoints = ['server/server.mjs', 'web/index.html', 'web/manifest.json', 'audience.js', 'cli.js'];
+const entryPoints = [
+  'server/server.mjs',
+  'web/index.html',
+  'web/manifest.json',
+  'audience.js',
+  'help.cjs',
+  'cli.js',
+];
 
 /** An empty folder on the file system of dist/, so that renames are atomic. Removes what killed builds left. */
 export async function openStage(dist) {

@@ -5,26 +5,14 @@
  * as fast as Node itself (test/bench/cli.ts).
  */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError } from 'commander';
+import { CommanderError } from 'commander';
 import type { Context, Globals, StopSignal } from './commands/context.ts';
-import { groups, type Verb, verbs } from './commands/verbs.ts';
+import { buildProgram, type Request } from './commands/program.ts';
+import { groups, verbs } from './commands/verbs.ts';
 import { exitCode, OpsError } from './errors.ts';
 import type { Emit, Event } from './report/events.ts';
 import { type Ending, type Speaker, writeEnding } from './report/outcome.ts';
 import { keepSecretsOf } from './report/redact.ts';
-
-interface Request {
-  verb: Verb;
-  globals: Globals;
-  options: object;
-}
-
-const exitCodes = `
-Exit codes:
-  0 done, or nothing to do   1 a bug in gameops        2 usage
-  3 settings invalid         4 something unreachable   5 failed, rolled back: players are where they were
-  6 needs hands: resume      7 baseline not met        8 locked by another
-  9 migration failed        10 certificate failed    130 / 143 interrupted at a safe boundary`;
 
 /** Runs to the end, writes everything, returns the exit code. */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -94,63 +82,6 @@ async function runVerb({ verb, globals, options }: Request, speaker: Speaker): P
     emit.end();
     await context?.close().catch(() => undefined);
   }
-}
-
-function buildProgram(
-  { written, version }: { written: { out: string; err: string }; version: string },
-  chosen: (request: Request) => void,
-): Command {
-  const program = new Command('gameops')
-    .description(
-      'Takes a game server to production on Docker and keeps it there. No player notices a deploy.',
-    )
-    .exitOverride()
-    .configureOutput({
-      writeOut: (text) => {
-        written.out += text;
-      },
-      writeErr: (text) => {
-        written.err += text;
-      },
-      outputError: () => undefined,
-    })
-    .configureHelp({ showGlobalOptions: true })
-    .version(version, '-V, --version', 'print the version')
-    .option('--project <name>', 'project (default: from gameops.yaml, else the name of the folder)')
-    .option('--config <path>', 'configuration (default: gameops.yaml, which need not exist)')
-    .option('--env-file <path>', 'settings and secrets (default: .env)')
-    .option('--json', 'one JSON document on stdout, progress as JSON lines on stderr')
-    .option('--yes', 'answer yes where data would be destroyed')
-    .option('--no-color', 'no colours (NO_COLOR works too)')
-    .option('--verbose', 'more detail on stderr')
-    .option('--quiet', 'only results, warnings and errors')
-    .addHelpText(
-      'after',
-      `\nExamples:\n  gameops init\n  gameops deploy --plan\n  gameops deploy\n  gameops status --json\n${exitCodes}`,
-    );
-  const homes = new Map<string, Command>();
-  for (const verb of verbs) addVerb(program, homes, verb, chosen);
-  return program;
-}
-
-function addVerb(
-  program: Command,
-  homes: Map<string, Command>,
-  verb: Verb,
-  chosen: (request: Request) => void,
-): void {
-  const [first = '', second] = verb.name.split(' ');
-  let home = program;
-  if (second !== undefined) {
-    home = homes.get(first) ?? program.command(first).description(groups[first] ?? '');
-    homes.set(first, home);
-  }
-  const command = home
-    .command(second ?? first)
-    .description(verb.summary)
-    .addHelpText('after', `\nExamples:\n${verb.examples.map((line) => `  ${line}`).join('\n')}\n${exitCodes}`)
-    .action((options: object) => chosen({ verb, globals: program.opts<Globals>(), options }));
-  for (const option of verb.options ?? []) command.addOption(option);
 }
 
 function usageError(error: CommanderError, command: string): OpsError {

@@ -26,6 +26,7 @@ const imports = sources.flatMap(importsOf);
 /** Room → what it may load. Types may come from further away: they are gone when the program runs. */
 const arrows: Record<string, { loads: readonly string[]; types: readonly string[] }> = {
   'cli.ts': { loads: ['commands', 'errors.ts', 'report'], types: [] },
+  'help.ts': { loads: ['commands'], types: [] },
   'config.ts': { loads: ['errors.ts', 'units.ts'], types: [] },
   'contract.ts': { loads: [], types: [] },
   'errors.ts': { loads: [], types: [] },

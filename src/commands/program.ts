@@ -1,0 +1,78 @@
+/**
+ * The command line as commander knows it: global options, groups, verbs, help. Says what was asked for and writes
+ * nothing itself. Loaded by every start, `--help` too, so it loads no verb.
+ */
+import { Command } from 'commander';
+import type { Globals } from './context.ts';
+import { groups, type Verb, verbs } from './verbs.ts';
+
+export interface Request {
+  verb: Verb;
+  globals: Globals;
+  options: object;
+}
+
+const exitCodes = `
+Exit codes:
+  0 done, or nothing to do   1 a bug in gameops        2 usage
+  3 settings invalid         4 something unreachable   5 failed, rolled back: players are where they were
+  6 needs hands: resume      7 baseline not met        8 locked by another
+  9 migration failed        10 certificate failed    130 / 143 interrupted at a safe boundary`;
+
+/** @param written gathers what commander has to say */
+export function buildProgram(
+  { written, version }: { written: { out: string; err: string }; version: string },
+  chosen: (request: Request) => void,
+): Command {
+  const program = new Command('gameops')
+    .description(
+      'Takes a game server to production on Docker and keeps it there. No player notices a deploy.',
+    )
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => {
+        written.out += text;
+      },
+      writeErr: (text) => {
+        written.err += text;
+      },
+      outputError: () => undefined,
+    })
+    .configureHelp({ showGlobalOptions: true })
+    .version(version, '-V, --version', 'print the version')
+    .option('--project <name>', 'project (default: from gameops.yaml, else the name of the folder)')
+    .option('--config <path>', 'configuration (default: gameops.yaml, which need not exist)')
+    .option('--env-file <path>', 'settings and secrets (default: .env)')
+    .option('--json', 'one JSON document on stdout, progress as JSON lines on stderr')
+    .option('--yes', 'answer yes where data would be destroyed')
+    .option('--no-color', 'no colours (NO_COLOR works too)')
+    .option('--verbose', 'more detail on stderr')
+    .option('--quiet', 'only results, warnings and errors')
+    .addHelpText(
+      'after',
+      `\nExamples:\n  gameops init\n  gameops deploy --plan\n  gameops deploy\n  gameops status --json\n${exitCodes}`,
+    );
+  const homes = new Map<string, Command>();
+  for (const verb of verbs) addVerb(program, homes, verb, chosen);
+  return program;
+}
+
+function addVerb(
+  program: Command,
+  homes: Map<string, Command>,
+  verb: Verb,
+  chosen: (request: Request) => void,
+): void {
+  const [first = '', second] = verb.name.split(' ');
+  let home = program;
+  if (second !== undefined) {
+    home = homes.get(first) ?? program.command(first).description(groups[first] ?? '');
+    homes.set(first, home);
+  }
+  const command = home
+    .command(second ?? first)
+    .description(verb.summary)
+    .addHelpText('after', `\nExamples:\n${verb.examples.map((line) => `  ${line}`).join('\n')}\n${exitCodes}`)
+    .action((options: object) => chosen({ verb, globals: program.opts<Globals>(), options }));
+  for (const option of verb.options ?? []) command.addOption(option);
+}
