@@ -142,7 +142,7 @@ export function openContext(globals: Globals, around: Surroundings): Context {
  * For what destroys data, and only for that. --yes answers; without a terminal the error names the flag.
  * @throws CONFIRMATION_NEEDED
  */
-export async function confirmLoss(context: Context, what: string): Promise<void> {
+export async function confirmLoss(context: Context, what: string, flag: string): Promise<void> {
   if (context.yes) return;
   if (context.isInteractive) {
     const prompt = createInterface({ input: process.stdin, output: process.stderr });
@@ -160,7 +160,7 @@ export async function confirmLoss(context: Context, what: string): Promise<void>
   }
   throw new OpsError('CONFIRMATION_NEEDED', {
     message: `${what} Nothing was changed, because nobody confirmed it.`,
-    next: [`gameops ${context.verb} … --yes`],
+    next: [`gameops ${context.verb} ${flag} --yes`],
     facts: { project: context.project },
   });
 }

@@ -14,7 +14,7 @@ import { foundationSteps, observeFoundation, protocolOf, type Supply, supplyImag
 import type { DeployOptions } from './options.ts';
 import { migrationsDir, readProject, runnerOf, schemaOf } from './project.ts';
 import { runAct } from './run-act.ts';
-import { findPage } from './supplies.ts';
+import { findPage, hashPage } from './supplies.ts';
 
 export async function run(context: Context, options: DeployOptions): Promise<Outcome> {
   const request = {
@@ -95,8 +95,9 @@ function candidateOf(
       ref: supply.game?.ref ?? supply.state.imageToBuild ?? request.image,
       protocol: info ? protocolOf(info) : isBundled ? 'gameops' : null,
       digestRef: info?.repoDigests[0] ?? null,
+      user: info?.user ?? '',
     },
-    hasPage: findPage(context, isBundled) !== null,
+    page: hashPage(findPage(context, isBundled)),
     replicas: request.replicas,
     by: context.operator,
     at: new Date().toISOString(),

@@ -17,7 +17,7 @@ export async function run(context: Context, options: DownOptions): Promise<Outco
     return outcome(context, [], volumes);
   }
   if (options.volumes)
-    await confirmLoss(context, `This removes all data of ${project}: ${volumes.join(', ')}.`);
+    await confirmLoss(context, `This removes all data of ${project}: ${volumes.join(', ')}.`, '--volumes');
   // The lock needs an image to run `cat` from; Nginx's own is there as long as anything is.
   const image = containers.find((one) => one.name === namesOf(project).proxy)?.image ?? containers[0]?.image;
   const remove = () => removeAll(engine, project, options.volumes === true);

@@ -106,11 +106,25 @@ export async function supplyImages(
   return { ...done, game: done.game };
 }
 
+/** @throws IMAGE_NOT_FOUND, REGISTRY_UNREACHABLE */
 async function pull(engine: Engine, context: Context, ref: string): Promise<void> {
-  await engine.pullImage(ref, ({ message, done, total }) => {
+  const pulling = engine.pullImage(ref, ({ message, done, total }) => {
     if (done === undefined) context.emit({ type: 'note', level: 'detail', message: `${ref}: ${message}` });
     else
       context.emit({ type: 'progress', label: `pulling ${ref}`, done, total: total ?? null, unit: 'bytes' });
+  });
+  await pulling.catch((error: unknown) => {
+    if (!isOpsError(error, 'REGISTRY_UNREACHABLE')) throw error;
+    // Nobody but its registry can have an image that is not ours: the advice for our own images would not help.
+    throw new OpsError('REGISTRY_UNREACHABLE', {
+      message: `${error.message} Nothing was changed; players are where they were.`,
+      next: [
+        `docker load the archive of ${ref} into the engine, then run it again`,
+        'mend the reference, or the way to the registry',
+      ],
+      facts: error.facts,
+      cause: error,
+    });
   });
 }
 
@@ -156,7 +170,23 @@ export async function layFoundation(
     }
   });
   if (failure) throw failure.error;
+  tellDrift(context, record, request);
   return record;
+}
+
+/** Said, never applied: Nginx is not remade under its players. */
+function tellDrift({ config, emit }: Context, record: ProjectRecord, request: Request): void {
+  const warn = (message: string) => emit({ type: 'note', level: 'warning', message });
+  const { port, tlsPort } = config.http;
+  const asked = [port || record.ports?.http, tlsPort || record.ports?.tls];
+  if (record.ports && (asked[0] !== record.ports.http || asked[1] !== record.ports.tls)) {
+    warn(
+      `gameops.yaml asks for ports ${asked.join(' and ')}, Nginx has ${record.ports.http} and ${record.ports.tls}: a deploy never remakes it`,
+    );
+  }
+  if (request.image !== 'bundled' && config.server.settingsAs === 'env') {
+    warn('server.settingsAs is env: every setting of this image, secrets included, shows in docker inspect');
+  }
 }
 
 async function startProxy(

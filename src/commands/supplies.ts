@@ -1,4 +1,5 @@
 /** What a release is given beside its container: today's settings, its page, a token to probe with. */
+import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { packageRoot } from '../engine/images-files.ts';
@@ -39,6 +40,15 @@ export function suppliesOf(context: Context, env: EnvFile): Supplies {
       return folder === null ? null : filesIn(folder);
     },
   };
+}
+
+/** Names and contents: another page is another release, for players meet it like any other change. */
+export function hashPage(folder: string | null): string | null {
+  if (folder === null) return null;
+  const hash = createHash('sha256');
+  const files = filesIn(folder).sort((a, b) => (a.path < b.path ? -1 : 1));
+  for (const { path, content } of files) hash.update(`${path}\0${content.length}\0`).update(content);
+  return hash.digest('hex').slice(0, 32);
 }
 
 function filesIn(folder: string): { path: string; content: Uint8Array }[] {

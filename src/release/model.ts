@@ -36,8 +36,8 @@ export interface Release {
   digestRef: string | null;
   /** Wire protocol of a server that is ours; null for any other image (gated by /readyz alone). */
   protocol: string | null;
-  /** Nginx serves static files beside it; without them every path goes to the server. */
-  hasPage: boolean;
+  /** Hash of the static files that Nginx serves beside it; null: every path goes to the server. */
+  page: string | null;
   replicas: number;
   shape: Shape;
   /** Settings that are no secrets, as the container gets them. */

@@ -202,7 +202,7 @@ function routesAfter(world: World, goal: Release, arrived: number[]): Route[] {
 
 function switchCause(world: World, routes: Route[], goal: Release, intent: Intent): string {
   if (!world.traffic.settled && sameRoutes(routes, world.traffic.routes))
-    return 'what Nginx has on disk is not what it serves';
+    return 'what Nginx has on disk is not what is there';
   if (intent.stage === 'condemned') return `back to ${goal.id}`;
   return `${goal.id} is ready`;
 }

@@ -46,7 +46,7 @@ export function condemnStep(intent: Intent, condemning: Condemning): ReleaseStep
     phase: 'prepare',
     release: intent.release,
     ...condemning,
-    cause: condemning.reason,
+    cause: firstWords(condemning.reason),
     deadlineMs: deadline.bookkeepingMs,
   };
 }
@@ -54,6 +54,11 @@ export function condemnStep(intent: Intent, condemning: Condemning): ReleaseStep
 export function migrateStep(migrations: string[]): ReleaseStep {
   const cause = `${migrations.length} pending, additive`;
   return { kind: 'migrate', phase: 'prepare', migrations, cause, deadlineMs: deadline.migrateMs };
+}
+
+/** The whole reason is on record; a plan is a table. */
+function firstWords(reason: string): string {
+  return reason.length > 70 ? `${reason.slice(0, 69)}…` : reason;
 }
 
 export function commitStep(release: ReleaseId, leaving: ReleaseId[]): ReleaseStep {
@@ -97,15 +102,19 @@ export function quiesceStep(position: Position, intent: Intent): ReleaseStep | n
 }
 
 export function startStep(world: World, release: Release, replicas: number[]): ReleaseStep {
-  const exists = world.fleets
-    .find((fleet) => fleet.release === release.id)
-    ?.replicas.some((one) => one.current);
+  const known = world.fleets.find((fleet) => fleet.release === release.id)?.replicas ?? [];
+  const wasThere = known.some((one) => one.current && replicas.includes(one.n));
+  const cause = wasThere
+    ? 'kept stopped'
+    : known.length > 0
+      ? 'the next of them'
+      : `no fleet for ${release.id}`;
   return {
     kind: 'start-fleet',
     phase: 'prepare',
     release: release.id,
     replicas,
-    cause: exists ? 'stopped or missing' : `no fleet for ${release.id}`,
+    cause,
     deadlineMs: deadline.startMs,
   };
 }

@@ -50,7 +50,7 @@ export function terminalSink(stream: NodeJS.WriteStream, options: TerminalOption
         return;
       case 'step-failed':
         activity.end();
-        line.print(`${style.red('✗')} ${stepTitle(event.step)}: ${event.code}: ${event.message}`);
+        line.print(`${style.red('✗')} ${stepTitle(event.step)}: ${event.code}`);
         return;
       case 'interrupted':
         line.print(

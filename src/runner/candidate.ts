@@ -13,9 +13,9 @@ export interface CandidateInput {
   config: Config;
   /** Parsed .env joined with the process environment. */
   values: Readonly<Record<string, string>>;
-  image: { id: string; ref: string; protocol: string | null; digestRef: string | null };
-  /** Nginx serves static files for it. */
-  hasPage: boolean;
+  image: { id: string; ref: string; protocol: string | null; digestRef: string | null; user: string };
+  /** Hash of its static files; null for none. */
+  page: string | null;
   replicas: number;
   by: string;
   at: string;
@@ -32,7 +32,7 @@ export function newCandidate(record: Keys, input: CandidateInput): Release {
     ...config.server.env,
   };
   const plainKeys = Object.keys(settings).filter((key) => key in config.server.env || !isSecretKey(key));
-  const shape = shapeOf(config, image.protocol);
+  const shape = shapeOf(config, image);
   const fingerprints = fingerprintAll(record.fingerprintKey, settings);
   return {
     id: Math.max(0, ...record.releases.map((release) => release.id)) + 1,
@@ -40,12 +40,12 @@ export function newCandidate(record: Keys, input: CandidateInput): Release {
     imageRef: image.ref,
     digestRef: image.digestRef,
     protocol: image.protocol,
-    hasPage: input.hasPage,
+    page: input.page,
     replicas: input.replicas,
     shape,
     plain: Object.fromEntries(plainKeys.map((key) => [key, settings[key] ?? ''])),
     fingerprints,
-    fingerprint: fingerprintOf(image.id, shape, fingerprints),
+    fingerprint: fingerprintOf([image.id, shape, input.page], fingerprints),
     drainMs: parseDurationMs(config.deploy.drain) ?? 300_000,
     createdAt: input.at,
     createdBy: input.by,
@@ -61,7 +61,7 @@ export function revivedCandidate(
   values: Readonly<Record<string, string>>,
 ): Release {
   const fingerprints = fingerprintAll(record.fingerprintKey, settingsOf(release, values));
-  const fingerprint = fingerprintOf(release.image, release.shape, fingerprints);
+  const fingerprint = fingerprintOf([release.image, release.shape, release.page], fingerprints);
   return { ...release, fingerprints, fingerprint, verdict: 'candidate', reason: null };
 }
 
@@ -84,6 +84,7 @@ export function causeOf(candidate: Release, live: Release | undefined): string {
   const keys = changedKeys(candidate, live);
   if (keys.length > 0) causes.push(`settings changed: ${keys.join(', ')}`);
   if (JSON.stringify(candidate.shape) !== JSON.stringify(live.shape)) causes.push('server section changed');
+  if (candidate.page !== live.page) causes.push('page changed');
   if (candidate.replicas !== live.replicas) causes.push(`replicas ${live.replicas} → ${candidate.replicas}`);
   return causes.length > 0 ? causes.join('; ') : 'asked again';
 }
@@ -93,14 +94,17 @@ export function changedKeys(a: Release, b: Release): string[] {
   return [...keys].filter((key) => a.fingerprints[key] !== b.fingerprints[key]).sort();
 }
 
-function shapeOf({ server }: Config, protocol: string | null): Shape {
+/** A user known by name has no number here; who has one can be given files of its own. */
+const numericUser = (user: string) => (/^\d+(:\d+)?$/.test(user) ? user : null);
+
+function shapeOf({ server }: Config, image: CandidateInput['image']): Shape {
   return {
     port: server.port,
     memoryBytes: parseBytes(server.memory) ?? 0,
     cpus: server.cpus,
     probe: server.probe,
     settingsAs: server.settingsAs,
-    user: server.security.user ?? (protocol ? `${gameUid}:${gameUid}` : null),
+    user: server.security.user ?? (image.protocol ? `${gameUid}:${gameUid}` : numericUser(image.user)),
     readOnlyRoot: server.security.readOnly,
     capabilities: server.security.capabilities,
   };
@@ -112,10 +116,10 @@ function fingerprintAll(key: string, settings: Readonly<Record<string, string>>)
   return Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, print(name, value)]));
 }
 
-function fingerprintOf(image: string, shape: Shape, fingerprints: Record<string, string>): string {
+function fingerprintOf(parts: readonly unknown[], fingerprints: Record<string, string>): string {
   const sorted = Object.entries(fingerprints).sort(([a], [b]) => (a < b ? -1 : 1));
   return createHash('sha256')
-    .update(JSON.stringify([image, shape, sorted]))
+    .update(JSON.stringify([...parts, sorted]))
     .digest('hex')
     .slice(0, 32);
 }

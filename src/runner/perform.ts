@@ -6,6 +6,7 @@ import { namesOf } from '../contract.ts';
 import { OpsError } from '../errors.ts';
 import { publishPage } from '../proxy/page.ts';
 import { switchTraffic } from '../proxy/switch.ts';
+import { readTraffic } from '../proxy/traffic.ts';
 import type { Release, ReleaseStep, Route } from '../release/model.ts';
 import { committed } from '../release/position.ts';
 import { until } from './clock.ts';
@@ -97,15 +98,15 @@ async function moveTraffic(
   const arriving = step.routes.find((route) => !step.from.some((old) => old.release === route.release));
   const newest = arriving ?? step.routes[0];
   const release = newest ? releaseNamed(session, newest.release) : null;
-  if (release?.hasPage) await ensurePage(session, release);
+  if (release?.page) await ensurePage(session, release);
   const { generation, lost } = await switchTraffic(session.ports, {
     ...session.proxy,
     project: session.project,
     targets: await targetsOf(session, step.routes),
     backups: await targetsOf(session, lostRoutes(step), { onlyRunning: true }),
-    passAll: release !== null && !release.hasPage,
+    passAll: release !== null && release.page === null,
     foreignPage: release !== null && release.protocol === null,
-    pageRelease: release?.hasPage ? release.id : null,
+    pageRelease: release?.page ? release.id : null,
     deadlineMs: step.deadlineMs,
   });
   for (const message of lost) session.emit({ type: 'note', level: 'warning', message });
@@ -147,7 +148,9 @@ async function targetsOf(
 }
 
 async function watch(session: Session, step: ReleaseStep & { kind: 'watch' }): Promise<string> {
-  const replicas = await runningOf(session, step.release);
+  // All that get traffic: one that died between its gate and this moment must be missed, not overlooked.
+  const { routes } = await readTraffic(session.ports, session.project);
+  const replicas = routes.find((route) => route.release === step.release)?.replicas ?? [];
   const seen = await watchRelease(gateInput(session, step.release), step, replicas);
   session.probes.http.sent += seen.http.sent;
   session.probes.http.failed += seen.http.failed;

@@ -16,7 +16,7 @@ import { intent, release } from '../support/worlds.ts';
 const deploy: Verb = {
   plan: (_session, world) =>
     planAct(world, intent(1, { watchMs: 1_000 }), {
-      candidate: { ...release(1, 'candidate'), image: 'game:good', hasPage: false },
+      candidate: { ...release(1, 'candidate'), image: 'game:good', page: null },
       cause: 'asked',
       again: false,
     }),

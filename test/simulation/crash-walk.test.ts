@@ -45,7 +45,7 @@ function deploy(image: string, change: Partial<Intent> = {}, replicas = 2): Verb
         ...release(id, 'candidate', replicas),
         image,
         imageRef: image,
-        hasPage: false,
+        page: null,
         fingerprint: `print-${image}`,
       };
       const asked = intent(id, { watchMs: 3_000, drainMs: 30_000, readyMs: 5_000, ...change });

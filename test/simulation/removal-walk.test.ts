@@ -46,7 +46,7 @@ async function fourReleases(): Promise<MemoryEngine> {
       {
         plan: (_session, world) =>
           planAct(world, intent(id, { watchMs: 0, keep: 9 }), {
-            candidate: { ...release(id, 'candidate'), image: 'game', hasPage: false },
+            candidate: { ...release(id, 'candidate'), image: 'game', page: null },
             cause: 'asked',
             again: true,
           }),

@@ -8,7 +8,7 @@ export function release(id: number, verdict: Verdict, replicas = 2, change: Part
     imageRef: `arena:${id}`,
     digestRef: null,
     protocol: 'gameops.v1',
-    hasPage: true,
+    page: 'page',
     replicas,
     shape: {
       port: 3000,
@@ -32,7 +32,12 @@ export function release(id: number, verdict: Verdict, replicas = 2, change: Part
   };
 }
 
-export function fleet(id: number, running: number[], stopped: number[] = [], players: number | null = 0): Fleet {
+export function fleet(
+  id: number,
+  running: number[],
+  stopped: number[] = [],
+  players: number | null = 0,
+): Fleet {
   const replicas = [
     ...running.map((n) => ({ n, running: true, current: true })),
     ...stopped.map((n) => ({ n, running: false, current: true })),

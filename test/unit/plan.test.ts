@@ -108,19 +108,19 @@ describe('a rolling deploy', () => {
        switch   watch           41, 6.0 s                      probes through the public address before commitment
        settle   drain           40 ×1                          214 players let go, at most 300 s
        settle   retire          40 ×1                          kept stopped for rollback
-       prepare  start-fleet     41 #2                          stopped or missing
+       prepare  start-fleet     41 #2                          the next of them
        prepare  await-ready     41 #2                          HTTP ready, a WebSocket player can join
        switch   switch-traffic  41 ×1 + 40 ×3 → 41 ×2 + 40 ×2  41 is ready
        switch   watch           41, 6.0 s                      probes through the public address before commitment
        settle   drain           40 #2                          214 players let go, at most 300 s
        settle   retire          40 #2                          kept stopped for rollback
-       prepare  start-fleet     41 #3                          stopped or missing
+       prepare  start-fleet     41 #3                          the next of them
        prepare  await-ready     41 #3                          HTTP ready, a WebSocket player can join
        switch   switch-traffic  41 ×2 + 40 ×2 → 41 ×3 + 40 ×1  41 is ready
        switch   watch           41, 6.0 s                      probes through the public address before commitment
        settle   drain           40 #3                          214 players let go, at most 300 s
        settle   retire          40 #3                          kept stopped for rollback
-       prepare  start-fleet     41 #4                          stopped or missing
+       prepare  start-fleet     41 #4                          the next of them
        prepare  await-ready     41 #4                          HTTP ready, a WebSocket player can join
        switch   switch-traffic  41 ×3 + 40 ×1 → 41 ×4          41 is ready
        switch   watch           41, 6.0 s                      probes through the public address before commitment
@@ -149,7 +149,7 @@ describe('a rolling deploy', () => {
     expect(text(planBackOut(worldAfter(four, plan, second + 1), failed))).toMatchInlineSnapshot(`
       "
        prepare  condemn         41                             WATCH_FAILED
-       prepare  start-fleet     40 ×1                          stopped or missing
+       prepare  start-fleet     40 ×1                          kept stopped
        prepare  await-ready     40 ×1                          HTTP ready, a WebSocket player can join
        switch   switch-traffic  41 ×2 + 40 ×2 → 40 ×3 + 41 ×1  back to 40
        settle   quiesce         5.5 s                          last requests of old Nginx workers end
@@ -225,7 +225,7 @@ describe('a rollback', () => {
     expect(text(plan)).toMatchInlineSnapshot(`
       "
        prepare  open            39       asked; 40 is live
-       prepare  start-fleet     39 ×2    stopped or missing
+       prepare  start-fleet     39 ×2    kept stopped
        prepare  await-ready     39 ×2    HTTP ready, a WebSocket player can join
        switch   switch-traffic  40 → 39  39 is ready
        switch   quiesce         5.5 s    last requests of old Nginx workers end
