@@ -151,7 +151,12 @@ export async function liveOf(site: Site): Promise<number> {
 /** What is not as it must be when a deploy is over, however it went. */
 export async function whatIsNotWhole(site: Site, liveBefore: number): Promise<string[]> {
   const problems: string[] = [];
-  const [resumed, shown] = [await site.run(['resume']), await site.run(['deploy', '--plan'])];
+  const resumed = await site.run(['resume']);
+  const [shown, told, live] = await Promise.all([
+    site.run(['deploy', '--plan']),
+    site.run(['status']),
+    liveOf(site),
+  ]);
   if (resumed.exitCode !== 0 || stepsOf(resumed).length > 0) {
     const kinds = stepsOf(resumed).map((step) => step.kind);
     problems.push(`a second resume ended with ${resumed.exitCode} and did: ${kinds.join(', ')}`);
@@ -159,8 +164,8 @@ export async function whatIsNotWhole(site: Site, liveBefore: number): Promise<st
   const planned: { kind: string }[] = shown.json?.result?.plan.steps ?? [{ kind: 'no plan' }];
   if (planned.length > 0) problems.push(`deploy still plans: ${planned.map(({ kind }) => kind).join(', ')}`);
 
-  const { result: status } = (await site.run(['status'])).json ?? {};
-  const live = await liveOf(site);
+  const status = told.json?.result;
+  if (!status) return [...problems, `status ended with ${told.exitCode}: ${told.stdout}`];
   if (live < liveBefore) problems.push(`release ${live} is live, but ${liveBefore} was`);
   if (status.unfinished !== null) problems.push(`unfinished: ${JSON.stringify(status.unfinished)}`);
   const wanted = status.fleets.find((fleet: { release: number }) => fleet.release === live)?.wanted ?? 0;
