@@ -6,7 +6,7 @@ import type { Context, Outcome } from './context.ts';
 import { actOnProject } from './existing.ts';
 
 export async function run(context: Context): Promise<Outcome> {
-  return actOnProject(context, context.readEnv(), async (session, world) => {
+  return actOnProject(context, async (session, world) => {
     const { intent } = session.record;
     if (intent?.stage === 'committed') {
       throw new OpsError('PAST_NO_RETURN', {

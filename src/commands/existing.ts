@@ -1,24 +1,25 @@
 /** Acting on a project that is there already: rollback, resume, abort. */
 import type { Plan, ReleaseStep, World } from '../release/model.ts';
 import { observe } from '../runner/observe.ts';
-import { readRecord } from '../runner/record.ts';
+import { type ProjectRecord, readRecord } from '../runner/record.ts';
 import type { Session } from '../runner/session.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
-import { observeFoundation } from './foundation.ts';
+import { observeFoundation, type Request } from './foundation.ts';
 import { nothingThere, runnerOf } from './project.ts';
 import { runAct } from './run-act.ts';
 
-type Decide = (session: Session, world: World) => Promise<{ plan: Plan<ReleaseStep>; heading: string }>;
+type Decide = (
+  session: Session,
+  world: World,
+  env: EnvFile,
+) => Promise<{ plan: Plan<ReleaseStep>; heading: string }>;
 
 /** @throws RELEASE_UNKNOWN when nothing was ever deployed here */
-export async function actOnProject(context: Context, env: EnvFile, decide: Decide): Promise<Outcome> {
+export async function actOnProject(context: Context, decide: Decide): Promise<Outcome> {
   const record = await readRecord(await context.engine(), context.project);
   if (!record) throw nothingThere(context);
-  const newest = record.releases.at(-1);
-  const request = {
-    image: newest?.protocol ? 'bundled' : (newest?.imageRef ?? 'bundled'),
-    replicas: newest?.replicas ?? 1,
-  };
+  const request = requestOf(record);
+  const env = context.readEnv(request.image);
   const supply = await observeFoundation(context, env, request);
   const runner = runnerOf(context, new AbortController().signal);
   return runAct(context, { env, request, supply, runner }, async (session) => {
@@ -27,6 +28,13 @@ export async function actOnProject(context: Context, env: EnvFile, decide: Decid
     const goesOn = context.verb === 'resume' && session.record.intent?.stage === 'open';
     const pending = goesOn ? await schema.pending() : [];
     const { world } = await observe(session.ports, session.record, pending);
-    return decide(session, world);
+    return decide(session, world, env);
   });
+}
+
+/** What was asked for last, whatever gameops.yaml says today: an image may have been named on the command line. */
+export function requestOf(record: ProjectRecord): Request {
+  const newest = record.releases.at(-1);
+  const image = newest?.protocol ? 'bundled' : (newest?.imageRef ?? 'bundled');
+  return { image, replicas: newest?.replicas ?? 1 };
 }

@@ -12,6 +12,7 @@ import type { Engine, Lock } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import { openDoor } from '../observe/door.ts';
 import { openPlayers, type Players, redisEndpoint } from '../observe/players.ts';
+import { keepSecret } from '../report/redact.ts';
 import { realClock } from '../runner/clock.ts';
 import { openJournal } from '../runner/journal.ts';
 import { type Observed, observe } from '../runner/observe.ts';
@@ -72,6 +73,7 @@ export function addressesOf(context: Context, record: ProjectRecord): Addresses 
 }
 
 export async function doorOf(context: Context, engine: Engine, record: ProjectRecord): Promise<Door> {
+  keepSecret(record.doorToken);
   const proxy = namesOf(context.project).proxy;
   const running =
     (await engine.observe(context.project)).find((one) => one.name === proxy)?.state === 'running';

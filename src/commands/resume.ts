@@ -7,7 +7,7 @@ import { actOnProject } from './existing.ts';
 
 export async function run(context: Context): Promise<Outcome> {
   let backedOut: { release: number; reason: string | null } | null = null;
-  const outcome = await actOnProject(context, context.readEnv(), async (session, world) => {
+  const outcome = await actOnProject(context, async (session, world) => {
     const { intent } = session.record;
     if (intent?.stage === 'condemned') backedOut = { release: intent.release, reason: intent.reason };
     const plan = planResume(world);

@@ -10,20 +10,20 @@ import { revivedCandidate } from '../runner/candidate.ts';
 import type { ProjectRecord } from '../runner/record.ts';
 import { headingOf, planOutcome } from './act.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
-import { actOnProject } from './existing.ts';
+import { actOnProject, requestOf } from './existing.ts';
 import type { RollbackOptions } from './options.ts';
 import { nothingThere, readProject } from './project.ts';
 
 export async function run(context: Context, options: RollbackOptions): Promise<Outcome> {
-  const env = context.readEnv();
   if (options.plan) {
     const { record, observed } = await readProject(context);
     if (!record || !observed) throw nothingThere(context);
+    const env = context.readEnv(requestOf(record).image);
     const target = chooseTarget(context, record, observed.world, options.to);
     const plan = planFor(context, env, record, observed.world, target);
     return planOutcome(plan, headingOf(plan, observed.world, target.replicas));
   }
-  return actOnProject(context, env, async (session, world) => {
+  return actOnProject(context, async (session, world, env) => {
     const target = chooseTarget(context, session.record, world, options.to);
     await ensureImage(session.ports.engine, target);
     const plan = planFor(context, env, session.record, world, target);
