@@ -138,10 +138,6 @@ export async function layFoundation(
 ): Promise<ProjectRecord> {
   const engine = await context.engine();
   const { project } = context;
-  const names = namesOf(project);
-  await engine.ensureVolume(project, names.volume.record, 'record');
-  let record = (await readRecord(engine, project)) ?? (await writeRecord(engine, newRecord(project), {}));
-  runner.record = record;
   const haveAccessories = () =>
     ensureAccessories(
       engine,
@@ -155,8 +151,12 @@ export async function layFoundation(
       },
       context.emit,
     );
-  // What runs already is only looked at: drift is told, a changed password met before a release meets it.
-  if (supply.state.missingAccessories.length === 0) await haveAccessories();
+  let [record] = await Promise.all([
+    haveRecord(engine, project),
+    // What runs already is only looked at: drift is told, a changed password met before a release meets it.
+    supply.state.missingAccessories.length === 0 ? haveAccessories() : null,
+  ]);
+  runner.record = record;
   const failure = await runSteps(runner, planFoundation(supply.state), async (step) => {
     switch (step.kind) {
       case 'make-network':
@@ -172,6 +172,11 @@ export async function layFoundation(
   if (failure) throw failure.error;
   tellDrift(context, record, request);
   return record;
+}
+
+async function haveRecord(engine: Engine, project: string): Promise<ProjectRecord> {
+  await engine.ensureVolume(project, namesOf(project).volume.record, 'record');
+  return (await readRecord(engine, project)) ?? writeRecord(engine, newRecord(project), {});
 }
 
 /** Said, never applied: Nginx is not remade under its players. */

@@ -199,6 +199,7 @@ export function sessionOf(
     record: parts.record,
     proxy: parts.proxy,
     by: context.operator,
+    pages: new Set(),
     probes: { http: { sent: 0, failed: 0 }, ws: { sent: 0, failed: 0 } },
     players: { online: null, moved: null, closed: null, lost: null },
   };

@@ -4,7 +4,6 @@
  * Never runs a contract migration: the release before may still need what it removes.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { PG_MIGRATE_LOCK_ID, runner } from 'node-pg-migrate';
 import type pg from 'pg';
 import { OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
@@ -19,6 +18,9 @@ import {
 import { listMigrations, type Migration } from './migration-files.ts';
 
 const table = 'pgmigrations';
+
+/** node-pg-migrate's PG_MIGRATE_LOCK_ID, held equal by a test: the package itself is loaded only to run a migration. */
+export const migrationLockKey = 7_241_865_325_823_964;
 
 export interface PendingMigrations {
   /** Names that a deploy runs, in order. */
@@ -124,7 +126,7 @@ async function takeLock(client: pg.Client, deadline: number, signal: AbortSignal
   for (;;) {
     signal?.throwIfAborted();
     const { rows } = await client.query<{ got: boolean }>('SELECT pg_try_advisory_lock($1) AS got', [
-      PG_MIGRATE_LOCK_ID,
+      migrationLockKey,
     ]);
     if (rows[0]?.got) return;
     if (Date.now() > deadline) throw await busy(client, 'another migration run holds the lock', lockHolders);
@@ -158,7 +160,7 @@ async function pause(ms: number, signal: AbortSignal | undefined): Promise<void>
 const session = `pid, usename, coalesce(application_name, '') AS application, state,
   extract(epoch FROM now() - coalesce(xact_start, backend_start))::int AS seconds`;
 const lockHolders = `SELECT ${session} FROM pg_locks JOIN pg_stat_activity USING (pid)
-  WHERE locktype = 'advisory' AND granted AND ((classid::bigint << 32) | objid::bigint) = ${PG_MIGRATE_LOCK_ID}`;
+  WHERE locktype = 'advisory' AND granted AND ((classid::bigint << 32) | objid::bigint) = ${migrationLockKey}`;
 const oldestTransaction = `SELECT ${session} FROM pg_stat_activity
   WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
   ORDER BY xact_start LIMIT 1`;
@@ -232,6 +234,7 @@ const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {
 /** Given just that file, and its text from the strict reader: node-pg-migrate's own would run a down as an up. */
 async function runOne({ client, dir, migration }: Run): Promise<void> {
   const file = `${migration.name}.sql`;
+  const { runner } = await import('node-pg-migrate');
   const ran = await runner({
     dbClient: client,
     dir,

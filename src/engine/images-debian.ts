@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ExecaError, execa } from 'execa';
+import type { ExecaError } from 'execa';
 import { label } from '../contract.ts';
 import { OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
@@ -149,7 +149,7 @@ async function buildNewest(
     try {
       return await build(engine, { suite, mirror, base, emit, signal });
     } catch (error) {
-      if (signal?.aborted || !(error instanceof ExecaError)) throw error;
+      if (signal?.aborted || !isFailedProgram(error)) throw error;
       failures.push(`${suite.name}: ${lastWords(String(error.stderr ?? error.shortMessage), 2)}`);
       emit({
         type: 'note',
@@ -188,6 +188,11 @@ async function build(
   }
 }
 
+/** By name: execa is loaded only where a program is really run, for every deploy passes through this module. */
+function isFailedProgram(error: unknown): error is ExecaError {
+  return error instanceof Error && error.name === 'ExecaError';
+}
+
 /** Returns what was installed, for people. */
 async function bootstrap(
   at: { suite: Suite; mirror: string; emit: Emit; signal: AbortSignal | undefined },
@@ -196,6 +201,7 @@ async function bootstrap(
 ): Promise<string> {
   const versionsFile = join(folder, 'versions');
   const include = packagesOf(at.suite);
+  const { execa } = await import('execa');
   const builder = execa(
     'mmdebstrap',
     [
@@ -278,6 +284,7 @@ export async function recipeFiles(): Promise<Map<string, string>> {
 async function sourcesOfApt(): Promise<string> {
   try {
     const args = ['indextargets', '--format', '$(REPO_URI) $(RELEASE) $(COMPONENT) $(CREATED_BY)'];
+    const { execa } = await import('execa');
     return (await execa('apt-get', args, { timeout: 30_000, stdin: 'ignore' })).stdout;
   } catch {
     return '';

@@ -6,7 +6,6 @@
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { execa } from 'execa';
 
 export interface RegistryAuth {
   username: string;
@@ -37,6 +36,7 @@ export async function registryAuth(ref: string): Promise<RegistryAuth | null> {
     const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as DockerConfig;
     const program = config.credHelpers?.[registry] ?? config.credsStore;
     if (program !== undefined) {
+      const { execa } = await import('execa');
       const { stdout } = await execa(`docker-credential-${program}`, ['get'], {
         input: registry,
         timeout: 10_000,

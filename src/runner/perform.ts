@@ -3,7 +3,9 @@
  * had half done. Nothing here decides what comes next.
  */
 import { namesOf } from '../contract.ts';
+import type { ObservedContainer } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
+import type { Target } from '../proxy/generation.ts';
 import { publishPage } from '../proxy/page.ts';
 import { switchTraffic } from '../proxy/switch.ts';
 import { readTraffic } from '../proxy/traffic.ts';
@@ -86,9 +88,13 @@ async function startFleet(session: Session, step: ReleaseStep & { kind: 'start-f
   await engine.ensureVolume(session.project, volume, 'settings', { 'gameops.release': String(release.id) });
   // On the way back a release keeps the settings it ran with: the ones in .env may be why we are going back.
   const isGoal = session.record.intent?.release === release.id && session.record.intent.stage !== 'condemned';
-  const isEmpty = (await engine.readFiles(session.project, volume, '')).size === 0;
-  if (isGoal || isEmpty) await engine.putFiles(session.project, volume, [settingsFile(release, settings)]);
-  await engine.startFleet(fleetSpec(session.project, release, step.replicas, settings));
+  const isEmpty = async () => (await engine.readFiles(session.project, volume, '')).size === 0;
+  if (isGoal || (await isEmpty()))
+    await engine.putFiles(session.project, volume, [settingsFile(release, settings)]);
+  await Promise.all([
+    engine.startFleet(fleetSpec(session.project, release, step.replicas, settings)),
+    release.page === null ? null : ensurePage(session, release),
+  ]);
 }
 
 async function moveTraffic(
@@ -99,11 +105,12 @@ async function moveTraffic(
   const newest = arriving ?? step.routes[0];
   const release = newest ? releaseNamed(session, newest.release) : null;
   if (release?.page) await ensurePage(session, release);
+  const containers = gameContainers(await session.ports.engine.observe(session.project));
   const { generation, lost } = await switchTraffic(session.ports, {
     ...session.proxy,
     project: session.project,
-    targets: await targetsOf(session, step.routes),
-    backups: await targetsOf(session, lostRoutes(step), { onlyRunning: true }),
+    targets: targetsOf(session, containers, step.routes),
+    backups: targetsOf(session, containers.filter(isRunning), lostRoutes(step)),
     passAll: release !== null && release.page === null,
     foreignPage: release !== null && release.protocol === null,
     pageRelease: release?.page ? release.id : null,
@@ -117,6 +124,8 @@ async function moveTraffic(
 async function ensurePage(session: Session, release: Release): Promise<void> {
   const { engine, supplies } = session.ports;
   const { web } = namesOf(session.project).volume;
+  if (session.pages.has(release.id)) return;
+  session.pages.add(release.id);
   if ((await engine.readFiles(session.project, web, `r-${release.id}`)).size > 0) return;
   const files = supplies.page(release);
   if (files)
@@ -131,16 +140,15 @@ function lostRoutes(step: ReleaseStep & { kind: 'switch-traffic' }): Route[] {
   });
 }
 
-async function targetsOf(
+function targetsOf(
   session: Session,
+  containers: readonly ObservedContainer[],
   routes: readonly Route[],
-  options: { onlyRunning?: boolean } = {},
-) {
-  const containers = gameContainers(await session.ports.engine.observe(session.project));
+): Target[] {
   return routes.flatMap((route) =>
     route.replicas.flatMap((n) => {
       const container = containers.find((one) => releaseOf(one) === route.release && replicaOf(one) === n);
-      if (!container || (options.onlyRunning && !isRunning(container))) return [];
+      if (!container) return [];
       const { port } = releaseNamed(session, route.release).shape;
       return [{ release: route.release, replica: n, address: addressOf(container), port }];
     }),

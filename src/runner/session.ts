@@ -31,6 +31,8 @@ export interface Session {
   interruptedBy: () => 'SIGINT' | 'SIGTERM' | null;
   by: string;
   steps: StepReport[];
+  /** Releases whose page this run has seen in the web volume, or put there. */
+  pages: Set<number>;
   probes: ProbeCounts;
   /** null: nobody could be asked. */
   players: { online: number | null; moved: number | null; closed: number | null; lost: number | null };

@@ -155,6 +155,7 @@ export async function runVerb(
     interruptedBy: () => null,
     by: 'ada@lab',
     steps: [],
+    pages: new Set(),
     probes: { http: { sent: 0, failed: 0 }, ws: { sent: 0, failed: 0 } },
     players: { online: null, moved: null, closed: null, lost: null },
   };

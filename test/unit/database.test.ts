@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { unreachable } from '../../src/database/connection.ts';
 import { listMigrations, parseMigration } from '../../src/database/migration-files.ts';
+import { migrationLockKey } from '../../src/database/migrations.ts';
 import { statementsOf } from '../../src/database/sql.ts';
 
 const good = '-- Up Migration\nCREATE TABLE a (id int);\n-- Down Migration\nDROP TABLE a;\n';
@@ -131,4 +132,9 @@ describe('a database that does not answer', () => {
       }
     },
   );
+});
+
+it('the lock key is node-pg-migrate’s own, so that a stray run of it is excluded', async () => {
+  const { PG_MIGRATE_LOCK_ID } = await import('node-pg-migrate');
+  expect(migrationLockKey).toBe(PG_MIGRATE_LOCK_ID);
 });
