@@ -67,6 +67,7 @@ export const catalogue = {
 
   LOCKED: exitCode.locked,
   LOCK_LOST: exitCode.needsHands,
+  RECORD_UNREADABLE: exitCode.needsHands,
   MIGRATION_FAILED: exitCode.migration,
   MIGRATION_INVALID: exitCode.migration,
   MIGRATION_BUSY: exitCode.migration,

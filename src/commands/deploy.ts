@@ -115,6 +115,7 @@ function planFor(context: Context, options: DeployOptions, world: World, candida
     watchMs: options.watchMs ?? parseDurationMs(deploy.watch) ?? 30_000,
     drainMs: options.drainMs ?? parseDurationMs(deploy.drain) ?? 300_000,
     keep: deploy.keep,
+    formerly: null,
     stage: 'open',
     verdict: 'failed',
     reason: null,

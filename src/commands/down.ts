@@ -1,6 +1,6 @@
 /** gameops down: removes all that carries the project's label; volumes, and with them the data, only when asked. */
 import { namesOf } from '../contract.ts';
-import type { Engine } from '../engine/port.ts';
+import type { Engine, Lock } from '../engine/port.ts';
 import { type Context, confirmLoss, type Outcome } from './context.ts';
 import type { DownOptions } from './options.ts';
 import { withLock } from './project.ts';
@@ -20,18 +20,24 @@ export async function run(context: Context, options: DownOptions): Promise<Outco
     await confirmLoss(context, `This removes all data of ${project}: ${volumes.join(', ')}.`, '--volumes');
   // The lock needs an image to run `cat` from; Nginx's own is there as long as anything is.
   const image = containers.find((one) => one.name === namesOf(project).proxy)?.image ?? containers[0]?.image;
-  const remove = () => removeAll(engine, project, options.volumes === true);
+  const remove = (lock?: Lock) => removeAll(engine, project, options.volumes === true, lock);
   const removed = image ? await withLock(context, image, remove) : await remove();
   return outcome(context, removed, options.volumes ? [] : volumes);
 }
 
 /** Players first meet no Nginx, then no server: the other way round they would meet errors. */
-async function removeAll(engine: Engine, project: string, withVolumes: boolean): Promise<string[]> {
+async function removeAll(
+  engine: Engine,
+  project: string,
+  withVolumes: boolean,
+  lock?: Lock,
+): Promise<string[]> {
   const names = namesOf(project);
   const removed: string[] = [];
   const all = (await engine.observe(project)).filter((one) => one.role !== 'lock');
   const first = all.filter((one) => one.name === names.proxy);
   for (const container of [...first, ...all.filter((one) => one.name !== names.proxy)]) {
+    lock?.lost.throwIfAborted();
     await engine.removeContainer(project, container.name);
     removed.push(container.name);
   }
@@ -41,6 +47,7 @@ async function removeAll(engine: Engine, project: string, withVolumes: boolean):
   }
   if (!withVolumes) return removed;
   for (const volume of await engine.volumes(project)) {
+    lock?.lost.throwIfAborted();
     await engine.removeVolume(project, volume);
     removed.push(volume);
   }

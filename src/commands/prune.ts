@@ -2,7 +2,8 @@
 import { label, namesOf } from '../contract.ts';
 import type { Engine } from '../engine/port.ts';
 import type { World } from '../release/model.ts';
-import { liveRelease, runningReplicas, servedReplicas } from '../release/position.ts';
+import { servedReplicas } from '../release/position.ts';
+import { retained } from '../release/rules.ts';
 import { gameContainers, releaseOf, replicaOf, stopGraceMs } from '../runner/fleet.ts';
 import type { Context, Outcome } from './context.ts';
 import type { PruneOptions } from './options.ts';
@@ -14,28 +15,26 @@ export async function run(context: Context, options: PruneOptions): Promise<Outc
   const proxy = observed.containers.find((one) => one.name === namesOf(context.project).proxy);
   const image = proxy?.image ?? observed.containers[0]?.image;
   if (!image) return outcome([]);
-  return withLock(context, image, async () => {
+  return withLock(context, image, async (lock) => {
     // Seen again under the lock: a deploy may have ended in between.
     const { observed: now } = await readProject(context);
     if (!now) return outcome([]);
     const old = oldReleases(now.world, options.keep ?? context.config.deploy.keep);
     const removed: string[] = [];
-    for (const release of old) removed.push(...(await forget(engine, context.project, release)));
+    for (const release of old) {
+      lock.lost.throwIfAborted();
+      removed.push(...(await forget(engine, context.project, release)));
+    }
     removed.push(...(await removeUnusedImages(engine, context, now.world, old)));
     return outcome(removed);
   });
 }
 
 function oldReleases(world: World, keep: number): number[] {
-  const pinned = new Set([liveRelease(world)?.id, world.intent?.release, world.intent?.previous]);
-  const idle = world.fleets
+  const kept = retained(world, keep);
+  return world.fleets
     .map((fleet) => fleet.release)
-    .filter(
-      (id) =>
-        !pinned.has(id) && runningReplicas(world, id).length === 0 && servedReplicas(world, id).length === 0,
-    )
-    .sort((a, b) => b - a);
-  return idle.slice(keep);
+    .filter((id) => !kept.has(id) && servedReplicas(world, id).length === 0);
 }
 
 async function forget(engine: Engine, project: string, release: number): Promise<string[]> {

@@ -4,7 +4,7 @@ import { parseDurationMs } from '../config.ts';
 import type { Engine } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import type { Intent, Release, World } from '../release/model.ts';
-import { planAct } from '../release/plan.ts';
+import { planAct, planRepair } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
 import { revivedCandidate } from '../runner/candidate.ts';
 import type { ProjectRecord } from '../runner/record.ts';
@@ -33,6 +33,10 @@ export async function run(context: Context, options: RollbackOptions): Promise<O
 
 function planFor(context: Context, env: EnvFile, record: ProjectRecord, world: World, target: Release) {
   const { deploy } = context.config;
+  // Secrets that changed since are a deploy's business: what is live is only mended.
+  if (liveRelease(world)?.id === target.id) {
+    return { verb: 'rollback', release: target.id, previous: target.id, steps: planRepair(world) };
+  }
   const candidate = revivedCandidate(record, target, { ...env.values, PORT: String(target.shape.port) });
   const intent: Intent = {
     verb: 'rollback',
@@ -44,6 +48,7 @@ function planFor(context: Context, env: EnvFile, record: ProjectRecord, world: W
     watchMs: 0,
     drainMs: parseDurationMs(deploy.drain) ?? 300_000,
     keep: deploy.keep,
+    formerly: null,
     stage: 'open',
     verdict: 'failed',
     reason: null,
@@ -52,7 +57,7 @@ function planFor(context: Context, env: EnvFile, record: ProjectRecord, world: W
   };
   const cause = `asked; ${liveRelease(world)?.id ?? 'nothing'} is live`;
   // The same image and settings under another number are still another fleet: asked for is asked for.
-  return planAct(world, intent, { candidate, cause, again: liveRelease(world)?.id !== target.id });
+  return planAct(world, intent, { candidate, cause, again: true });
 }
 
 /** The newest one that served before the live one, unless the operator names another. */

@@ -69,6 +69,8 @@ export interface Intent {
   keep: number;
   /** open → committed (point of no return passed) or condemned (backing out). */
   stage: 'open' | 'committed' | 'condemned';
+  /** The target as it was, when the act goes back to a release that served: a failed rollback does not make it bad. */
+  formerly: Release | null;
   /** Verdict that a condemned release gets. */
   verdict: 'failed' | 'abandoned';
   reason: string | null;

@@ -45,7 +45,8 @@ export function planAct(world: World, intent: Intent, opening: Opening): Plan<Re
     const steps = [...before.steps, ...planRepair(before.end)];
     return { verb: intent.verb, release: live.id, previous, steps };
   }
-  const act: Act = { intent: { ...intent, previous }, opening, recorded: true };
+  const formerly = findRelease(before.end, opening.candidate.id) ?? null;
+  const act: Act = { intent: { ...intent, previous, formerly }, opening, recorded: true };
   const { steps } = trace(startPosition(before.end), act);
   return { verb: intent.verb, release: intent.release, previous, steps: [...before.steps, ...steps] };
 }
@@ -88,7 +89,7 @@ export function planRepair(world: World): ReleaseStep[] {
 function planUnfinished(world: World, condemning: Condemning | null): { steps: ReleaseStep[]; end: World } {
   if (!world.intent) return { steps: [], end: world };
   const act: Act = { intent: world.intent, recorded: true, ...(condemning ? { condemning } : {}) };
-  const { steps, end } = trace(startPosition(world), act);
+  const { steps, end } = trace(startPosition(world, condemning ?? {}), act);
   return { steps, end: end.world };
 }
 
@@ -123,6 +124,7 @@ function settledIntent(live: Release): Intent {
     drainMs: 300_000,
     keep: Number.POSITIVE_INFINITY,
     stage: 'committed',
+    formerly: null,
     verdict: 'failed',
     reason: null,
     startedAt: '',

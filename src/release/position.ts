@@ -9,6 +9,8 @@ export interface Position {
   /** Replicas started in this plan, and those of them (and others) proven ready in it. */
   started: ReadonlySet<string>;
   ready: ReadonlySet<string>;
+  /** Nobody was asked to leave since the last switch before this plan. */
+  isUndrained: boolean;
   /** Replicas drained in this plan. */
   drained: ReadonlySet<string>;
   /** The present routes were watched in this plan. */
@@ -21,17 +23,23 @@ export interface Position {
 
 export const replicaKey = (release: ReleaseId, n: number) => `${release}/${n}`;
 
-export function startPosition(world: World): Position {
+/** @param known what the process that acts knows beside the world, see Condemning; without it the worse is assumed */
+export function startPosition(
+  world: World,
+  known: { metPlayers?: boolean; isUndrained?: boolean } = {},
+): Position {
+  const { metPlayers = world.intent?.stage === 'condemned', isUndrained = false } = known;
   const { intent } = world;
   const mayHaveMoved = intent !== null && intent.stage !== 'committed';
   // A back-out that was interrupted may have moved traffic off the candidate a moment ago: assume that it did.
-  const dropped = new Set(intent?.stage === 'condemned' ? [intent.release] : []);
+  const dropped = new Set(intent && metPlayers ? [intent.release] : []);
   const none: ReadonlySet<string> = new Set();
   return {
     world,
     started: none,
     ready: none,
     drained: none,
+    isUndrained,
     watched: false,
     quietMs: mayHaveMoved ? 0 : Infinity,
     dropped,
@@ -69,7 +77,7 @@ export function apply(position: Position, step: ReleaseStep): Position {
       });
     case 'condemn':
       return withWorld(position, {
-        releases: withVerdict(world.releases, step.release, step.verdict),
+        releases: condemned(world.releases, step, world.intent),
         intent: world.intent && {
           ...world.intent,
           stage: 'condemned',
@@ -126,8 +134,16 @@ function withWorld(position: Position, change: Partial<World>): Position {
   return { ...position, world: { ...position.world, ...change } };
 }
 
-function withVerdict(releases: readonly Release[], id: ReleaseId, verdict: Release['verdict']): Release[] {
-  return releases.map((release) => (release.id === id ? { ...release, verdict } : release));
+/** What served before stays what it was; its failure is in the history. The runner writes the same into the record. */
+export function condemned(
+  releases: readonly Release[],
+  { release: id, verdict, reason }: { release: ReleaseId; verdict: Release['verdict']; reason: string },
+  intent: Intent | null,
+): Release[] {
+  return releases.map((release) => {
+    if (release.id !== id) return release;
+    return intent?.formerly ?? { ...release, verdict, reason };
+  });
 }
 
 /** The verdicts after the point of no return; the runner writes the same ones into the record. */

@@ -54,6 +54,7 @@ export function nextStep(position: Position, act: Act): ReleaseStep | null {
     strays(position, goal, intent) ??
     migration(world, intent) ??
     leavers(position, goal, intent) ??
+    halfDrained(position, goal, intent) ??
     arrivals(position, goal, intent) ??
     commitment(position, goal, intent) ??
     (act.recorded ? (retention(world, intent) ?? closeStep(intent)) : null)
@@ -101,10 +102,26 @@ function leavers(position: Position, goal: ReleaseId | null, intent: Intent): Re
   return null;
 }
 
+/**
+ * Backing out of a roll: replicas that lost their routes were already asked to leave, and a process that drains never
+ * takes players again. They are stopped and started anew.
+ */
+function halfDrained(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
+  if (intent.stage !== 'condemned' || intent.strategy !== 'rolling' || goal === null || position.isUndrained)
+    return null;
+  const served = servedReplicas(position.world, goal);
+  const leaving = runningReplicas(position.world, goal).filter(
+    (n) => !served.includes(n) && !position.started.has(replicaKey(goal, n)),
+  );
+  if (leaving.length === 0) return null;
+  return quiesceStep(position, intent) ?? retireStep(goal, leaving, 'asked to leave already: started anew');
+}
+
 /** The next batch of the goal's replicas: started, proven, then given its share of the traffic. */
 function arrivals(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
   const { world } = position;
   const release = findRelease(world, goal);
+  if (!release && goal !== null) throw new Error(`release ${goal} is not on record`);
   if (!release)
     return world.traffic.routes.length > 0
       ? switchStep(world, [], 'nothing else to serve: maintenance answer')
@@ -146,19 +163,34 @@ function commitment(position: Position, goal: ReleaseId | null, intent: Intent):
   return watchStep(position, goal, intent) ?? commitStep(goal, runningOthers(position.world, goal));
 }
 
-/** The release before and the newest ones are kept stopped; what is older goes. */
 function retention(world: World, intent: Intent): ReleaseStep | null {
   if (intent.stage !== 'committed') return null;
-  const kept = world.releases
-    .filter((release) => release.id !== intent.release && release.id !== intent.previous)
-    .sort((a, b) => b.id - a.id)
-    .slice(0, Math.max(0, intent.keep - (intent.previous === null ? 0 : 1)))
-    .map((release) => release.id);
-  const pinned = new Set([intent.release, intent.previous, ...kept]);
-  const old = world.fleets.find(
-    (fleet) => !pinned.has(fleet.release) && runningReplicas(world, fleet.release).length === 0,
-  );
+  const kept = retained(world, intent.keep);
+  const old = world.fleets.find((fleet) => !kept.has(fleet.release));
   return old ? forgetStep(old.release, intent.keep) : null;
+}
+
+/**
+ * Releases whose fleets stay: what runs, what the act under way is about, the newest `keep` that served (those can be
+ * gone back to), and the newest that failed, for inspection.
+ */
+export function retained(world: World, keep: number): Set<ReleaseId> {
+  const { intent } = world;
+  const pinned = [liveRelease(world)?.id, intent?.release, intent?.previous];
+  const running = world.fleets.filter((fleet) => runningReplicas(world, fleet.release).length > 0);
+  const stopped = world.releases
+    .filter((release) => world.fleets.some((fleet) => fleet.release === release.id))
+    .filter((release) => !pinned.includes(release.id))
+    .sort((a, b) => b.id - a.id);
+  const served = stopped.filter(({ verdict }) => verdict === 'superseded' || verdict === 'rolled-back');
+  const failed = stopped.filter((release) => !served.includes(release));
+  const room = Math.max(0, keep - ((intent?.previous ?? null) === null ? 0 : 1));
+  const ids = [
+    ...pinned,
+    ...running.map((fleet) => fleet.release),
+    ...[...served.slice(0, room), ...failed.slice(0, 1)].map((release) => release.id),
+  ];
+  return new Set(ids.filter((id): id is ReleaseId => typeof id === 'number'));
 }
 
 const wantedReplicas = (release: Release) =>

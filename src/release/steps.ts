@@ -38,6 +38,10 @@ export function openStep(intent: Intent, { candidate, cause }: Opening): Release
 export interface Condemning {
   verdict: 'failed' | 'abandoned';
   reason: string;
+  /** Its switch was tried: some Nginx worker may have sent players to it, whatever is read back now. */
+  metPlayers?: boolean;
+  /** Nobody was asked to leave since the last switch: who lost a route then can have it back at once. */
+  isUndrained?: boolean;
 }
 
 export function condemnStep(intent: Intent, condemning: Condemning): ReleaseStep {
@@ -45,7 +49,8 @@ export function condemnStep(intent: Intent, condemning: Condemning): ReleaseStep
     kind: 'condemn',
     phase: 'prepare',
     release: intent.release,
-    ...condemning,
+    verdict: condemning.verdict,
+    reason: condemning.reason,
     cause: firstWords(condemning.reason),
     deadlineMs: deadline.bookkeepingMs,
   };

@@ -94,8 +94,8 @@ export function changedKeys(a: Release, b: Release): string[] {
   return [...keys].filter((key) => a.fingerprints[key] !== b.fingerprints[key]).sort();
 }
 
-/** A user known by name has no number here; who has one can be given files of its own. */
-const numericUser = (user: string) => (/^\d+(:\d+)?$/.test(user) ? user : null);
+/** A user known by name has no number here; who has one (an image without any runs as 0) gets files of its own. */
+const numericUser = (user: string) => (/^\d+(:\d+)?$/.test(user) ? user : user === '' ? '0' : null);
 
 function shapeOf({ server }: Config, image: CandidateInput['image']): Shape {
   return {

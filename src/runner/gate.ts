@@ -38,8 +38,7 @@ export async function awaitReady(
   const { ports, signal } = input;
   const lastReason = new Map<number, string>();
   const open = new Set(step.replicas);
-  // A candidate was never restarted by anybody: one restart means that it crashed.
-  const restartsBefore = new Map(step.replicas.map((n) => [n, 0]));
+  const restartsBefore = new Map<number, number>();
   let containers: ObservedContainer[] = [];
   let lookedAt = Number.NEGATIVE_INFINITY;
   const ready = await until(ports.clock, { deadlineMs: step.deadlineMs, everyMs: 100, signal }, async () => {

@@ -10,7 +10,7 @@ import { publishPage } from '../proxy/page.ts';
 import { switchTraffic } from '../proxy/switch.ts';
 import { readTraffic } from '../proxy/traffic.ts';
 import type { Release, ReleaseStep, Route } from '../release/model.ts';
-import { committed } from '../release/position.ts';
+import { committed, condemned } from '../release/position.ts';
 import { until } from './clock.ts';
 import {
   addressOf,
@@ -37,7 +37,7 @@ export async function perform(session: Session, step: ReleaseStep): Promise<stri
       return openAct(session, step);
     case 'condemn':
       return save(session, {
-        releases: withVerdict(session.record.releases, step.release, step.verdict, step.reason),
+        releases: condemned(session.record.releases, step, session.record.intent),
         intent: intentWith(session, { stage: 'condemned', verdict: step.verdict, reason: step.reason }),
       });
     case 'commit':
@@ -110,7 +110,7 @@ async function moveTraffic(
     ...session.proxy,
     project: session.project,
     targets: targetsOf(session, containers, step.routes),
-    backups: targetsOf(session, containers.filter(isRunning), lostRoutes(step)),
+    backups: targetsOf(session, containers, runningRoutes(containers, lostRoutes(step))),
     passAll: release !== null && release.page === null,
     foreignPage: release !== null && release.protocol === null,
     pageRelease: release?.page ? release.id : null,
@@ -132,6 +132,24 @@ async function ensurePage(session: Session, release: Release): Promise<void> {
     await publishPage(engine, session.project, release.id, files, { foreign: release.protocol === null });
 }
 
+/** Only what runs can back anybody up. */
+function runningRoutes(containers: readonly ObservedContainer[], routes: readonly Route[]): Route[] {
+  const runs = (release: number, n: number) =>
+    containers.some((one) => releaseOf(one) === release && replicaOf(one) === n && isRunning(one));
+  return routes.map(({ release, replicas }) => ({
+    release,
+    replicas: replicas.filter((n) => runs(release, n)),
+  }));
+}
+
+function goneBefore(release: number, n: number): OpsError {
+  return new OpsError('REPLICA_EXITED', {
+    message: `Replica ${n} of release ${release} is gone: somebody removed it after it was proven ready.`,
+    next: ['gameops status', 'gameops deploy'],
+    facts: { release, replica: n },
+  });
+}
+
 /** Replicas that this step takes out of the traffic. */
 function lostRoutes(step: ReleaseStep & { kind: 'switch-traffic' }): Route[] {
   return step.from.map((route) => {
@@ -148,7 +166,7 @@ function targetsOf(
   return routes.flatMap((route) =>
     route.replicas.flatMap((n) => {
       const container = containers.find((one) => releaseOf(one) === route.release && replicaOf(one) === n);
-      if (!container) return [];
+      if (!container) throw goneBefore(route.release, n);
       const { port } = releaseNamed(session, route.release).shape;
       return [{ release: route.release, replica: n, address: addressOf(container), port }];
     }),
@@ -237,15 +255,6 @@ export function releaseNamed(session: { record: ProjectRecord }, id: number): Re
     next: ['gameops releases'],
     facts: { release: id },
   });
-}
-
-function withVerdict(
-  releases: readonly Release[],
-  id: number,
-  verdict: Release['verdict'],
-  reason: string,
-): Release[] {
-  return releases.map((release) => (release.id === id ? { ...release, verdict, reason } : release));
 }
 
 function intentWith(session: Session, change: Partial<NonNullable<ProjectRecord['intent']>>) {

@@ -69,6 +69,8 @@ export async function readRecord(engine: Engine, project: string): Promise<Proje
   const files = await engine.readFiles(project, namesOf(project).volume.record, '');
   const complete = [...files.values()].map(parseSlot).filter((record) => record !== null);
   const newest = complete.sort((a, b) => b.revision - a.revision)[0];
+  // A single torn slot is a first write that never ended: nothing was deployed. More of them are a loss.
+  if (!newest && files.size > 1) throw unreadable(project, files.size);
   if (!newest) return null;
   if (newest.format > formatVersion) {
     throw new OpsError('FORMAT_TOO_NEW', {
@@ -89,7 +91,7 @@ export async function writeRecord(
   const merged: ProjectRecord = { ...record, ...change, revision: record.revision + 1 };
   const next = {
     ...merged,
-    releases: merged.releases.slice(-kept.releases),
+    releases: trimmed(merged),
     history: merged.history.slice(-kept.history),
   };
   const path = `record-${next.revision % slots}.json`;
@@ -98,11 +100,37 @@ export async function writeRecord(
   return next;
 }
 
+function unreadable(project: string, slotsThere: number): OpsError {
+  const volume = namesOf(project).volume.record;
+  return new OpsError('RECORD_UNREADABLE', {
+    message: `None of the ${slotsThere} revisions of the record in volume ${volume} can be read, so what is live is not known. Nothing was changed; players are where they were.`,
+    next: [
+      `restore the volume ${volume} from a backup`,
+      `or begin anew, with data kept but players off for a moment: gameops down, docker volume rm ${volume}, gameops deploy`,
+    ],
+    facts: { project, volume, slots: slotsThere },
+  });
+}
+
+/** Forgets what nobody can go back to before what served; never the live one, nor those of the act under way. */
+function trimmed({ releases, intent }: ProjectRecord): Release[] {
+  const pinned = new Set([intent?.release, intent?.previous]);
+  const isPinned = (release: Release) => release.verdict === 'live' || pinned.has(release.id);
+  const worth = ({ verdict }: Release) => (verdict === 'failed' || verdict === 'abandoned' ? 0 : 1);
+  const expendable = releases
+    .filter((release) => !isPinned(release))
+    .sort((a, b) => worth(a) - worth(b) || a.id - b.id)
+    .slice(0, Math.max(0, releases.length - kept.releases));
+  return releases.filter((release) => !expendable.includes(release));
+}
+
 function parseSlot(content: Uint8Array): ProjectRecord | null {
   try {
     const parsed = envelope.safeParse(JSON.parse(Buffer.from(content).toString('utf8')));
     if (!parsed.success) return null;
     const record = parsed.data.record as unknown as ProjectRecord;
+    // A newer gameops may write another shape: enough to know that it did.
+    if (record.format > formatVersion) return record;
     return checksum(record) === parsed.data.sha256 ? record : null;
   } catch {
     // A torn write: an older slot is complete.

@@ -88,12 +88,16 @@ async function answerFailure(session: Session, failure: StepFailure): Promise<ne
   if (intent.stage === 'committed')
     throw unfinished(session, failure, 'It is past the point of no return: go on.');
   if (intent.stage === 'condemned') throw remedyFailed(session, failure.error);
+  // The step may still be at work somewhere: a remedy beside it would race it.
+  if (isOpsError(error, 'STEP_TIMED_OUT')) throw unfinished(session, failure, 'It may yet end by itself.');
 
   const world = await observe(session.ports, session.record).catch((cause: unknown) => {
     throw unfinished(session, { ...failure, error: cause }, 'The engine could not be asked what is left.');
   });
   const remedy = planBackOut(world.world, {
     verdict: 'failed',
+    metPlayers: failure.step.phase === 'switch',
+    isUndrained: failure.step.phase !== 'settle',
     reason: `${codeOf(error)}: ${messageOf(error)}`,
   });
   session.emit({ type: 'plan', plan: remedy, heading: `back out of release ${intent.release}` });

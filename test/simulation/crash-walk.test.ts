@@ -152,6 +152,14 @@ const scenarios: Scenario[] = [
     live: [1, 2],
   },
   {
+    name: 'a rolling deploy that is given up',
+    before: [deploy('game:good', {}, 4)],
+    verb: deploy('game:next', { strategy: 'rolling' }, 4),
+    recovery: abort,
+    running: 5,
+    live: [1, 2],
+  },
+  {
     name: 'a rollback',
     before: [firstDeploy, deploy('game:next')],
     verb: rollback,

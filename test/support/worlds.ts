@@ -76,6 +76,7 @@ export function intent(id: number, change: Partial<Intent> = {}): Intent {
     watchMs: 30_000,
     drainMs: 300_000,
     keep: 3,
+    formerly: null,
     stage: 'open',
     verdict: 'failed',
     reason: null,

@@ -6,7 +6,7 @@ import { planText } from '../../src/report/plan-text.ts';
 import { fleet, intent, liveWorld, release, world } from '../support/worlds.ts';
 
 const opening = { candidate: release(41, 'candidate'), cause: 'image changed', again: false };
-const failed = { verdict: 'failed', reason: 'WATCH_FAILED' } as const;
+const failed = { verdict: 'failed', reason: 'WATCH_FAILED', metPlayers: true, isUndrained: true } as const;
 const text = (plan: Parameters<typeof planText>[0]) => `\n${planText(plan).replace(/ +$/gm, '')}\n`;
 const kinds = (plan: { steps: readonly { kind: string }[] }) => plan.steps.map((step) => step.kind);
 
@@ -170,7 +170,7 @@ describe('backing out', () => {
   const upTo = (kind: string) => worldAfter(liveWorld(), plan, kinds(plan).indexOf(kind) + 1);
 
   it('before the switch touches nobody: the candidate is kept stopped', () => {
-    expect(text(planBackOut(upTo('await-ready'), failed))).toMatchInlineSnapshot(`
+    expect(text(planBackOut(upTo('await-ready'), { ...failed, metPlayers: false }))).toMatchInlineSnapshot(`
       "
        prepare  condemn  41     WATCH_FAILED
        settle   retire   41 ×2  never met a player; kept stopped for inspection
