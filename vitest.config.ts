@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
-// The suites by what they need: unit and simulation nothing, integration and chaos a real engine.
+// The suites by what they need: unit and simulation nothing, integration a real engine.
+// What takes up to an hour is no suite: `npm run test:soak`.
 export default defineConfig({
   test: {
     globalSetup: 'test/support/built.ts',
@@ -22,15 +23,6 @@ export default defineConfig({
           include: ['test/integration/**/*.test.ts'],
           testTimeout: 180_000,
           hookTimeout: 180_000,
-        },
-      },
-      {
-        extends: true,
-        test: {
-          name: 'chaos',
-          include: ['test/chaos/**/*.test.ts'],
-          testTimeout: 3_600_000,
-          hookTimeout: 300_000,
         },
       },
     ],

@@ -28,7 +28,6 @@ const checks = [
 const suites = [
   { name: 'unit and simulation', projects: ['unit', 'simulation'], workers: '100%' },
   { name: 'integration', projects: ['integration'], workers: '2' },
-  { name: 'chaos', projects: ['chaos'], workers: '1' },
 ];
 
 const [major, minor] = process.versions.node.split('.').map(Number);
@@ -71,7 +70,6 @@ function count({ name, projects, workers }) {
     ...vitest,
     ...projects.flatMap((project) => ['--project', project]),
     `--maxWorkers=${workers}`,
-    '--passWithNoTests',
     '--reporter=default',
     '--reporter=json',
     `--outputFile.json=${report}`,

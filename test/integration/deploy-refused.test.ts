@@ -178,11 +178,11 @@ describe('with a release live', () => {
       [['deploy', '--no-such-option'], { exitCode: 2, code: 'USAGE', says: /--no-such-option/ }],
       [['rollback', '--to', '99'], { exitCode: 2, code: 'RELEASE_UNKNOWN', says: /99/ }],
       [['resume', '--strategy', 'rolling'], { exitCode: 2, code: 'USAGE', says: /--strategy/ }],
-      [['deploy', '--replicas', '50'], { exitCode: 4, code: 'MEMORY_TOO_SMALL', says: /replicas/ }],
+      [['deploy', '--replicas', '50'], { exitCode: 5, code: 'MEMORY_TOO_SMALL', says: /replicas/ }],
     ];
     await site.configure({ server: { memory: '2g' } });
     for (const [args, refusal] of cases) await unnoticed(args, refusal);
-    await site.configure({ server: { memory: '192m', replicas: 0 } });
+    await site.configure({ server: { memory: '320m', replicas: 0 } });
     await unnoticedConfig({ says: /server\.replicas/ });
     await site.configure({ server: { replicas: 1 }, servr: { replicas: 2 } });
     await unnoticedConfig({ says: /did you mean server/ });

@@ -99,7 +99,7 @@ export async function openSite({ replicas = 2, name = 'deploy', config = {} }: S
   if (init.exitCode !== 0) throw new Error(`init ended with ${init.exitCode}: ${init.stdout}${init.stderr}`);
   await configure({
     http: { address: '127.0.0.1', port: 0, tlsPort: 0 },
-    server: { replicas, memory: '192m' },
+    server: { replicas, memory: '320m' },
     deploy: { drain: '10s' },
   });
   await configure(config);
