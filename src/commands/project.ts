@@ -142,15 +142,6 @@ export function migrationsDir(context: Context, isBundled: boolean): string | nu
   return existsSync(own) ? own : null;
 }
 
-/** Helpers that a killed process left: only a holder of the lock makes any, so under it they are nobody's. */
-async function sweep(engine: Engine, project: string): Promise<void> {
-  const permanent = namesOf(project).carrier;
-  for (const { role, name } of await engine.observe(project)) {
-    const isLeft = role === 'one-off' || (role === 'carrier' && name !== permanent);
-    if (isLeft) await engine.removeContainer(project, name);
-  }
-}
-
 /** Takes the lock for the verb and lets go of it whatever happens. @throws LOCKED */
 export async function withLock<T>(
   context: Context,
@@ -165,7 +156,6 @@ export async function withLock<T>(
     since: new Date().toISOString(),
   });
   try {
-    await sweep(engine, context.project);
     return await use(lock);
   } finally {
     await lock.release().catch(() => undefined);

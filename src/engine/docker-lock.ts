@@ -114,12 +114,15 @@ async function hold(connection: Connection, made: Docker.Container): Promise<Loc
   };
 }
 
-/** Carriers of a transfer that a killed gameops was in the middle of: only holders of the lock make such. */
+/** Carriers and one-offs that a killed gameops was in the middle of: only holders of the lock make such. */
 async function removeLeavings(connection: Connection, project: string): Promise<void> {
-  const filters = { label: [`${label.project}=${project}`, `${label.role}=carrier`] };
+  const filters = { label: [`${label.project}=${project}`] };
   const permanent = `/${namesOf(project).carrier}`;
-  for (const { Id, Names } of await connection.docker.listContainers({ all: true, filters }))
-    if (!Names.includes(permanent)) await removeById(connection, Id);
+  for (const { Id, Names, Labels } of await connection.docker.listContainers({ all: true, filters })) {
+    const role = Labels[label.role];
+    if (role === 'one-off' || (role === 'carrier' && !Names.includes(permanent)))
+      await removeById(connection, Id);
+  }
 }
 
 /** By the engine's clock: the operator's may be wrong. */
