@@ -9,7 +9,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { buildCli } from './build-cli.js';
+import { buildCli, leaveOut } from './build-cli.js';
 import { install, openStage } from './install.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -41,10 +41,8 @@ async function buildServer() {
     outExtension: { '.js': '.mjs' },
     target: 'node24',
     banner: { js: requireBanner },
-    minifySyntax: true,
-    minifyWhitespace: true,
-    sourcemap: 'linked',
-    sourcesContent: false,
+    // Neither minified nor mapped: a stack names functions and files as they are, and a map costs every start 100 ms.
+    plugins: [leaveOut(/^\.\.\/locales\/index\.js$/)],
   });
   await writeFile(join(stage, 'server', 'Dockerfile'), await dockerfile());
 }
@@ -57,9 +55,9 @@ async function dockerfile() {
 FROM \${BASE}
 LABEL gameops.protocol="${version}"
 WORKDIR /app
-COPY server.mjs server.mjs.map /app/
+COPY server.mjs /app/
 USER 10001:10001
-ENTRYPOINT ["node", "--enable-source-maps", "/app/server.mjs"]
+ENTRYPOINT ["node", "/app/server.mjs"]
 CMD []
 `;
 }
