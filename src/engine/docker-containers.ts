@@ -97,8 +97,9 @@ export async function startExisting(
 }
 
 export function containerVerbs(connection: Connection) {
+  const stopped: Stopped = new Map();
   return {
-    observe: (project: string) => observe(connection, project),
+    observe: (project: string, release?: number) => observe(connection, stopped, project, release),
     ensureContainer: (spec: ContainerSpec) => ensureContainer(connection, spec),
     async removeContainer(project: string, name: string) {
       const info = await ownContainer(connection, project, name);
@@ -129,16 +130,32 @@ export function containerVerbs(connection: Connection) {
   } satisfies Partial<Engine>;
 }
 
-async function observe(connection: Connection, project: string): Promise<ObservedContainer[]> {
-  const filters = { label: [`${label.project}=${project}`] };
-  const listed = await connection.docker.listContainers({ all: true, filters });
-  const inspected = await Promise.all(
-    listed.map(({ Id }) => orNull(connection.docker.getContainer(Id).inspect())),
-  );
-  return inspected
-    .filter((info) => info !== null)
-    .map(observed)
-    .sort((a, b) => (a.name < b.name ? -1 : 1));
+/** By id: what an inspection of a container that does not run said, and the line of the list it was true for. */
+type Stopped = Map<string, { line: string; seen: ObservedContainer }>;
+
+async function observe(
+  { docker }: Connection,
+  stopped: Stopped,
+  project: string,
+  release?: number,
+): Promise<ObservedContainer[]> {
+  const ofRelease = release === undefined ? [] : [`${label.release}=${release}`];
+  const filters = { label: [`${label.project}=${project}`, ...ofRelease] };
+  const listed = await docker.listContainers({ all: true, filters });
+  // An inspection costs the engine as much as a probe costs a server, and kept releases add up: what stands still is
+  // looked at once. Its line would tell of a start in between by its "Exited (1) 2 seconds ago".
+  const look = async ({ Id, State, Status }: Docker.ContainerInfo) => {
+    const line = `${State} ${Status}`;
+    const known = stopped.get(Id);
+    if (known?.line === line) return known.seen;
+    const info = await orNull(docker.getContainer(Id).inspect());
+    if (info === null) return null;
+    const seen = observed(info);
+    if (seen.state === 'exited' && State === 'exited') stopped.set(Id, { line, seen });
+    return seen;
+  };
+  const all = await Promise.all(listed.map(look));
+  return all.filter((one) => one !== null).sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 async function ensureContainer(

@@ -157,8 +157,8 @@ export interface Engine {
   info(): Promise<EngineInfo>;
 
   // What is there ---------------------------------------------------------------------------------------------
-  /** Every container with the project's label, in any state. Chooses nothing. */
-  observe(project: string): Promise<ObservedContainer[]>;
+  /** Every container with the project's label, in any state, or those of one release. Chooses nothing. */
+  observe(project: string, release?: number): Promise<ObservedContainer[]>;
   /** Names of the project's volumes. */
   volumes(project: string): Promise<string[]>;
   network(project: string): Promise<NetworkInfo | null>;

@@ -8,7 +8,7 @@ import { OpsError } from '../errors.ts';
 import type { Release, ReleaseStep } from '../release/model.ts';
 import type { Emit } from '../report/events.ts';
 import { until } from './clock.ts';
-import { addressOf, gameContainers, isRunning, releaseOf, replicaOf } from './fleet.ts';
+import { addressOf, gameContainers, isRunning, replicaOf } from './fleet.ts';
 import type { Ports } from './ports.ts';
 
 const probeTimeoutMs = 2_000;
@@ -175,10 +175,8 @@ function failIfTooMany(input: GateInput, counts: ProbeCounts, reasons: string[])
 }
 
 async function replicasOf(input: GateInput, replicas: readonly number[]): Promise<ObservedContainer[]> {
-  const containers = await input.ports.engine.observe(input.project);
-  return gameContainers(containers).filter(
-    (container) => releaseOf(container) === input.release.id && replicas.includes(replicaOf(container)),
-  );
+  const containers = await input.ports.engine.observe(input.project, input.release.id);
+  return gameContainers(containers).filter((container) => replicas.includes(replicaOf(container)));
 }
 
 async function failIfGone(

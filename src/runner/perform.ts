@@ -230,14 +230,13 @@ function addPlayers(session: Session, seen: Omit<Session['players'], 'moved'>): 
 }
 
 async function runningOf(session: Session, release: number): Promise<number[]> {
-  const containers = gameContainers(await session.ports.engine.observe(session.project));
-  return containers.filter((one) => releaseOf(one) === release && isRunning(one)).map(replicaOf);
+  const containers = await session.ports.engine.observe(session.project, release);
+  return gameContainers(containers).filter(isRunning).map(replicaOf);
 }
 
 async function forget(session: Session, release: number): Promise<undefined> {
   const { engine } = session.ports;
-  const containers = gameContainers(await engine.observe(session.project));
-  const replicas = containers.filter((one) => releaseOf(one) === release).map(replicaOf);
+  const replicas = gameContainers(await engine.observe(session.project, release)).map(replicaOf);
   await engine.retireFleet(session.project, release, replicas, 'nothing', stopGraceMs);
   await engine.removeVolume(session.project, namesOf(session.project).volume.settings(release));
 }

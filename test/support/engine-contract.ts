@@ -238,6 +238,27 @@ export function engineContract(open: () => Promise<Body>): void {
       expect(stdout.trim()).toBe('2');
     });
 
+    it('one release is observed without the others', async () => {
+      await engine.ensureNetwork(project);
+      await engine.startFleet(fleet([1, 2]));
+      await engine.startFleet(fleet([1], {}, 8));
+      expect((await engine.observe(project, 8)).map(({ name }) => name)).toEqual([names.game(8, 1)]);
+      expect(await engine.observe(project, 9)).toEqual([]);
+    });
+
+    it('a replica that was started again is not taken for the stopped one it was', async () => {
+      await engine.ensureNetwork(project);
+      await engine.startFleet(fleet([1]));
+      const states = async () => (await engine.observe(project)).map(({ state }) => state);
+      for (let round = 0; round < 2; round += 1) {
+        await engine.retireFleet(project, 7, [1], 'stopped', 1000);
+        expect(await states()).toEqual(['exited']);
+        expect(await states()).toEqual(['exited']);
+        await engine.startFleet(fleet([1]));
+        expect(await states()).toEqual(['running']);
+      }
+    });
+
     it('the same fleet again changes nothing', async () => {
       await engine.ensureNetwork(project);
       await engine.startFleet(fleet([1, 2]));

@@ -207,9 +207,10 @@ function readVerbs({ state }: Context) {
       cpus: 2,
       isLocal: true,
     }),
-    observe: (project: string) =>
+    observe: (project: string, release?: number) =>
       [...state().containers.values()]
         .filter(({ spec }) => spec.project === project)
+        .filter(({ spec }) => release === undefined || spec.labels?.[label.release] === String(release))
         .map((container) => observed(state(), container))
         .sort((a, b) => (a.name < b.name ? -1 : 1)),
     volumes: (project: string) =>
