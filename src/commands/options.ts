@@ -30,10 +30,6 @@ export interface PruneOptions {
   keep?: number;
 }
 
-export interface ImagesPrepareOptions {
-  source?: 'auto' | 'registry' | 'debian';
-}
-
 /** `--watch 30s` becomes `watchMs: 30000`. */
 class DurationOption extends Option {
   override attributeName(): string {

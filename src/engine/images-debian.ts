@@ -44,7 +44,7 @@ export const packagesOf = (suite: Suite): string[] => [
 ];
 
 /** On images built here: what is inside, for people. */
-export const versionsLabel = 'gameops.versions';
+const versionsLabel = 'gameops.versions';
 
 const buildDeadlineMs = 600_000;
 const neededBytes = 2 * 1024 ** 3;
@@ -272,7 +272,7 @@ export function debianTag(suite: Suite, files: ReadonlyMap<string, string>): str
   return `gameops-debian:${suite.name}-${hash.digest('hex').slice(0, 12)}`;
 }
 
-export async function recipeFiles(): Promise<Map<string, string>> {
+async function recipeFiles(): Promise<Map<string, string>> {
   const folder = join(packageRoot(), 'templates', 'images');
   const files = new Map<string, string>();
   for (const name of await readdir(folder)) {

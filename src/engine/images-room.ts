@@ -9,7 +9,7 @@ const mebibyte = 1024 ** 2;
 /** Kept free for Postgres, logs and the engine itself: a full disk takes everything down, not only the deploy. */
 export const diskReserveBytes = 2048 * mebibyte;
 /** Kept for the engine, the kernel and whoever logs in. */
-export const memoryReserveBytes = 256 * mebibyte;
+const memoryReserveBytes = 256 * mebibyte;
 /** Writable layer, settings volume and log files of one replica (5 log files of 4 MiB, compressed). */
 const diskPerReplicaBytes = 32 * mebibyte;
 

@@ -12,7 +12,7 @@ export interface Range {
   to: number;
 }
 
-export const subnetBits = 22;
+const subnetBits = 22;
 const subnetSize = 2 ** (32 - subnetBits);
 
 /** Upper half of 10/8 first (clouds and offices begin at the bottom), then what Docker's own pools use least. */

@@ -43,7 +43,7 @@ export function inside(path: string): string {
 }
 
 /** Parents first. */
-export function foldersOf(files: readonly FileEntry[]): string[] {
+function foldersOf(files: readonly FileEntry[]): string[] {
   const folders = new Set<string>();
   for (const { path } of files) {
     for (let at = posix.dirname(inside(path)); at !== '.'; at = posix.dirname(at)) folders.add(at);

@@ -18,7 +18,7 @@ const redisUrl = 'a URL such as redis://:password@host:6379/0 (percent-encode sp
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 const modes = ['production', 'development', 'test'] as const;
 
-export const serverSchema = z.object({
+const serverSchema = z.object({
   NODE_ENV: z.enum(modes, `one of ${modes.join(', ')}`).default('production'),
   PORT: portNumber(3000),
   DB_HOST: text('a host name; "postgres" means the one gameops runs'),
@@ -38,10 +38,10 @@ export const settingKeys = Object.keys(serverSchema.shape) as readonly SettingKe
 
 const openKeys = new Set(['NODE_ENV', 'PORT', 'DB_HOST', 'DB_PORT', 'DB_NAME', 'DB_USER', 'LOG_LEVEL']);
 
-/** Known settings whose values are never shown. REDIS_URL is one: it carries a password. */
-export const secretKeys: readonly SettingKey[] = settingKeys.filter((key) => !openKeys.has(key));
-
-/** Whatever we do not know counts as secret: better a name too few in a log than a token too many. */
+/**
+ * Whatever we do not know counts as secret: better a name too few in a log than a token too many. REDIS_URL is one,
+ * because it carries a password.
+ */
 export function isSecretKey(key: string): boolean {
   return !openKeys.has(key);
 }

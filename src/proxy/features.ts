@@ -24,7 +24,7 @@ const introduced: { feature: keyof ProxyFeatures; since: [number, number, number
 ];
 
 /** Reads `nginx -v`; null when it names no version. */
-export function parseVersion(text: string): [number, number, number] | null {
+function parseVersion(text: string): [number, number, number] | null {
   const found = /nginx\/(\d+)\.(\d+)\.(\d+)/.exec(text);
   return found ? [Number(found[1]), Number(found[2]), Number(found[3])] : null;
 }

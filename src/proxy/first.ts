@@ -10,7 +10,7 @@ import { loadTemplates, renderConfig } from './render.ts';
 import { configInput, type ProxySettings } from './switch.ts';
 
 /** Files of generation `number`, the pointer last. */
-export function firstGeneration(settings: ProxySettings, number = 1): FileEntry[] {
+function firstGeneration(settings: ProxySettings, number = 1): FileEntry[] {
   const generation = { generation: number, routes: [], targets: [], backups: [], pageRelease: null };
   // The container is not there to be asked for its version: the oldest features do for an answer like this.
   const { features } = featuresOf('');

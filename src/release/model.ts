@@ -155,8 +155,6 @@ export type FoundationStep = StepBase &
 
 export type Step = FoundationStep | ReleaseStep;
 
-export type StepKind = Step['kind'];
-
 export interface Plan<S extends Step = Step> {
   verb: string;
   /** The release that the plan makes live; null when nothing will be. */

@@ -51,7 +51,7 @@ export function planAct(world: World, intent: Intent, opening: Opening): Plan<Re
   return { verb: intent.verb, release: intent.release, previous, steps: [...before.steps, ...steps] };
 }
 
-export function isSameRelease(a: Release, b: Release): boolean {
+function isSameRelease(a: Release, b: Release): boolean {
   return a.fingerprint === b.fingerprint && a.replicas === b.replicas;
 }
 

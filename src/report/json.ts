@@ -6,7 +6,7 @@ import type { OpsError } from '../errors.ts';
 import type { Emit } from './events.ts';
 import { redactedJson } from './redact.ts';
 
-export const schemaName = 'gameops/v1';
+const schemaName = 'gameops/v1';
 
 export function successEnvelope(command: string, result: object): string {
   return redactedJson({ schema: schemaName, command, ok: true, result });

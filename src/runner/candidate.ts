@@ -89,7 +89,7 @@ export function causeOf(candidate: Release, live: Release | undefined): string {
   return causes.length > 0 ? causes.join('; ') : 'asked again';
 }
 
-export function changedKeys(a: Release, b: Release): string[] {
+function changedKeys(a: Release, b: Release): string[] {
   const keys = new Set([...Object.keys(a.fingerprints), ...Object.keys(b.fingerprints)]);
   return [...keys].filter((key) => a.fingerprints[key] !== b.fingerprints[key]).sort();
 }

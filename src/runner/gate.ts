@@ -13,8 +13,10 @@ import type { Ports } from './ports.ts';
 
 const probeTimeoutMs = 2_000;
 const logLines = 12;
-/** Asking the engine about every container costs it more than a probe costs the server. */
+/** Asking the engine about a container costs it more than a probe costs the server. */
 const lookEveryMs = 300;
+/** Forty probes a second in all: more of them only take the cores that the replicas start on. */
+const probeEveryMs = (replicas: number) => Math.max(100, replicas * 25);
 
 /** What the probes of one act saw, through the public address. */
 export interface ProbeCounts {
@@ -41,7 +43,8 @@ export async function awaitReady(
   const restartsBefore = new Map<number, number>();
   let containers: ObservedContainer[] = [];
   let lookedAt = Number.NEGATIVE_INFINITY;
-  const ready = await until(ports.clock, { deadlineMs: step.deadlineMs, everyMs: 100, signal }, async () => {
+  const pace = { deadlineMs: step.deadlineMs, everyMs: probeEveryMs(step.replicas.length), signal };
+  const ready = await until(ports.clock, pace, async () => {
     if (ports.clock.now() - lookedAt >= lookEveryMs) {
       containers = await replicasOf(input, step.replicas);
       lookedAt = ports.clock.now();

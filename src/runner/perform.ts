@@ -246,7 +246,7 @@ function gateInput(session: Session, release: number): GateInput {
   return { project, ports, signal, emit, release: releaseNamed(session, release) };
 }
 
-export function releaseNamed(session: { record: ProjectRecord }, id: number): Release {
+function releaseNamed(session: { record: ProjectRecord }, id: number): Release {
   const release = session.record.releases.find((one) => one.id === id);
   if (release) return release;
   throw new OpsError('RELEASE_UNKNOWN', {
