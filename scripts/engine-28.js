@@ -149,7 +149,7 @@ async function untilAnswers(socket, daemon, log) {
 /** Copies the images of gameops from this machine's own engine, if there are any. */
 async function copyImages(socket) {
   const listed = await ask(ownSocket, 'GET', '/images/json').catch(() => null);
-  if (!listed || listed.statusCode !== 200) return;
+  if (listed?.statusCode !== 200) return;
   const tags = JSON.parse(await text(listed)).flatMap((image) => image.RepoTags ?? []);
   const ours = tags.filter((tag) => tag.startsWith('gameops-debian:'));
   if (ours.length === 0) {
