@@ -177,19 +177,20 @@ function ownVolume(state: MemoryState, project: string, name: string) {
 
 function observed(state: MemoryState, container: MemoryContainer): ObservedContainer {
   const { id, spec, labels, exitCode, restartCount, health, published } = container;
-  return structuredClone({
+  // By hand: asked some hundred thousand times by the crash walk.
+  return {
     id,
     name: spec.name,
     role: spec.role,
     state: container.state,
     image: state.images.get(spec.image)?.id ?? spec.image,
-    labels,
+    labels: { ...labels },
     exitCode,
     restartCount,
     health,
-    published,
+    published: { ...published },
     createdAt: new Date(container.createdAtMs).toISOString(),
-  });
+  };
 }
 
 function readVerbs({ state }: Context) {
@@ -225,7 +226,7 @@ function readVerbs({ state }: Context) {
     },
     projects: () => [...new Set(projectsIn())].filter(Boolean).sort(),
     readFiles(project: string, volume: string, folder: string) {
-      return structuredClone(filesBelow(ownVolume(state(), project, volume)?.files ?? new Map(), folder));
+      return filesBelow(ownVolume(state(), project, volume)?.files ?? new Map(), folder);
     },
     logTail: (project: string, name: string, lines: number) =>
       (ownContainer(state(), project, name)?.log ?? []).slice(-lines),
