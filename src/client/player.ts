@@ -59,7 +59,7 @@ export interface PlayerCounts {
   gapsMs: number[];
   /** Echo times, ms; the latest thousand. */
   rttMs: number[];
-  /** Why the last try failed, null when none did. */
+  /** How the last break came about, null when there was none. */
   lastReason: string | null;
 }
 
@@ -78,10 +78,13 @@ export interface LoadPlayerRequest {
   /** How often it measures its echo; 0 for never. */
   pingEveryMs?: number;
   onMessage?: (message: Downward) => void;
+  /** Told each break, in words. */
+  onBreak?: (how: string) => void;
 }
 
 /** Stays on until stopped: comes back after every close that the protocol allows to come back from. */
-export function startPlayer({ url, token, pingEveryMs = 0, onMessage }: LoadPlayerRequest): LoadPlayer {
+export function startPlayer(request: LoadPlayerRequest): LoadPlayer {
+  const { url, token, pingEveryMs = 0, onMessage, onBreak } = request;
   const counts: PlayerCounts = {
     joins: 0,
     restarts: 0,
@@ -109,11 +112,12 @@ export function startPlayer({ url, token, pingEveryMs = 0, onMessage }: LoadPlay
       else if (message.t === 'pong') note(counts.rttMs, performance.now() - message.at);
       if (message.t !== 'unknown') onMessage?.(message);
     });
-    // The close that always follows tells all there is to tell.
+    let failure = '';
     own.on('error', (error) => {
-      counts.lastReason = error.message;
+      failure = error.message;
     });
-    own.on('close', (code) => lost(code));
+    // Always follows, after an error too.
+    own.on('close', (code, reason) => lost(code, failure || reason.toString()));
   };
 
   const welcomed = (message: Welcome) => {
@@ -124,16 +128,18 @@ export function startPlayer({ url, token, pingEveryMs = 0, onMessage }: LoadPlay
     lostAt = null;
   };
 
-  const lost = (code: number) => {
+  const lost = (code: number, reason: string) => {
     if (stopped) return;
+    const where = welcome === null ? 'before a welcome' : `on ${welcome.release}/${welcome.replica}`;
     if (welcome !== null) lostAt = performance.now();
     welcome = null;
     if (code === closeCode.restart) counts.restarts += 1;
-    else counts.breaks += 1;
-    if (retryAfter(code) !== 'retry') {
-      counts.lastReason = `closed with ${code}`;
-      return;
+    else {
+      counts.breaks += 1;
+      counts.lastReason = `closed with ${code}${reason && ` (${reason})`} ${where}`;
+      onBreak?.(counts.lastReason);
     }
+    if (retryAfter(code) !== 'retry') return;
     retry = setTimeout(connect, backoffMs(tries));
     tries += 1;
   };

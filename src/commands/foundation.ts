@@ -3,7 +3,6 @@
  * touched; the lock is taken in between, because even the lock needs an image.
  */
 import { resolve } from 'node:path';
-import { parseDurationMs } from '../config.ts';
 import { label, namesOf } from '../contract.ts';
 import { type ImageRole, prepareImages, type ResolvedImage, resolveImages } from '../engine/images.ts';
 import { gameImage, gameImageTag, serverFiles } from '../engine/images-game.ts';
@@ -284,9 +283,8 @@ async function choosePorts(
 }
 
 export function proxyBase({ config, cwd }: Context, record: ProjectRecord, subnet: string): ProxyBase {
-  const drainMs = parseDurationMs(config.deploy.drain) ?? 300_000;
   const templateDir = config.http.templates === undefined ? null : resolve(cwd, config.http.templates);
-  return { domain: config.domain ?? null, drainMs, doorToken: record.doorToken, subnet, templateDir };
+  return { domain: config.domain ?? null, doorToken: record.doorToken, subnet, templateDir };
 }
 
 export const protocolOf = (image: ImageInfo): string | null => image.labels[label.protocol] ?? null;

@@ -23,7 +23,6 @@ export interface ConfigInput {
   doorToken: string;
   /** CIDR of the project's network. */
   subnet: string;
-  drainMs: number;
   /** Paths in the container; null until there is a certificate. */
   tls: { certificate: string; key: string } | null;
   workers: number;
@@ -31,8 +30,6 @@ export interface ConfigInput {
   foreignPage: boolean;
 }
 
-/** Margin over the drain, after which an old worker may cut what is left. */
-const shutdownMarginMs = 60_000;
 const workerConnections = 16_384;
 
 const address = z.ipv4();
@@ -54,7 +51,6 @@ const checked = z.object({
     .nullable(),
   doorToken: z.string().regex(/^[\w-]{16,}$/),
   subnet: z.cidrv4(),
-  drainMs: z.number().min(0),
   workers: z.int().min(1).max(64),
   tls: z.object({ certificate: safePath, key: safePath }).nullable(),
 });
@@ -122,7 +118,6 @@ function templateInput(input: ConfigInput) {
     subnet: input.subnet,
     gateway: gatewayOf(input.subnet),
     tls: input.tls,
-    shutdownSeconds: Math.ceil((input.drainMs + shutdownMarginMs) / 1000),
     workers: input.workers,
     workerConnections,
     webRoot: path.web,

@@ -31,7 +31,6 @@ export interface ProxySettings {
   domain: string | null;
   /** Everything is proxied: an image that is not ours, without static files. */
   passAll: boolean;
-  drainMs: number;
   doorToken: string;
   /** CIDR of the project's network. */
   subnet: string;
@@ -117,9 +116,9 @@ export function configInput(
   generation: Generation,
   features: ReturnType<typeof featuresOf>['features'],
 ): Parameters<typeof renderConfig>[1] {
-  const { domain, doorToken, subnet, drainMs } = settings;
+  const { domain, doorToken, subnet } = settings;
   const { tls = null, foreignPage = false, workers = workersDefault } = settings;
-  return { generation, features, domain, doorToken, subnet, drainMs, tls, foreignPage, workers };
+  return { generation, features, domain, doorToken, subnet, tls, foreignPage, workers };
 }
 
 const inVolume = (name: string) => `${path.nginxConfig}/${name}`;

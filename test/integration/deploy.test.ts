@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { label } from '../../src/contract.ts';
 import { imageMaker } from '../support/bad-images.ts';
-import { type Clients, inWords, startClients } from '../support/clients.ts';
+import { type Clients, inDetail, startClients } from '../support/clients.ts';
 import { until } from '../support/game-server.ts';
 import { type Operator, openSite, type Ran, type Site, stepsOf } from '../support/site.ts';
 import { tinyGame } from '../support/tiny-game.ts';
@@ -41,9 +41,9 @@ describe('a deploy', () => {
     const ran = await run(...args);
     expectDone(ran);
     const seen = await clients.window();
-    expect(seen.failed, `${inWords(seen)}: ${seen.examples.join('; ')}`).toBe(0);
+    expect(seen.failed, inDetail(seen)).toBe(0);
     expect(seen.sent).toBeGreaterThan(1_000);
-    expect(seen.players).toMatchObject({ on: 8, broken: 0 });
+    expect(seen.players, inDetail(seen)).toMatchObject({ on: 8, broken: 0 });
     return ran;
   };
 
@@ -140,7 +140,7 @@ describe('a deploy', () => {
     expectDone(resumed);
     expect(resumed.json?.result.release).toBe(unfinished.release);
     const seen = await clients?.window();
-    expect(seen?.failed, seen && `${inWords(seen)}: ${seen.examples.join('; ')}`).toBe(0);
+    expect(seen?.failed, seen && inDetail(seen)).toBe(0);
     expect(kindsOf(await other.run(['deploy']))).toEqual([]);
   });
 
@@ -188,7 +188,7 @@ describe('an image that is not ours', () => {
       clients = await startClients({ url: await site.url(), clients: 16, paths: ['/', '/any/path'] });
       expectDone(await site.run(['deploy', '--image', second.tag, ...quick]));
       const seen = await clients.window();
-      expect(seen.failed, `${inWords(seen)}: ${seen.examples.join('; ')}`).toBe(0);
+      expect(seen.failed, inDetail(seen)).toBe(0);
     } finally {
       await clients?.stop();
       await site.close();

@@ -110,7 +110,6 @@ function settings() {
   return {
     domain: null,
     passAll: false,
-    drainMs: 60_000,
     doorToken: token,
     subnet,
     templateDir: null,

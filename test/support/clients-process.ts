@@ -22,7 +22,7 @@ export interface ClientsReport {
   failed: number;
   /** "502", "ECONNRESET", "timeout" … → how many. */
   failures: Record<string, number>;
-  /** The first failures, with the time and what was asked. */
+  /** The first failures, with the time and what was asked, and the first broken players, with how they were closed. */
   examples: string[];
   /** Longest time in which no client at all got a good answer. */
   longestSilenceMs: number;
@@ -126,7 +126,11 @@ function noteAnswer(ms: number): void {
 
 function noteFailure(kind: string, what: string): void {
   tally.failures.set(kind, (tally.failures.get(kind) ?? 0) + 1);
-  if (tally.examples.length < 20) tally.examples.push(`${new Date().toISOString()} ${kind} ${what}`);
+  noteExample(`${kind} ${what}`);
+}
+
+function noteExample(text: string): void {
+  if (tally.examples.length < 20) tally.examples.push(`${new Date().toISOString()} ${text}`);
 }
 
 interface Call {
@@ -223,8 +227,11 @@ async function main(): Promise<void> {
   const socketUrl = new URL(endpoint.socket, asked.url.replace(/^http/, 'ws')).href;
   const lobby = new Agent({ keepAlive: true, maxSockets: 4 });
   const players: LoadPlayer[] = [];
-  for (let n = 0; n < (asked.players ?? 0); n += 1)
-    players.push(startPlayer({ url: socketUrl, token: await guestToken(lobby, `player ${n}`) }));
+  for (let n = 0; n < (asked.players ?? 0); n += 1) {
+    const token = await guestToken(lobby, `player ${n}`);
+    const onBreak = (how: string) => noteExample(`player ${n} ${how}`);
+    players.push(startPlayer({ url: socketUrl, token, onBreak }));
+  }
   lobby.destroy();
   while (players.some((player) => !player.isOn())) await sleep(20);
 

@@ -47,7 +47,7 @@ export async function startClients(request: ClientsRequest): Promise<Clients> {
   };
 }
 
-/** A report in one line, for tables and failed expectations. */
+/** A report in one line, for tables. */
 export function inWords(report: ClientsReport): string {
   const failures = Object.entries(report.failures).map(([kind, count]) => `${count} ${kind}`);
   const parts = [
@@ -59,4 +59,11 @@ export function inWords(report: ClientsReport): string {
     `max ${report.maxMs} ms`,
   ];
   return parts.join(' · ');
+}
+
+/** The same with what went wrong, for failed expectations. */
+export function inDetail(report: ClientsReport): string {
+  const { on, of, closed, broken } = report.players;
+  const players = of > 0 ? ` · players: ${on} of ${of} on, ${closed} closed, ${broken} broken` : '';
+  return `${inWords(report)}${players}: ${report.examples.join('; ')}`;
 }

@@ -30,7 +30,7 @@ const drainTakesMs = 400;
 /** What an image does, by the part of its reference behind the colon. */
 export type Behaviour = 'good' | 'exits' | 'never-ready' | 'no-join' | 'crashes-later';
 
-const proxyBase = { domain: null, drainMs: 60_000, doorToken: 'a-token-of-some-length', templateDir: null };
+const proxyBase = { domain: null, doorToken: 'a-token-of-some-length', templateDir: null };
 
 function gameServer(behaviour: Behaviour): Program {
   return {

@@ -25,7 +25,6 @@ function input(change: Partial<ConfigInput> = {}): ConfigInput {
     domain: null,
     doorToken: 'a-token-of-some-length',
     subnet: '10.9.0.0/22',
-    drainMs: 300_000,
     tls: null,
     foreignPage: false,
     workers: 4,
@@ -41,8 +40,8 @@ describe('the configuration of Nginx', () => {
     expect(config.endsWith('\n# end of generation 7\n')).toBe(true);
   });
 
-  it('cuts no player before the drain may have moved them', () => {
-    expect(render()).toContain('worker_shutdown_timeout 360s;');
+  it('sets old workers no end of their own: their players stay for as long as their replica lets them', () => {
+    expect(render()).not.toMatch(/^\s*worker_shutdown_timeout/m);
   });
 
   it('keeps the kept-alive connections of busy clients through a reload, where Nginx can', () => {

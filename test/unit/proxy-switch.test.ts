@@ -15,7 +15,6 @@ const names = namesOf(project);
 const settings = {
   domain: null,
   passAll: true,
-  drainMs: 60_000,
   doorToken: 'a-token-of-some-length',
   subnet: '10.9.0.0/22',
   templateDir: null,
