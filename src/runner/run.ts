@@ -12,6 +12,9 @@ import type { Clock } from './ports.ts';
 import type { ProjectRecord } from './record.ts';
 import type { Session } from './session.ts';
 
+/** Failures of a switch that Nginx was never told of: it sent nobody anywhere. */
+const untold = ['TEMPLATE_INVALID', 'CONFIG_INVALID', 'PROXY_CONFIG_REJECTED'] as const;
+
 /** Beyond its own deadline a step gets this much for the engine's answers. */
 const marginMs = 60_000;
 
@@ -96,7 +99,7 @@ async function answerFailure(session: Session, failure: StepFailure): Promise<ne
   });
   const remedy = planBackOut(world.world, {
     verdict: 'failed',
-    metPlayers: failure.step.phase === 'switch',
+    metPlayers: failure.step.phase === 'switch' && !isOpsError(error, ...untold),
     isUndrained: failure.step.phase !== 'settle',
     reason: `${codeOf(error)}: ${messageOf(error)}`,
   });

@@ -11,9 +11,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { badServers, type ImageMaker, imageMaker } from '../support/bad-images.ts';
 import { type Clients, inDetail, startClients } from '../support/clients.ts';
 import { engineImage } from '../support/engine-image.ts';
-import { openSite, type Ran, type Site } from '../support/site.ts';
+import { openSite, type Ran, type Site, stepsOf } from '../support/site.ts';
 
 const quick = ['--watch', '2s'];
+/** Bad releases are waited for no longer than this; good ones get the time that a busy machine needs. */
+const short = { deploy: { ready: '4s' } };
+const long = { deploy: { ready: '60s' } };
 const noSuchImage = 'gameops-no-such-registry.invalid/arena:1';
 
 let images: ImageMaker;
@@ -62,9 +65,10 @@ describe('with a release live', () => {
   let before: Awaited<ReturnType<typeof whereTheyAre>>;
 
   beforeAll(async () => {
-    site = await openSite({ replicas: 1, name: 'refused', config: { deploy: { ready: '4s' } } });
+    site = await openSite({ replicas: 1, name: 'refused' });
     const first = await site.run(['deploy', '--watch', '1s']);
     expect(first.exitCode, first.stdout).toBe(0);
+    await site.configure(short);
     clients = await startClients({ url: await site.url(), clients: 8, players: 4, pauseMs: 10 });
     before = await whereTheyAre(site);
   });
@@ -144,18 +148,24 @@ describe('with a release live', () => {
   it('a template that Nginx rejects is never loaded', async () => {
     await mkdir(join(site.folder, 'templates'));
     await writeFile(join(site.folder, 'templates', 'security.eta'), 'no_such_directive on;\n');
-    await site.configure({ http: { templates: 'templates' } });
-    await unnoticed(['deploy', '--again', ...quick], {
+    await site.configure({ http: { templates: 'templates' }, ...long });
+    const rejected = await unnoticed(['deploy', '--again', ...quick], {
       exitCode: 5,
       code: 'PROXY_CONFIG_REJECTED',
       says: /no_such_directive/,
     });
     await writeFile(join(site.folder, 'templates', 'security.eta'), '<% if (');
-    await unnoticed(['deploy', '--again', ...quick], {
+    const invalid = await unnoticed(['deploy', '--again', ...quick], {
       exitCode: 3,
       code: 'TEMPLATE_INVALID',
       says: /security/,
     });
+    // Nobody was sent to the candidate, so nobody is waited for.
+    for (const ran of [rejected, invalid])
+      expect(stepsOf(ran).map(({ kind }) => kind)).toEqual([
+        ...['open', 'start-fleet', 'await-ready', 'switch-traffic'],
+        ...['condemn', 'retire', 'close'],
+      ]);
     await site.configure({ http: { templates: undefined } });
   });
 
@@ -207,7 +217,7 @@ describe('with a release live', () => {
 describe('as a first deploy', () => {
   let site: Site;
   beforeAll(async () => {
-    site = await openSite({ replicas: 1, name: 'refused', config: { deploy: { ready: '4s' } } });
+    site = await openSite({ replicas: 1, name: 'refused', config: short });
   });
   afterAll(() => site?.close());
 
@@ -246,6 +256,7 @@ describe('as a first deploy', () => {
       const answer = await fetch(await site.url());
       expect(answer.status).toBe(503);
     }
+    await site.configure(long);
     const good = await site.run(['deploy', '--watch', '1s']);
     expect(good.exitCode, good.stdout).toBe(0);
   });
