@@ -2,9 +2,9 @@
  * What every verb is given: who asks, for which project, how to speak and when to stop. Opened once by cli.ts, which
  * also closes it. Nothing is reached before it is asked for: no engine, no .env.
  */
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { homedir, hostname, userInfo } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { type Config, defaultConfig, loadConfig, projectName } from '../config.ts';
 import type { Engine } from '../engine/port.ts';
@@ -206,11 +206,18 @@ function stateDirOf(project: string, env: Surroundings['env']): string {
   const base = env.XDG_STATE_HOME || join(env.HOME || homedir(), '.local', 'state');
   const folder = join(base, 'gameops', project);
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder);
   } catch {
     // Reading verbs work without it; the journal says so itself when it can't write.
   }
   return folder;
+}
+
+/** Level by level: Node's own `recursive` never returns below /proc (https://github.com/nodejs/node/issues/31481). */
+function makeFolder(folder: string): void {
+  if (existsSync(folder)) return;
+  makeFolder(dirname(folder));
+  mkdirSync(folder, { mode: 0o700 });
 }
 
 function userName(): string {

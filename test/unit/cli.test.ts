@@ -56,6 +56,12 @@ describe('usage', () => {
   });
 });
 
+it('a home that can hold no state folder keeps nobody from reading', async () => {
+  const { code, err } = await gameops(['status'], { cwd, env: { HOME: '/proc', XDG_STATE_HOME: '' } });
+  expect(code).toBe(4);
+  expect(err).toContain('ENGINE_UNREACHABLE');
+});
+
 describe('--help', () => {
   it('lists every verb that is built, and none that is not', async () => {
     const { code, out } = await gameops(['--help'], { cwd });
