@@ -116,7 +116,7 @@ function templateInput(input: ConfigInput) {
     doorToken: input.doorToken,
     doorHeader,
     subnet: input.subnet,
-    gateway: gatewayOf(input.subnet),
+    notReplicas: notReplicas(input.subnet),
     tls: input.tls,
     workers: input.workers,
     workerConnections,
@@ -126,13 +126,15 @@ function templateInput(input: ConfigInput) {
   };
 }
 
-/** Docker gives the first address of a network to the host itself. */
-function gatewayOf(subnet: string): string {
+/** Docker gives the first address to the host itself, and the upper quarter to Postgres, Redis and Nginx. */
+function notReplicas(subnet: string): string[] {
   const [base = '', bits = '32'] = subnet.split('/');
   const value = base.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
   const size = 2 ** (32 - Number(bits));
-  const first = Math.floor(value / size) * size + 1;
-  return [24, 16, 8, 0].map((shift) => Math.floor(first / 2 ** shift) % 256).join('.');
+  const first = Math.floor(value / size) * size;
+  const text = (address: number) =>
+    [24, 16, 8, 0].map((shift) => Math.floor(address / 2 ** shift) % 256).join('.');
+  return [`${text(first + 1)}/32`, `${text(first + (size / 4) * 3)}/${Number(bits) + 2}`];
 }
 
 function mustBeSafe(input: ConfigInput): void {
