@@ -41,21 +41,16 @@ export interface Supply {
 export async function observeFoundation(context: Context, env: EnvFile, request: Request): Promise<Supply> {
   const engine = await context.engine();
   const { project, config } = context;
-  const names = namesOf(project);
-  const [roles, containers, network] = await Promise.all([
-    resolveImages(engine, config),
-    engine.observe(project),
-    engine.network(project),
-  ]);
   const owned = whichAccessories(config, { ...env.settings.database, ...env.settings.redis });
-  const isRunning = (name: string) => containers.some((one) => one.name === name && one.state === 'running');
-  const wanted = (['postgres', 'redis'] as const).filter((name) => owned[name] === 'managed');
+  const [roles, ground] = await Promise.all([
+    resolveImages(engine, config),
+    observeGround(engine, project, owned),
+  ]);
   const isBundled = request.image === 'bundled';
   const tag = isBundled && roles.node.info ? gameImageTag(await serverFiles(), roles.node.info.id) : null;
   const ref = isBundled ? tag : request.image;
   const info = ref === null ? null : await engine.image(ref);
   const missing = Object.values(roles).filter((one) => !one.info);
-  const proxy = containers.find((one) => one.name === names.proxy);
   return {
     roles,
     game: info && ref ? { info, ref } : null,
@@ -63,10 +58,23 @@ export async function observeFoundation(context: Context, env: EnvFile, request:
     state: {
       missingImages: [...missing.map((one) => one.ref), ...(isBundled || info ? [] : [request.image])],
       imageToBuild: isBundled && !info ? (tag ?? 'gameops-game') : null,
-      hasNetwork: network !== null,
-      missingAccessories: wanted.filter((name) => !isRunning(names[name])),
-      proxy: !proxy ? 'absent' : proxy.state === 'running' ? 'running' : 'stopped',
+      ...ground,
     },
+  };
+}
+
+type Ground = Omit<FoundationState, 'missingImages' | 'imageToBuild'>;
+
+async function observeGround(engine: Engine, project: string, owned: Supply['owned']): Promise<Ground> {
+  const names = namesOf(project);
+  const [containers, network] = await Promise.all([engine.observe(project), engine.network(project)]);
+  const isRunning = (name: string) => containers.some((one) => one.name === name && one.state === 'running');
+  const wanted = (['postgres', 'redis'] as const).filter((name) => owned[name] === 'managed');
+  const proxy = containers.find((one) => one.name === names.proxy);
+  return {
+    hasNetwork: network !== null,
+    missingAccessories: wanted.filter((name) => !isRunning(names[name])),
+    proxy: !proxy ? 'absent' : proxy.state === 'running' ? 'running' : 'stopped',
   };
 }
 
@@ -150,13 +158,16 @@ export async function layFoundation(
       },
       context.emit,
     );
-  let [record] = await Promise.all([
+  // Looked at again, because only the lock keeps a `down` of somebody else from changing it.
+  const [first, ground] = await Promise.all([
     haveRecord(engine, project),
-    // What runs already is only looked at: drift is told, a changed password met before a release meets it.
-    supply.state.missingAccessories.length === 0 ? haveAccessories() : null,
+    observeGround(engine, project, supply.owned),
   ]);
+  let record = first;
   runner.record = record;
-  const failure = await runSteps(runner, planFoundation(supply.state), async (step) => {
+  // What runs already is only looked at: drift is told, a changed password met before a release meets it.
+  if (ground.missingAccessories.length === 0) await haveAccessories();
+  const failure = await runSteps(runner, planFoundation({ ...supply.state, ...ground }), async (step) => {
     switch (step.kind) {
       case 'make-network':
         await engine.ensureNetwork(project);
