@@ -31,6 +31,7 @@ export const catalogue = {
   ENV_INVALID: exitCode.config,
   ENV_MISSING: exitCode.config,
   TEMPLATE_INVALID: exitCode.config,
+  SETTINGS_CHANGED: exitCode.config,
   PORT_TAKEN: exitCode.config,
   FOREIGN_CONTAINER: exitCode.config,
   FORMAT_TOO_NEW: exitCode.config,

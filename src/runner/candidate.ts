@@ -65,6 +65,16 @@ export function revivedCandidate(
   return { ...release, fingerprints, fingerprint, verdict: 'candidate', reason: null };
 }
 
+/** Keys of settings that are not those the release was opened with: never a value. */
+export function strangeKeys(
+  { fingerprintKey }: Pick<Keys, 'fingerprintKey'>,
+  release: Release,
+  settings: Readonly<Record<string, string>>,
+): string[] {
+  const fingerprints = fingerprintAll(fingerprintKey, settings);
+  return changedKeys(release, { ...release, fingerprints });
+}
+
 /** Every setting of a release as its container gets it: its own plain ones, today's secrets. */
 export function settingsOf(
   release: Release,

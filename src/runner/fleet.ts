@@ -1,6 +1,6 @@
 /** How a release becomes containers. Pure: the same release always gives the same specification, on any machine. */
 import { gameUid, identityEnv, label, namesOf, path } from '../contract.ts';
-import type { FileEntry, FleetSpec, ObservedContainer } from '../engine/port.ts';
+import type { FleetSpec, ObservedContainer } from '../engine/port.ts';
 import type { Fleet, Release } from '../release/model.ts';
 
 /** A stopped replica is killed after this; a drain has its own deadline before. */
@@ -42,18 +42,6 @@ export function fleetSpec(
       stopGraceMs,
     },
   };
-}
-
-/** The settings as one file that only the server's user may read; an image user known by name only needs 0444. */
-export function settingsFile(release: Release, settings: Record<string, string>): FileEntry {
-  const uid =
-    release.shape.user === null
-      ? release.protocol
-        ? gameUid
-        : null
-      : Number.parseInt(release.shape.user, 10);
-  const owner = uid === null || Number.isNaN(uid) ? { mode: 0o444 } : { mode: 0o400, uid, gid: uid };
-  return { path: 'settings.json', content: JSON.stringify(settings), ...owner };
 }
 
 export function fleetsOf(containers: readonly ObservedContainer[], releases: readonly Release[]): Fleet[] {

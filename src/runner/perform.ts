@@ -19,13 +19,13 @@ import {
   isRunning,
   releaseOf,
   replicaOf,
-  settingsFile,
   stopGraceMs,
 } from './fleet.ts';
 import { awaitReady, type GateInput, watchRelease } from './gate.ts';
 import type { HistoryEntry, ProjectRecord } from './record.ts';
 import { writeRecord } from './record.ts';
 import type { Session } from './session.ts';
+import { ensureSettings } from './settings.ts';
 
 /** @returns a short detail for the report, or nothing. */
 // biome-ignore lint/suspicious/noConfusingVoidType: most steps have nothing to add.
@@ -81,16 +81,11 @@ async function openAct(session: Session, step: ReleaseStep & { kind: 'open' }): 
 }
 
 async function startFleet(session: Session, step: ReleaseStep & { kind: 'start-fleet' }): Promise<undefined> {
-  const { engine, supplies } = session.ports;
+  const { engine } = session.ports;
   const release = releaseNamed(session, step.release);
   const volume = namesOf(session.project).volume.settings(release.id);
-  const settings = supplies.settings(release);
   await engine.ensureVolume(session.project, volume, 'settings', { 'gameops.release': String(release.id) });
-  // On the way back a release keeps the settings it ran with: the ones in .env may be why we are going back.
-  const isGoal = session.record.intent?.release === release.id && session.record.intent.stage !== 'condemned';
-  const isEmpty = async () => (await engine.readFiles(session.project, volume, '')).size === 0;
-  if (isGoal || (await isEmpty()))
-    await engine.putFiles(session.project, volume, [settingsFile(release, settings)]);
+  const settings = await ensureSettings(session, release, volume);
   await Promise.all([
     engine.startFleet(fleetSpec(session.project, release, step.replicas, settings)),
     release.page === null ? null : ensurePage(session, release),

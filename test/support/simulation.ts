@@ -137,7 +137,7 @@ export async function runVerb(
       close: () => undefined,
     },
     schema: { pending: async () => [], migrate: async () => undefined },
-    supplies: { settings: () => ({ JWT_SECRET: 'secret' }), probeToken: () => 'token', page: () => null },
+    supplies: { settings: () => ({}), probeToken: () => 'token', page: () => null },
   };
   const lock = await engine.lock(project, 'nginx', { holder: 'ada', host: 'lab', verb: 'walk', since: '' });
   const record = await readRecord(engine, project);

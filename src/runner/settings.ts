@@ -1,0 +1,66 @@
+/**
+ * The settings of a release in its volume, as one file for its server alone. Promises that replicas of one fleet never
+ * have two secrets, whoever goes on with an act and with whatever .env.
+ */
+import { gameUid } from '../contract.ts';
+import type { FileEntry } from '../engine/port.ts';
+import { OpsError } from '../errors.ts';
+import type { Release } from '../release/model.ts';
+import { strangeKeys } from './candidate.ts';
+import type { Session } from './session.ts';
+
+/**
+ * @returns the settings that the release was opened with
+ * @throws SETTINGS_CHANGED when neither today's .env nor the volume has them
+ */
+export async function ensureSettings(
+  session: Session,
+  release: Release,
+  volume: string,
+): Promise<Record<string, string>> {
+  const { engine, supplies } = session.ports;
+  const today = supplies.settings(release);
+  const put = async () => {
+    await engine.putFiles(session.project, volume, [settingsFile(release, today)]);
+    return today;
+  };
+  const changed = strangeKeys(session.record, release, today);
+  if (changed.length === 0) return put();
+  const kept = keptSettings(await engine.readFiles(session.project, volume, ''));
+  if (kept && strangeKeys(session.record, release, kept).length === 0) {
+    const message = `release ${release.id} keeps the settings it was opened with; changed since: ${changed.join(', ')}. The next deploy has them`;
+    session.emit({ type: 'note', level: 'warning', message });
+    return kept;
+  }
+  // The way back is never held up: players are better off with today's secrets than with nothing.
+  const isGoal = session.record.intent?.release === release.id && session.record.intent.stage !== 'condemned';
+  if (!isGoal) return kept ?? put();
+  throw new OpsError('SETTINGS_CHANGED', {
+    message: `Settings changed since release ${release.id} was opened: ${changed.join(', ')}.`,
+    next: ['put them back, then gameops resume', 'gameops abort, then gameops deploy'],
+    facts: { release: release.id, keys: changed },
+  });
+}
+
+/** The settings in a volume that `settingsFile` was put into; null when there are none. */
+function keptSettings(files: ReadonlyMap<string, Uint8Array>): Record<string, string> | null {
+  const content = files.get('settings.json');
+  try {
+    return content ? (JSON.parse(Buffer.from(content).toString('utf8')) as Record<string, string>) : null;
+  } catch {
+    // Torn: its writer died.
+    return null;
+  }
+}
+
+/** The settings as one file that only the server's user may read; an image user known by name only needs 0444. */
+function settingsFile(release: Release, settings: Record<string, string>): FileEntry {
+  const uid =
+    release.shape.user === null
+      ? release.protocol
+        ? gameUid
+        : null
+      : Number.parseInt(release.shape.user, 10);
+  const owner = uid === null || Number.isNaN(uid) ? { mode: 0o444 } : { mode: 0o400, uid, gid: uid };
+  return { path: 'settings.json', content: JSON.stringify(settings), ...owner };
+}
