@@ -12,6 +12,7 @@ import { besideFleetsBytes, judgeRoom, type Need } from '../engine/images-room.t
 import type { Engine, EngineInfo } from '../engine/port.ts';
 import { looseMode } from '../env/read.ts';
 import { isOpsError, OpsError } from '../errors.ts';
+import { type AccessoryName, whichAccessories } from '../foundation/accessories.ts';
 import {
   error,
   type Finding,
@@ -25,7 +26,7 @@ import {
 } from '../observe/doctor.ts';
 import { isPortFree } from '../observe/ports.ts';
 import { columns } from '../report/table.ts';
-import { readRecord } from '../runner/record.ts';
+import { type ProjectRecord, readRecord } from '../runner/record.ts';
 import { formatBytes } from '../units.ts';
 import type { Context, Outcome, Style } from './context.ts';
 
@@ -93,7 +94,7 @@ async function lookThrough(context: Context, engine: Engine): Promise<Finding[]>
     ports: () => lookAtPorts(context, engine),
     images: () => lookAtImages(context, engine),
     lock: async () => [await lookAtLock(context, engine)],
-    unfinished: async () => [await lookAtRecord(context, engine)],
+    unfinished: () => lookAtRecord(context, engine),
   };
   const taken = Object.entries(looks).map(async ([id, look]) => {
     try {
@@ -179,13 +180,51 @@ async function lookAtLock({ project }: Context, engine: Engine): Promise<Finding
   return warning('lock', who, 'wait for it; the lock goes with its process');
 }
 
-async function lookAtRecord({ project }: Context, engine: Engine): Promise<Finding> {
+async function lookAtRecord(context: Context, engine: Engine): Promise<Finding[]> {
+  const { project } = context;
   const volumes = await engine.volumes(project);
   const record = volumes.includes(namesOf(project).volume.record) ? await readRecord(engine, project) : null;
-  if (!record?.intent) return ok('unfinished', record ? 'nothing is unfinished' : 'nothing was deployed yet');
-  const { verb, release, startedAt, by } = record.intent;
+  if (!record) return [ok('unfinished', 'nothing was deployed yet')];
+  return [judgeUnfinished(record), await lookAtRunning(context, engine, record)];
+}
+
+function judgeUnfinished({ intent }: ProjectRecord): Finding {
+  if (!intent) return ok('unfinished', 'nothing is unfinished');
+  const { verb, release, startedAt, by } = intent;
   const what = `${verb} of release ${release}, begun by ${by} at ${startedAt}, is unfinished`;
   return warning('unfinished', what, 'gameops resume, or gameops abort');
+}
+
+/** What must run for the live release to be met, and does not. */
+async function lookAtRunning(context: Context, engine: Engine, record: ProjectRecord): Promise<Finding> {
+  const { project } = context;
+  const live = record.releases.find(({ verdict }) => verdict === 'live');
+  if (!live) return ok('running', 'nothing is live');
+  const [containers, network] = await Promise.all([engine.observe(project), engine.network(project)]);
+  const names = namesOf(project);
+  const replicas = Array.from({ length: live.replicas }, (_, index) => names.game(live.id, index + 1));
+  const wanted = [...replicas, names.proxy, ...managedAccessories(context).map((name) => names[name])];
+  const isUp = (name: string) => containers.some((one) => one.name === name && one.state === 'running');
+  const down = wanted.filter((name) => !isUp(name));
+  // Containers keep no address of a network that is removed under them: only new ones get one.
+  if (network === null && down.length < wanted.length) {
+    const gone = `the network ${names.network} was removed under its containers`;
+    return warning('running', gone, 'gameops down, then gameops deploy: data and record are kept');
+  }
+  if (down.length === 0) return ok('running', `release ${live.id} and all it needs run`);
+  return warning('running', `not running: ${down.join(', ')}`, 'gameops resume');
+}
+
+function managedAccessories(context: Context): AccessoryName[] {
+  try {
+    const { database, redis } = context.readEnv().settings;
+    const owned = whichAccessories(context.config, { ...database, ...redis });
+    return (['postgres', 'redis'] as const).filter((name) => owned[name] === 'managed');
+  } catch (problem) {
+    // A .env that can't be read is a finding of its own.
+    if (isOpsError(problem)) return [];
+    throw problem;
+  }
 }
 
 function unhealthy(context: Context, findings: readonly Finding[], errors: readonly Finding[]): OpsError {

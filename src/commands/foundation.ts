@@ -243,7 +243,7 @@ async function startOnFreePorts(
   for (;;) {
     // On record before the container has them: a process that dies in between must not leave an address nobody knows.
     const keeps = exists && record.ports !== null;
-    const ports = keeps && record.ports ? record.ports : await choosePorts(context, taken);
+    const ports = keeps && record.ports ? record.ports : await choosePorts(context, record.ports, taken);
     if (!keeps) record = await writeRecord(engine, record, { ports });
     try {
       await engine.ensureContainer(
@@ -283,14 +283,19 @@ async function untilProxyAnswers(context: Context, engine: Engine, record: Proje
   });
 }
 
-/** 0 asks for any free port: chosen once, because a container that asks the engine gets another one at every start. */
+/**
+ * 0 asks for any free port: chosen once, because a container that asks the engine gets another one at every start. An
+ * Nginx that is made anew gets those of the one before, whose address players know.
+ */
 async function choosePorts(
   { config }: Context,
+  before: ProjectRecord['ports'],
   taken: readonly number[],
 ): Promise<NonNullable<ProjectRecord['ports']>> {
-  const http = config.http.port || (await firstFreePort(18_080, taken));
-  const tls = config.http.tlsPort || (await firstFreePort(18_443, [...taken, http]));
-  return { http, tls, private: await firstFreePort(19_080, [...taken, http, tls]) };
+  const http = config.http.port || (await firstFreePort(before?.http ?? 18_080, taken));
+  const tls = config.http.tlsPort || (await firstFreePort(before?.tls ?? 18_443, [...taken, http]));
+  const own = await firstFreePort(before?.private ?? 19_080, [...taken, http, tls]);
+  return { http, tls, private: own };
 }
 
 export function proxyBase({ config, cwd }: Context, record: ProjectRecord, subnet: string): ProxyBase {

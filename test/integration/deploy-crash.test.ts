@@ -1,10 +1,12 @@
 /** A few of the blows that `npm run test:soak -- deploy` deals by the dozen: test/chaos/. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { namesOf } from '../../src/contract.ts';
 import {
   interruptAndResume,
   killAndRecover,
   killReplicaIn,
   liveOf,
+  recover,
   whatIsNotWhole,
 } from '../chaos/scenarios.ts';
 import { type Clients, startClients } from '../support/clients.ts';
@@ -56,6 +58,25 @@ describe('a deploy under load', () => {
     const running = (await site.containers()).filter(({ State }) => State === 'running');
     await Promise.all(running.map(({ Id }) => site.docker.getContainer(Id).restart({ t: 5 })));
     await until(async () => (await statusOf(new URL('/api/discoveries', await site.url()).href)) === 200);
+    expect(await whatIsNotWhole(site, live)).toEqual([]);
+  });
+
+  it('comes back at the address it had when Nginx and Postgres were removed, by what doctor says', async () => {
+    const live = await liveOf(site);
+    const url = await site.url();
+    const { proxy, postgres } = namesOf(site.project);
+    const remove = (name: string) => site.docker.getContainer(name).remove({ force: true });
+    await Promise.all([proxy, postgres].map(remove));
+    const told = await site.run(['doctor']);
+    const running = told.json?.result.findings.find(({ id }: { id: string }) => id === 'running');
+    expect(running).toMatchObject({
+      level: 'warning',
+      message: `not running: ${proxy}, ${postgres}`,
+      fix: 'gameops resume',
+    });
+    expect(await recover(site, 'resume')).toEqual([]);
+    expect(await site.url()).toBe(url);
+    await until(async () => (await statusOf(new URL('/api/discoveries', url).href)) === 200);
     expect(await whatIsNotWhole(site, live)).toEqual([]);
   });
 });
