@@ -1,17 +1,25 @@
 /**
  * What Nginx needs to come up before any release: a generation that answers "in a moment". Written only where no
- * complete one is, so that calling it again never takes players off their routes.
+ * complete one is that could serve here, so that calling it again never takes players off their routes. One that was
+ * made for another network names addresses of nobody, and one for another record opens to a token that is lost.
  */
 import { namesOf, nginxUid } from '../contract.ts';
 import type { Engine, FileEntry } from '../engine/port.ts';
 import { featuresOf } from './features.ts';
-import { filesOf, generationOf, nextGeneration, pointerFile, textOf } from './generation.ts';
+import { filesOf, nextGeneration, pointedGeneration, pointerFile } from './generation.ts';
 import { loadTemplates, renderConfig } from './render.ts';
-import { configInput, type ProxySettings } from './switch.ts';
+import { configInput, doorFingerprint, type ProxySettings } from './switch.ts';
 
 /** Files of generation `number`, the pointer last. */
 function firstGeneration(settings: ProxySettings, number = 1): FileEntry[] {
-  const generation = { generation: number, routes: [], targets: [], backups: [], pageRelease: null };
+  const generation = {
+    generation: number,
+    routes: [],
+    targets: [],
+    backups: [],
+    pageRelease: null,
+    door: doorFingerprint(settings),
+  };
   // The container is not there to be asked for its version: the oldest features do for an answer like this.
   const { features } = featuresOf('');
   const config = renderConfig(
@@ -22,7 +30,7 @@ function firstGeneration(settings: ProxySettings, number = 1): FileEntry[] {
   return [...kept, { path: pointerFile, content: config, mode: 0o640, uid: 0, gid: nginxUid }];
 }
 
-/** Before the container is started for the first time. @returns whether it wrote one */
+/** Before the container is started; never while it runs. @returns whether it wrote one */
 export async function ensureFirstGeneration(
   engine: Engine,
   project: string,
@@ -30,7 +38,7 @@ export async function ensureFirstGeneration(
 ): Promise<boolean> {
   const volume = namesOf(project).volume.nginx;
   const files = await engine.readFiles(project, volume, '');
-  if (generationOf(textOf(files, pointerFile)) !== null) return false;
+  if (pointedGeneration(files)?.door === doorFingerprint(settings)) return false;
   await engine.putFiles(project, volume, firstGeneration(settings, nextGeneration(files)));
   return true;
 }

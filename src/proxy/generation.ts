@@ -29,6 +29,8 @@ export interface Generation {
   /** Replicas that this switch leaves: asked only when no target answers, gone with the next generation. */
   backups: Target[];
   pageRelease: number | null;
+  /** Fingerprint of the network and of the secret that it was made for: useless in another one. */
+  door: string;
 }
 
 export const pointerFile = 'nginx.conf';

@@ -3,6 +3,7 @@
  * believed only when fresh connections answer with its number. Promises that a configuration which fails any of this
  * leaves traffic where it was. Never recreates Nginx and never reloads without a test.
  */
+import { createHash } from 'node:crypto';
 import { namesOf, path } from '../contract.ts';
 import type { ExecResult } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
@@ -108,7 +109,12 @@ function generationFor(input: SwitchInput, number: number): Generation {
     targets: [...input.targets],
     backups: input.targets.length > 0 ? [...input.backups] : [],
     pageRelease: input.passAll ? null : input.pageRelease,
+    door: doorFingerprint(input),
   };
+}
+
+export function doorFingerprint({ doorToken, subnet }: Pick<ProxySettings, 'doorToken' | 'subnet'>): string {
+  return createHash('sha256').update(`${doorToken}\0${subnet}`).digest('hex').slice(0, 16);
 }
 
 export function configInput(

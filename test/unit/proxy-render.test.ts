@@ -16,6 +16,7 @@ const generation: Generation = {
   targets,
   backups: [],
   pageRelease: 41,
+  door: 'any',
 };
 
 function input(change: Partial<ConfigInput> = {}): ConfigInput {

@@ -4,6 +4,7 @@ import { namesOf } from '../../src/contract.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { proxySpec } from '../../src/proxy/container.ts';
 import { ensureFirstGeneration } from '../../src/proxy/first.ts';
+import { pointedGeneration } from '../../src/proxy/generation.ts';
 import { switchTraffic } from '../../src/proxy/switch.ts';
 import { readTraffic } from '../../src/proxy/traffic.ts';
 import type { Door } from '../../src/runner/ports.ts';
@@ -142,5 +143,22 @@ describe('a switch that fails', () => {
     memory.crash(names.proxy);
     memory.advance(1_000);
     expect(served(memory)).toEqual([40]);
+  });
+});
+
+describe('an Nginx that is made anew', () => {
+  it('loads what served before', async () => {
+    const memory = await serving(1);
+    expect(await ensureFirstGeneration(memory.engine, project, settings)).toBe(false);
+  });
+
+  it.each([
+    ['network, whose addresses are nobody’s now', { subnet: '10.10.0.0/22' }],
+    ['record, whose token is lost', { doorToken: 'another-token-of-some-length' }],
+  ])('never loads what was made for another %s', async (_, change) => {
+    const memory = await serving(1);
+    expect(await ensureFirstGeneration(memory.engine, project, { ...settings, ...change })).toBe(true);
+    const files = await memory.engine.readFiles(project, names.volume.nginx, '');
+    expect(pointedGeneration(files)).toMatchObject({ generation: 3, targets: [] });
   });
 });
