@@ -143,6 +143,7 @@ function table({ http, players }) {
     row('longest wait', ms(http.longestWaitMs), 'of any one request'),
     row('longest silence', ms(http.longestSilenceMs), 'without an answer to anybody'),
     row('players', players.online + players.lost),
+    row('moved', players.moved, 'to the next release, before they left the last'),
     row('closed by the server', players.closed, 'at a pace, with "come back" (1012)'),
     row(
       'came back',
@@ -150,6 +151,8 @@ function table({ http, players }) {
       players.cameBack ? `the slowest after ${ms(players.longestAwayMs)}` : '',
     ),
     row('lost', players.lost),
+    row('messages lost', players.messages.lost),
+    row('heard twice', players.messages.duplicated),
   ].join('\n');
 }
 
@@ -170,7 +173,8 @@ async function main() {
     `${bold('The game:')}  ${url}\n\n${bold('Try next')}\n${['status', 'deploy --again --plan', 'down'].map(again).join('\n')}\n`,
   );
   console.log(`Done in ${elapsed().trim()}.`);
-  if (seen.http.failed === 0 && seen.players.lost === 0) return 0;
+  const { lost, messages } = seen.players;
+  if (seen.http.failed + lost + messages.lost + messages.duplicated === 0) return 0;
   console.error('Players noticed this deploy, which must not happen: please report it with the lines above.');
   return 1;
 }

@@ -123,6 +123,8 @@ export const endpoint = {
   alive: '/healthz',
   ready: '/readyz',
   metrics: '/metrics',
+  /** Admin port, POST { level, forMs? }: what is logged from now on, for a while or until the next one. */
+  logLevel: '/loglevel',
   /** Answers without a database: the cheapest sign of life through the public address. */
   version: '/api/version',
   socket: '/ws',
@@ -132,8 +134,32 @@ export const endpoint = {
 export function redisKeys(project: string) {
   const base = `gameops:${project}`;
   return {
+    /** String: names this memory. Gone after a flush: offsets and sequences then begin anew, and everybody is told. */
+    epoch: `${base}:epoch`,
+    /** Stream of everything that rooms hear, in one order; every server tails it. Bounded by length. */
+    bus: `${base}:bus`,
+    /** Hash, room → its newest offset. */
+    offsets: `${base}:offsets`,
+    /** Stream of one room; ids are `<offset>-0`. Bounded by length, expires with the resume window. */
+    room: (room: string) => `${base}:room:${room}`,
+    /** String, expires with the resume window: the newest accepted sequence of a session. */
+    sequence: (session: string) => `${base}:seq:${session}`,
+    /** String, expires with the resume window: JSON { player, region } of a session. */
+    session: (session: string) => `${base}:session:${session}`,
+    /** Sorted set of the players in a region; score = when they count as gone, ms since the epoch. */
+    here: (region: string) => `${base}:here:${region}`,
+    /** Hash, player id → JSON { owner, region, name }; owner is `<release>/<replica>/<connection>`: only it may leave. */
+    owners: `${base}:owners`,
+    /** Sorted set, player id → expiry, over all regions: what the sweep reads. */
+    present: `${base}:present`,
     /** String, expires after 10 s: players connected to that replica. */
     players: (release: number, replica: number) => `${base}:players:${release}:${replica}`,
+    /** String, JSON `Vitals`, expires after 10 s: how that replica feels. */
+    vitals: (release: number, replica: number) => `${base}:vitals:${release}:${replica}`,
+    /** String, JSON `HandoverOrder`, expires after the drain: what the CLI asks of a release's replicas. */
+    handover: (release: number) => `${base}:handover:${release}`,
+    /** Hash, replica → JSON `HandoverProgress`, expires after an hour. */
+    handoverProgress: (release: number) => `${base}:handover-progress:${release}`,
     /**
      * Sorted set of player ids that a drain closed and that have not come back; score = release that closed them.
      * One for all releases, so that a joining server strikes a player off without knowing who let him go.
@@ -141,7 +167,40 @@ export function redisKeys(project: string) {
     closed: `${base}:closed`,
     /** String counter: sockets that a draining release closed with 1012. */
     closedCount: (release: number) => `${base}:closed-count:${release}`,
-    /** Pub/sub channel of everything broadcast to players. */
-    broadcast: `${base}:broadcast`,
   };
+}
+
+/** The player that the CLI's probes are. Nobody is told of it: it comes every second of a watch. */
+export const probePlayer = 'gameops-probe';
+
+export const isProbe = (player: string): boolean => player === probePlayer;
+
+/** What a replica tells of itself every second. `lagMs`: 99th percentile of the last second's event-loop delay. */
+export interface Vitals {
+  v: 1;
+  players: number;
+  lagMs: number;
+  /** 99th percentile from hello to welcome in the last second, ms; null when nobody joined. */
+  joinMs: number | null;
+}
+
+/** `hand-over`: send your players to `to`, at a pace. `stay`: take that back; who has not moved stays. */
+export interface HandoverOrder {
+  v: 1;
+  order: 'hand-over' | 'stay';
+  replicas: number[];
+  to: number | null;
+  /** How long hinted players may take before they are closed with 1012, ms. */
+  patienceMs: number;
+}
+
+/** Counted since the order was seen. `left`: still here. */
+export interface HandoverProgress {
+  v: 1;
+  hinted: number;
+  moved: number;
+  closed: number;
+  /** Ended in any other way while being handed over. */
+  gone: number;
+  left: number;
 }

@@ -51,6 +51,7 @@ export const catalogue = {
   DATABASE_UNREACHABLE: exitCode.unreachable,
   REDIS_UNREACHABLE: exitCode.unreachable,
   PROXY_NOT_READY: exitCode.unreachable,
+  GAME_UNREACHABLE: exitCode.unreachable,
 
   REPLICA_EXITED: exitCode.rolledBack,
   FLEET_NOT_READY: exitCode.rolledBack,

@@ -1,8 +1,15 @@
 /**
  * The WebSocket wire protocol that server and client share, subprotocol `gameops.v1`: JSON text frames, each an
- * object with `t`, its type. Promises that it grows without breaking anybody: receivers ignore fields they do not
- * know, clients ignore types they do not know, fields are never renamed or given another meaning. So an older
- * server and a newer client can always talk, which is what switching back needs.
+ * object with `t`, its type. docs/protocol.md tells it in words.
+ *
+ * Promises that it grows without breaking anybody: receivers ignore fields they do not know, clients ignore types they
+ * do not know, fields are never renamed or given another meaning. So an older server and a newer client can always
+ * talk, which is what switching back needs.
+ *
+ * Nothing lost, nothing twice: whatever a room hears carries its room's `offset`, rising by one; whatever a client
+ * changes carries its session's `seq`, rising by one. A resume names the offsets it has, and is told the sequence
+ * that was accepted last.
+ *
  * A token travels in the first message only: never in a URL, where access logs would keep it.
  */
 import * as z from 'zod/mini';
@@ -16,54 +23,108 @@ export const limits = {
   heartbeatMs: 30_000,
   /** Largest frame a client may send. */
   frameBytes: 4_096,
-  /** Unsent bytes at which a reader counts as too slow. */
-  bufferedBytes: 262_144,
+  /** What waits for a slow reader, at most: messages and bytes. One more and it is closed, to resume later. */
+  queuedMessages: 256,
+  queuedBytes: 262_144,
+  /** Messages of a room that any server can replay from memory. */
+  replayMessages: 256,
+  /** How long after its last socket a session can be resumed without a gap. */
+  resumeMs: 150_000,
+  /** What a client keeps until it is acknowledged; it says no more before that. */
+  unackedMessages: 256,
   chatLength: 500,
+  rooms: 4,
 } as const;
 
 /** 44xx: come back, after what the rule says. 45xx: do not come back with the same hello. */
 export const closeCode = {
   done: 1000,
   tooBig: 1009,
+  badText: 1007,
   restart: 1012,
   slow: 4008,
   tokenExpired: 4401,
   helloTimeout: 4408,
+  /** More frames than any player sends. */
+  flood: 4429,
+  /** The server can't go on from what this client has: come back with nothing in hand. */
+  resync: 4410,
   badMessage: 4500,
   badToken: 4501,
+  /** The same session was opened somewhere else. */
+  replaced: 4509,
 } as const;
 
 export type CloseReason = keyof typeof closeCode;
 
+/** Reason of a close with 1000 by a client that is on its new socket already. */
+export const movedReason = 'moved';
+
 /** What a client does after a close: at once (then backing off), with a fresh token, or not at all. */
 export function retryAfter(code: number): 'retry' | 'refresh' | 'never' {
   if (code === closeCode.tokenExpired) return 'refresh';
-  if (code === closeCode.done || code === closeCode.tooBig || (code >= 4500 && code < 4600)) return 'never';
-  return 'retry';
+  const isFinal = code === closeCode.done || code === closeCode.tooBig || code === closeCode.badText;
+  return isFinal || (code >= 4500 && code < 4600) ? 'never' : 'retry';
 }
+
+/** Tries in a row before a client gives up by itself; a session that was stable for `stableMs` starts the count anew. */
+export const triesMax = 5;
+export const stableMs = 10_000;
 
 /** Wait before try `n` (from 0), ms: exponential with full jitter, so that a fleet's players never come in step. */
 export function backoffMs(n: number, random: () => number = Math.random): number {
   return random() * Math.min(250 * 2 ** n, 8_000);
 }
 
-/** The room everybody is in. */
-export const lobby = 'lobby';
+/** The world: regions in a grid, each a room; each with as many tiles to explore. */
+export const world = { columns: 20, rows: 10, tiles: 32 } as const;
 
-const room = () => z.string().check(z.minLength(1), z.maxLength(64));
+/** Where newcomers begin. */
+export const firstRegion = 'r0-0';
+
+export function isRegion(room: string): boolean {
+  const [, column, row] = /^r(\d{1,2})-(\d{1,2})$/.exec(room) ?? [];
+  return column !== undefined && Number(column) < world.columns && Number(row) < world.rows;
+}
+
+const regionId = () => z.string().check(z.regex(/^r\d{1,2}-\d{1,2}$/));
+const sequence = () => z.int().check(z.gte(1));
+const offset = () => z.int().check(z.gte(0));
 
 const upward = /* @__PURE__ */ (() =>
   z.discriminatedUnion('t', [
-    z.object({ t: z.literal('hello'), v: z.literal(1), token: z.string().check(z.maxLength(2_048)) }),
+    z.object({
+      t: z.literal('hello'),
+      v: z.literal(1),
+      token: z.string().check(z.maxLength(2_048)),
+      /** Where to be; default: where the session was, else the first region. */
+      region: z.optional(regionId()),
+      /** A session to resume: what its last welcome named, and the newest offset seen in each room. */
+      resume: z.optional(
+        z.object({
+          session: z.string().check(z.regex(/^[\w-]{8,64}$/)),
+          epoch: z.string().check(z.maxLength(64)),
+          offsets: z.record(regionId(), offset()),
+          /** The newest acknowledged one: a server that finds no number of this session any more goes on from here. */
+          seq: z.optional(z.int().check(z.gte(0))),
+        }),
+      ),
+    }),
     z.object({
       t: z.literal('say'),
-      room: room(),
+      seq: sequence(),
+      room: regionId(),
       text: z.string().check(z.minLength(1), z.maxLength(limits.chatLength)),
     }),
+    /** Go to another region. No sequence: the last one wins. */
+    z.object({ t: z.literal('enter'), region: regionId() }),
+    /** A hole was seen: everything after this offset again. */
+    z.object({ t: z.literal('resync'), room: regionId(), offset: offset() }),
     z.object({ t: z.literal('ping'), at: z.number() }),
   ]))();
 
 export type Upward = z.infer<typeof upward>;
+export type Hello = Extract<Upward, { t: 'hello' }>;
 
 export interface Person {
   id: string;
@@ -74,29 +135,68 @@ export interface Discovery {
   id: string;
   player: Person;
   region: string;
+  /** Tile inside the region; null in what was found before there were tiles. */
+  tile: { x: number; y: number } | null;
   what: string;
   /** ISO time */
   at: string;
 }
 
-/** Whatever is announced to a room. It gains an `offset` when rooms can be replayed. */
-export type RoomMessage =
-  | { t: 'said'; room: string; from: Person; text: string; at: string }
-  | { t: 'discovered'; room: string; discovery: Discovery };
+/** What happens in a room, without its place in the room's order. */
+export type RoomEvent =
+  | { t: 'said'; from: Person; text: string; at: string }
+  | { t: 'discovered'; discovery: Discovery }
+  | { t: 'joined'; player: Person }
+  | { t: 'left'; player: Person };
+
+/** Whatever is announced to a room; offsets of a room rise by one. */
+export type RoomMessage = RoomEvent & { room: string; offset: number };
+
+/**
+ * `resumed`: everything after the offset that the hello named follows, without a hole. Otherwise a snapshot follows.
+ * `offset`: the newest of the room at this moment.
+ */
+export interface RoomState {
+  room: string;
+  offset: number;
+  resumed: boolean;
+}
 
 export type Downward =
   | {
       t: 'welcome';
       session: string;
+      /** Names the memory that offsets and sequences live in: another one means that both began anew. */
+      epoch: string;
+      /** The newest sequence of this session that was accepted; the next message carries one more. */
+      seq: number;
       player: Person;
       release: number;
       replica: number;
       heartbeatMs: number;
-      rooms: string[];
+      resumeMs: number;
+      rooms: RoomState[];
     }
+  /** Where a room is now; what comes after goes on from `offset`. `latest`: the last of what was, oldest first. */
+  | { t: 'snapshot'; room: string; offset: number; people: Person[]; latest: RoomMessage[] }
+  /** The move is done: the room left is no longer heard, a snapshot of the new one follows. */
+  | { t: 'entered'; room: string; left: string | null }
+  /** Redis has taken everything up to this sequence. */
+  | { t: 'ack'; seq: number }
+  /**
+   * Not taken. With `seq`: say it again from that sequence on, later; what was sent after it was not looked at. Without:
+   * forget it.
+   */
+  | { t: 'refused'; what: string; why: 'too-fast' | 'gap' | 'unavailable' | 'unknown-room'; seq?: number }
   | { t: 'pong'; at: number }
-  | { t: 'refused'; what: string; why: 'too-fast' | 'unavailable' | 'unknown-room' }
+  /**
+   * This server is about to leave. After `afterMs` open a second socket (with `to` in its query, so that it meets that
+   * release), say hello with a resume, and close this one with 1000 "moved" once welcome. Not within `deadlineMs`: 1012.
+   */
+  | { t: 'reconnect'; reason: 'deploy'; to: number | null; afterMs: number; deadlineMs: number }
   | RoomMessage;
+
+export type Welcome = Extract<Downward, { t: 'welcome' }>;
 
 /** null for anything that is not a message of this version. Never throws: what comes in is not trusted. */
 export function parseUpward(text: string): Upward | null {
@@ -111,12 +211,27 @@ export function parseDownward(text: string): Downward | { t: 'unknown' } {
   return typeof type === 'string' && known.has(type) ? (value as Downward) : { t: 'unknown' };
 }
 
-const known: ReadonlySet<string> = /* @__PURE__ */ new Set([
-  'welcome',
-  'pong',
-  'refused',
+export const isRoomMessage = (message: { t: string }): message is RoomMessage => roomTypes.has(message.t);
+
+const roomTypes: ReadonlySet<string> = /* @__PURE__ */ new Set([
   'said',
   'discovered',
+  'joined',
+  'left',
+] satisfies RoomEvent['t'][]);
+
+const known: ReadonlySet<string> = /* @__PURE__ */ new Set([
+  'welcome',
+  'snapshot',
+  'entered',
+  'ack',
+  'refused',
+  'pong',
+  'reconnect',
+  'said',
+  'discovered',
+  'joined',
+  'left',
 ] satisfies Downward['t'][]);
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -1,185 +1,215 @@
 /**
- * A player without a screen: the CLI's join probe and its load players. Speaks the wire protocol as any client does,
- * with the same retry rules. Promises to hold no timer and no socket after `stop` or after the answer.
+ * A player without a screen, who counts: the load players of `gameops load`, of the quickstart and of tests. Plays by
+ * the same client as the page, and trusts it with nothing: that offsets follow each other and that every room mate's
+ * own counter does is checked here once more.
  */
 import { WebSocket } from 'ws';
-import {
-  backoffMs,
-  closeCode,
-  type Downward,
-  parseDownward,
-  protocolVersion,
-  retryAfter,
-} from '../protocol.ts';
-
-export type Welcome = Extract<Downward, { t: 'welcome' }>;
-
-export type Join =
-  | { ok: true; welcome: Welcome; ms: number }
-  /** `code` is the close code, null when there was no WebSocket to close. */
-  | { ok: false; reason: string; code: number | null; ms: number };
-
-/** Joins, is welcomed, leaves. Never rejects. @param url such as ws://127.0.0.1:8080/ws */
-export function joinOnce(url: string, token: string, timeoutMs: number): Promise<Join> {
-  const began = performance.now();
-  const ms = () => Math.round(performance.now() - began);
-  return new Promise((resolve) => {
-    const socket = open(url);
-    const end = (join: Join) => {
-      clearTimeout(timer);
-      resolve(join);
-    };
-    const timer = setTimeout(() => {
-      end({ ok: false, reason: `no welcome within ${timeoutMs} ms`, code: null, ms: ms() });
-      socket.terminate();
-    }, timeoutMs);
-    socket.on('open', () => socket.send(hello(token)));
-    socket.on('message', (raw) => {
-      const message = parseDownward(raw.toString());
-      if (message.t !== 'welcome') return;
-      end({ ok: true, welcome: message, ms: ms() });
-      socket.close(closeCode.done);
-    });
-    socket.on('error', (error) => end({ ok: false, reason: error.message, code: null, ms: ms() }));
-    socket.on('close', (code, text) =>
-      end({ ok: false, reason: text.toString() || `closed with ${code}`, code, ms: ms() }),
-    );
-  });
-}
+import { closeCode, protocolVersion, type RoomMessage } from '../protocol.ts';
+import { type Client, createClient, type Socket } from './client.ts';
+import type { ClientEvent } from './core-state.ts';
+import { type Histogram, newHistogram, note } from './histogram.ts';
 
 export interface PlayerCounts {
   /** Welcomes, the first one included. */
   joins: number;
+  /** Of those, to a second socket while the first one was still there. */
+  moves: number;
+  /** Came back to a session that was gone. */
+  anew: number;
   /** Closed by a drain. */
   restarts: number;
   /** Closed or refused in any other way while it wanted to stay. */
   breaks: number;
+  sent: number;
+  acknowledged: number;
+  /** What rooms said. */
   received: number;
-  /** Each time without a welcome between two joins, ms. */
-  gapsMs: number[];
-  /** Echo times, ms; the latest thousand. */
-  rttMs: number[];
-  /** How the last break came about, null when there was none. */
-  lastReason: string | null;
+  /** Holes in the room's offsets, or in what a room mate counted: whichever shows more. */
+  lost: number;
+  duplicated: number;
+  /** Longest time without a live welcome, ms. */
+  longestGapMs: number;
+  /** Code of the last close that was not a restart, null when there was none. */
+  lastCode: number | null;
+}
+
+/** Times of many players together. */
+export interface Times {
+  gap: Histogram;
+  rtt: Histogram;
+  /** From a player's saying to a room mate's hearing. Clocks of one machine only. */
+  delivery: Histogram;
 }
 
 export interface LoadPlayer {
-  readonly counts: PlayerCounts;
+  readonly counts: Readonly<PlayerCounts>;
   isOn(): boolean;
-  /** `<release>/<replica>` of the present welcome, null while off. */
+  hasGivenUp(): boolean;
+  /** `<release>/<replica>` of the last welcome, null before the first. */
   servedBy(): string | null;
   say(text: string): boolean;
+  /** Says the next number of its own, which room mates check. */
+  count(): boolean;
+  /** Said and not yet acknowledged. */
+  waiting(): number;
+  /** Where it is, and the newest offset it has of there. */
+  place(): { room: string; offset: number } | null;
   stop(): void;
 }
 
-export interface LoadPlayerRequest {
+export interface PlayerRequest {
   url: string;
   token: string;
-  /** How often it measures its echo; 0 for never. */
+  /** Names this player among its kind: "<run>-<number>". Only players of the same run check each other. */
+  name?: string;
+  region?: string;
+  refresh?: () => string;
   pingEveryMs?: number;
-  onMessage?: (message: Downward) => void;
-  /** Told each break, in words. */
-  onBreak?: (how: string) => void;
+  times?: Times;
+  onEvent?: (event: ClientEvent) => void;
 }
 
-/** Stays on until stopped: comes back after every close that the protocol allows to come back from. */
-export function startPlayer(request: LoadPlayerRequest): LoadPlayer {
-  const { url, token, pingEveryMs = 0, onMessage, onBreak } = request;
+export const newTimes = (): Times => ({
+  gap: newHistogram(),
+  rtt: newHistogram(),
+  delivery: newHistogram(),
+});
+
+export function startPlayer(request: PlayerRequest): LoadPlayer {
+  const { url, token, region, refresh, pingEveryMs, onEvent, name = '' } = request;
+  const watch = newWatch(name);
+  const client: Client = createClient({
+    url,
+    token,
+    ...(region === undefined ? {} : { region }),
+    ...(pingEveryMs === undefined ? {} : { pingEveryMs }),
+    ...(refresh && { refresh: async () => refresh() }),
+    openSocket,
+    onEvent(event) {
+      see(watch, event, request.times);
+      onEvent?.(event);
+    },
+  });
+  const say = (text: string): boolean => {
+    const isKept = client.say(text);
+    if (isKept) watch.counts.sent += 1;
+    return isKept;
+  };
+  client.start();
+  return {
+    counts: watch.counts,
+    isOn: () => client.status() === 'online' || client.status() === 'moving',
+    hasGivenUp: () => client.status() === 'gave-up',
+    servedBy: client.servedBy,
+    say,
+    count() {
+      if (!say(`${name}:${watch.said + 1}:${Date.now()}`)) return false;
+      watch.said += 1;
+      return true;
+    },
+    waiting: client.waiting,
+    place: () => watch.place,
+    stop: client.stop,
+  };
+}
+
+/** What one player has seen, and what it takes to know that nothing is missing. */
+interface Watch {
+  counts: PlayerCounts;
+  run: string;
+  said: number;
+  place: { room: string; offset: number } | null;
+  holes: number;
+  /** Room mate's number → the newest of what he counted. */
+  mates: Map<number, number>;
+  missedOfMates: number;
+}
+
+function newWatch(name: string): Watch {
   const counts: PlayerCounts = {
     joins: 0,
+    moves: 0,
+    anew: 0,
     restarts: 0,
     breaks: 0,
+    sent: 0,
+    acknowledged: 0,
     received: 0,
-    gapsMs: [],
-    rttMs: [],
-    lastReason: null,
+    lost: 0,
+    duplicated: 0,
+    longestGapMs: 0,
+    lastCode: null,
   };
-  let socket: WebSocket | null = null;
-  let welcome: Welcome | null = null;
-  let lostAt: number | null = null;
-  let tries = 0;
-  let stopped = false;
-  let retry: NodeJS.Timeout | undefined;
-
-  const connect = () => {
-    const own = open(url);
-    socket = own;
-    own.on('open', () => own.send(hello(token)));
-    own.on('message', (raw) => {
-      const message = parseDownward(raw.toString());
-      counts.received += 1;
-      if (message.t === 'welcome') welcomed(message);
-      else if (message.t === 'pong') note(counts.rttMs, performance.now() - message.at);
-      if (message.t !== 'unknown') onMessage?.(message);
-    });
-    let failure = '';
-    own.on('error', (error) => {
-      failure = error.message;
-    });
-    // Always follows, after an error too.
-    own.on('close', (code, reason) => lost(code, failure || reason.toString()));
-  };
-
-  const welcomed = (message: Welcome) => {
-    welcome = message;
-    counts.joins += 1;
-    tries = 0;
-    if (lostAt !== null) note(counts.gapsMs, performance.now() - lostAt);
-    lostAt = null;
-  };
-
-  const lost = (code: number, reason: string) => {
-    if (stopped) return;
-    const where = welcome === null ? 'before a welcome' : `on ${welcome.release}/${welcome.replica}`;
-    if (welcome !== null) lostAt = performance.now();
-    welcome = null;
-    if (code === closeCode.restart) counts.restarts += 1;
-    else {
-      counts.breaks += 1;
-      counts.lastReason = `closed with ${code}${reason && ` (${reason})`} ${where}`;
-      onBreak?.(counts.lastReason);
-    }
-    if (retryAfter(code) !== 'retry') return;
-    retry = setTimeout(connect, backoffMs(tries));
-    tries += 1;
-  };
-
-  const pinging =
-    pingEveryMs > 0 ? setInterval(() => tell({ t: 'ping', at: performance.now() }), pingEveryMs) : undefined;
-  const tell = (message: object): boolean => {
-    if (welcome === null || socket?.readyState !== WebSocket.OPEN) return false;
-    socket.send(JSON.stringify(message));
-    return true;
-  };
-
-  connect();
-  return {
-    counts,
-    isOn: () => welcome !== null,
-    servedBy: () => (welcome === null ? null : `${welcome.release}/${welcome.replica}`),
-    say: (text) => tell({ t: 'say', room: welcome?.rooms[0] ?? '', text }),
-    stop() {
-      stopped = true;
-      clearTimeout(retry);
-      clearInterval(pinging);
-      // A closing handshake needs an open socket; one that is still connecting is dropped.
-      if (socket?.readyState === WebSocket.OPEN) socket.close(closeCode.done);
-      else socket?.terminate();
-    },
-  };
+  const run = name.replace(/\d+$/, '');
+  return { counts, run, said: 0, place: null, holes: 0, mates: new Map(), missedOfMates: 0 };
 }
 
-function open(url: string): WebSocket {
+function see(watch: Watch, event: ClientEvent, times: Times | undefined): void {
+  const { counts } = watch;
+  if (event.type === 'message') hear(watch, event.message, times);
+  else if (event.type === 'acked') counts.acknowledged += event.messages;
+  else if (event.type === 'rtt' && times) note(times.rtt, event.ms);
+  else if (event.type === 'welcome') counts.joins += 1;
+  else if (event.type === 'snapshot') {
+    const { room, offset } = event.snapshot;
+    watch.holes += event.missed;
+    watch.place = { room, offset };
+    judge(watch);
+  } else if (event.type === 'handover') {
+    if (event.how === 'moved') counts.moves += 1;
+    if (event.how === 'anew') counts.anew += 1;
+    counts.longestGapMs = Math.max(counts.longestGapMs, event.gapMs);
+    if (times) note(times.gap, event.gapMs);
+  } else if (event.type === 'state' && event.code !== null) {
+    if (event.code === closeCode.restart) counts.restarts += 1;
+    else {
+      counts.breaks += 1;
+      counts.lastCode = event.code;
+    }
+  }
+}
+
+function hear(watch: Watch, message: RoomMessage, times: Times | undefined): void {
+  const { counts, place } = watch;
+  counts.received += 1;
+  const isHere = place?.room === message.room;
+  if (isHere && message.offset <= place.offset) {
+    counts.duplicated += 1;
+    return;
+  }
+  if (isHere) watch.holes += message.offset - place.offset - 1;
+  watch.place = { room: message.room, offset: message.offset };
+  if (message.t === 'said' && watch.run !== '') hearMate(watch, message.text, times);
+  judge(watch);
+}
+
+/** "<run>-<number>:<count>:<when>" */
+function hearMate(watch: Watch, text: string, times: Times | undefined): void {
+  if (!text.startsWith(watch.run)) return;
+  const [mate = Number.NaN, count = Number.NaN, at = Number.NaN] = text
+    .slice(watch.run.length)
+    .split(':')
+    .map(Number);
+  const before = watch.mates.get(mate);
+  if (before !== undefined && count <= before) {
+    watch.counts.duplicated += 1;
+    return;
+  }
+  if (before !== undefined) watch.missedOfMates += count - before - 1;
+  watch.mates.set(mate, count);
+  if (times) note(times.delivery, Math.max(0, Date.now() - at));
+}
+
+/** One message that is missing leaves a hole in both counts. */
+function judge({ counts, holes, missedOfMates }: Watch): void {
+  counts.lost = Math.max(holes, missedOfMates);
+}
+
+function openSocket(url: string): Socket {
   return new WebSocket(url, protocolVersion, {
     perMessageDeflate: false,
     handshakeTimeout: 10_000,
+    // Newer than the published types.
     closeTimeout: 2_000,
-  } as object);
-}
-
-const hello = (token: string) => JSON.stringify({ t: 'hello', v: 1, token });
-
-function note(samples: number[], value: number): void {
-  samples.push(value);
-  if (samples.length > 1_000) samples.shift();
+  } as object) as Socket;
 }

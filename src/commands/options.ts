@@ -3,7 +3,7 @@
  * so it imports neither schema nor configuration.
  */
 import { InvalidArgumentError, Option } from 'commander';
-import { parseDurationMs } from '../units.ts';
+import { formatMs, parseDurationMs } from '../units.ts';
 
 export interface DeployOptions {
   strategy?: 'blue-green' | 'rolling';
@@ -14,6 +14,8 @@ export interface DeployOptions {
   watchMs?: number;
   drainMs?: number;
   skipMigrations?: boolean;
+  /** Players. */
+  whenQuiet?: number;
 }
 
 export interface RollbackOptions {
@@ -30,6 +32,13 @@ export interface PruneOptions {
   keep?: number;
 }
 
+export interface LoadOptions {
+  players: number;
+  forMs?: number;
+  url?: string;
+  rate?: number;
+}
+
 /** `--watch 30s` becomes `watchMs: 30000`. */
 class DurationOption extends Option {
   override attributeName(): string {
@@ -37,18 +46,29 @@ class DurationOption extends Option {
   }
 }
 
-export function durationOption(flags: string, description: string): Option {
+export function durationOption(flags: string, description: string, maxMs?: number): Option {
   return new DurationOption(flags, description).argParser((text: string) => {
     const ms = parseDurationMs(text);
     if (ms === null) throw new InvalidArgumentError('Expected a duration such as 500ms, 30s, 5m or 2h.');
+    if (maxMs !== undefined && (ms < 1_000 || ms > maxMs))
+      throw new InvalidArgumentError(`Expected 1s to ${formatMs(maxMs)}.`);
     return ms;
   });
 }
 
-export function countOption(flags: string, description: string, max: number): Option {
+export function socketUrlOption(flags: string, description: string): Option {
   return new Option(flags, description).argParser((text: string) => {
-    const count = /^\d+$/.test(text) ? Number(text) : 0;
-    if (count < 1 || count > max) throw new InvalidArgumentError(`Expected a whole number, 1 to ${max}.`);
+    const url = URL.canParse(text) ? new URL(text) : null;
+    if (url?.protocol === 'ws:' || url?.protocol === 'wss:') return url.href;
+    throw new InvalidArgumentError('Expected an address such as wss://play.example.com/ws.');
+  });
+}
+
+export function countOption(flags: string, description: string, max: number, min = 1): Option {
+  return new Option(flags, description).argParser((text: string) => {
+    const count = /^\d+$/.test(text) ? Number(text) : -1;
+    if (count < min || count > max)
+      throw new InvalidArgumentError(`Expected a whole number, ${min} to ${max}.`);
     return count;
   });
 }

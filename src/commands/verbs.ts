@@ -4,7 +4,13 @@
  */
 import { Option } from 'commander';
 import type { Context, Outcome } from './context.ts';
-import { countOption, durationOption, imageSourceOption, strategyOption } from './options.ts';
+import {
+  countOption,
+  durationOption,
+  imageSourceOption,
+  socketUrlOption,
+  strategyOption,
+} from './options.ts';
 
 export interface VerbModule {
   run(context: Context, options: never): Promise<Outcome>;
@@ -114,6 +120,18 @@ export const verbs: readonly Verb[] = [
     summary: 'who did what, when, and how it ended',
     examples: ['gameops history'],
     load: () => import('./history.ts'),
+  },
+  {
+    name: 'load',
+    summary: 'load players join, play and count: what is lost, what comes twice, how long they wait',
+    options: [
+      countOption('--players <n>', 'players, 1 to 20000', 20_000).makeOptionMandatory(),
+      durationOption('--for <duration>', 'how long they play, up to 1h (default: 30s)', 3_600_000),
+      socketUrlOption('--url <ws-url>', 'where they go (default: this project)'),
+      countOption('--rate <n>', 'messages a second in each room of 50 (default: 1)', 50),
+    ],
+    examples: ['gameops load --players 200', 'gameops load --players 10000 --for 5m --json'],
+    load: () => import('./load.ts'),
   },
   {
     name: 'down',

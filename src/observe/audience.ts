@@ -30,6 +30,8 @@ export interface Seen {
   };
   players: {
     online: number;
+    /** Times that a player went to another server while still with the one before. */
+    moved: number;
     /** Sockets that a drain closed with 1012. */
     closed: number;
     /** Sockets that ended, or tries that failed, in any other way. */
@@ -37,12 +39,15 @@ export interface Seen {
     /** Of those, how many were in the game again. */
     cameBack: number;
     lost: number;
+    /** What one player heard twice, or did not hear while others did. */
+    messages: { lost: number; duplicated: number };
     /** Longest time between a close and the next welcome, ms. */
     longestAwayMs: number;
   };
 }
 
 const requestDeadlineMs = 10_000;
+const talkEveryMs = 100;
 
 /**
  * @param url where players enter, such as http://127.0.0.1:8080/
@@ -59,7 +64,11 @@ export async function startAudience(asked: {
     Array.from({ length: asked.players }, (_, index) => guestToken(url, `guest ${index + 1}`)),
   );
   const socketUrl = new URL(endpoint.socket, url.replace(/^http/, 'ws')).href;
-  const players = tokens.map((token) => startPlayer({ url: socketUrl, token }));
+  const run = `audience-${Math.random().toString(36).slice(2, 6)}`;
+  const players = tokens.map((token, n) => startPlayer({ url: socketUrl, token, name: `${run}-${n}` }));
+  let turn = 0;
+  // Somebody always speaks: who misses a word of it knows.
+  const talking = setInterval(() => players[turn++ % players.length]?.count(), talkEveryMs);
   const stop = new AbortController();
   const tally = newTally();
   const clients = Array.from({ length: asked.clients }, () =>
@@ -81,6 +90,7 @@ export async function startAudience(asked: {
     async leave() {
       const { players: atTheEnd } = seen();
       stop.abort();
+      clearInterval(talking);
       await Promise.all(clients);
       for (const player of players) player.stop();
       return { ...seen(), players: atTheEnd };
@@ -109,6 +119,7 @@ function newTally(): Tally {
 function summary(tally: Tally, players: readonly LoadPlayer[]): Seen {
   const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);
   const online = players.filter((player) => player.isOn()).length;
+  const moved = sum(players.map(({ counts }) => counts.moves));
   return {
     http: {
       sent: tally.sent,
@@ -119,11 +130,16 @@ function summary(tally: Tally, players: readonly LoadPlayer[]): Seen {
     },
     players: {
       online,
+      moved,
       closed: sum(players.map(({ counts }) => counts.restarts)),
       broken: sum(players.map(({ counts }) => counts.breaks)),
-      cameBack: sum(players.map(({ counts }) => counts.gapsMs.length)),
+      cameBack: sum(players.map(({ counts }) => Math.max(0, counts.joins - 1))) - moved,
       lost: players.length - online,
-      longestAwayMs: Math.max(0, ...players.flatMap(({ counts }) => counts.gapsMs)),
+      messages: {
+        lost: sum(players.map(({ counts }) => counts.lost)),
+        duplicated: sum(players.map(({ counts }) => counts.duplicated)),
+      },
+      longestAwayMs: Math.max(0, ...players.map(({ counts }) => counts.longestGapMs)),
     },
   };
 }

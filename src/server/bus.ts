@@ -1,29 +1,60 @@
 /**
- * Redis: what is announced to rooms, who was let go by a drain and is not back, and how many players are here.
- * Promises that a lost Redis never ends the process nor queues without bound: a command then fails at once.
- * Every entry is versioned, because an old and a new release read each other's.
+ * The bus: one stream in Redis that every server reads, and the scripts that write to it. Promises one order for
+ * everybody, each sequence of a session taken once, and that a Redis which forgot is noticed before anything is said
+ * on top of what it lost. Entries are versioned, because an old and a new release read each other's.
  */
-import { Redis } from 'ioredis';
+import { randomBytes } from 'node:crypto';
+import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { redisKeys } from '../contract.ts';
-import type { RoomMessage } from '../protocol.ts';
+import { limits, type RoomEvent } from '../protocol.ts';
+import { judgeMemory } from './memory.ts';
 import type { Readiness } from './readiness.ts';
+import { connect } from './redis.ts';
 import type { Identity } from './settings.ts';
 
-const entryVersion = 1;
-const countForSeconds = 10;
-const closedForSeconds = 3_600;
+export interface BusEntry {
+  room: string;
+  offset: number;
+  /** JSON of a RoomEvent. */
+  body: string;
+}
+
+/** `taken` with the room's offset, 0 when only the sequence was; `duplicate` with the newest; `gap` with the next. */
+export interface Published {
+  is: 'taken' | 'duplicate' | 'gap';
+  at: number;
+}
+
+export interface Saying {
+  session: string;
+  seq: number;
+  /** Newest sequence that this server knows of: counts when Redis has forgotten the session's. */
+  known: number;
+  room: string;
+  /** null: takes the sequence and tells nobody. */
+  event: RoomEvent | null;
+}
+
+/** Runs with the bus' own keys and arguments before the given ones. Rejects when Redis is away or has forgotten. */
+export type Script = (keys: readonly string[], args: readonly (string | number)[]) => Promise<unknown[]>;
 
 export interface Bus {
-  /** Rejects when Redis does not take it. */
-  announce(message: RoomMessage): Promise<void>;
-  /** Players that a drain is about to close. Never rejects: a drain goes on without its count. */
-  recordClosed(players: readonly string[]): Promise<void>;
-  /** A player who joins is back, whichever release let him go. Never rejects. */
-  recordBack(player: string): Promise<void>;
-  /** Publishes how many are connected here; the key dies with the process. Never rejects. */
-  recordCount(players: number): Promise<void>;
-  close(): Promise<void>;
+  /** Names the memory of Redis; '' until it was asked. */
+  epoch(): string;
+  isUp(): boolean;
+  /** false when it is not up in time. */
+  whenUp(timeoutMs: number): Promise<boolean>;
+  publish(saying: Saying): Promise<Published>;
+  /** What no session says: joined, left, discovered. */
+  announce(room: string, event: RoomEvent): Promise<void>;
+  /** What a room was told after `offset`, oldest first, as far as it is kept. */
+  history(room: string, offset: number): Promise<BusEntry[]>;
+  script(name: string, lua: string): Script;
+  /** Redis has given out an offset twice: everybody begins anew. */
+  renew(): Promise<void>;
+  commands: Redis;
+  close(): void;
 }
 
 export interface BusRequest {
@@ -31,90 +62,244 @@ export interface BusRequest {
   identity: Identity;
   readiness: Readiness;
   log: Logger;
-  onMessage: (message: RoomMessage) => void;
+  /** In the bus' order; every room's offsets rise by one. */
+  onEntries: (entries: readonly BusEntry[]) => void;
+  /** `epoch`: offsets and sequences begin anew. `missed`: entries were trimmed before they were read here. */
+  onBreak: (why: 'epoch' | 'missed') => void;
 }
 
-export function openBus({ url, identity, readiness, log, onMessage }: BusRequest): Bus {
+const readCount = 500;
+const readBlockMs = 1_000;
+const busLength = 20_000;
+const sharedArgs = 3;
+
+/**
+ * Before every script: it runs on the memory it was meant for, or not at all.
+ * KEYS epoch, bus, offsets; ARGV epoch, prefix of the rooms' streams, resume window. Then the script's own.
+ */
+const preamble = `
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'epoch'} end
+local function append(room, body)
+  local offset = redis.call('HINCRBY', KEYS[3], room, 1)
+  local stream = ARGV[2] .. room
+  redis.call('XADD', stream, 'MAXLEN', '~', ${limits.replayMessages}, offset .. '-0', 'v', 1, 'b', body)
+  redis.call('PEXPIRE', stream, ARGV[3])
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ${busLength}, '*', 'v', 1, 'e', ARGV[1], 'r', room, 'o', offset, 'b', body)
+  return offset
+end
+`;
+
+/** KEYS sequence; ARGV room, seq (0: of no session), newest known, body ('': sequence only). */
+const publishLua = `
+local seq = tonumber(ARGV[5])
+if seq > 0 then
+  local last = tonumber(redis.call('GET', KEYS[4]) or ARGV[6])
+  if seq <= last then return {'duplicate', last} end
+  if seq > last + 1 then return {'gap', last + 1} end
+  redis.call('SET', KEYS[4], seq, 'PX', ARGV[3])
+end
+if ARGV[7] == '' then return {'taken', 0} end
+return {'taken', append(ARGV[4], ARGV[7])}
+`;
+
+const claimLua = `redis.call('SET', KEYS[1], ARGV[1], 'NX') return redis.call('GET', KEYS[1])`;
+const renewLua = `
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end
+return redis.call('GET', KEYS[1])
+`;
+
+export function openBus({ url, identity, readiness, log, onEntries, onBreak }: BusRequest): Bus {
   const keys = redisKeys(identity.project);
-  const { release, replica } = identity;
-  const isUp = { commands: false, subscriber: false };
-  const connect = (name: keyof typeof isUp) => {
-    const redis = new Redis(url, options(name));
-    const note = (up: boolean) => {
-      if (isUp[name] !== up)
-        log[up ? 'info' : 'warn']({ connection: name }, up ? 'redis connected' : 'redis lost');
-      isUp[name] = up;
-      readiness.set('redis', isUp.commands && isUp.subscriber);
-    };
-    redis.on('close', () => note(false));
-    // Without a listener every failed attempt is an uncaught 'error'; the close that follows says enough.
-    redis.on('error', (error) => log.debug({ connection: name, reason: error.message }, 'redis error'));
-    return { redis, note };
-  };
+  let epoch = '';
+  let isVerified = false;
+  let lastId: string | null = null;
+  /** Counts connections: what began on an earlier one ends by itself. */
+  let turn = 0;
+  const waiting = new Set<() => void>();
 
-  const commands = connect('commands');
-  commands.redis.on('ready', () => commands.note(true));
-  const subscriber = connect('subscriber');
-  subscriber.redis.on('ready', () => {
-    subscriber.redis.subscribe(keys.broadcast).then(
-      () => subscriber.note(true),
-      () => subscriber.redis.disconnect(true),
-    );
-  });
-  subscriber.redis.on('message', (_channel, text) => {
-    const message = readEntry(text);
-    if (message !== null) onMessage(message);
-  });
-
-  const quietly = async (act: Promise<unknown>) => {
-    await act.catch((error: Error) => log.debug({ reason: error.message }, 'redis command failed'));
-  };
-  return {
-    async announce(message) {
-      await commands.redis.publish(keys.broadcast, JSON.stringify({ v: entryVersion, message }));
+  const connections = connect({
+    url,
+    log,
+    onUp: () => void begin(),
+    onDown: () => {
+      turn += 1;
+      isVerified = false;
+      readiness.set('redis', false);
     },
-    recordClosed: (players) =>
-      quietly(
-        commands.redis
-          .multi()
-          .zadd(keys.closed, ...players.flatMap((player) => [release, player]))
-          .expire(keys.closed, closedForSeconds)
-          .incrby(keys.closedCount(release), players.length)
-          .expire(keys.closedCount(release), closedForSeconds)
-          .exec(),
-      ),
-    recordBack: (player) => quietly(commands.redis.zrem(keys.closed, player)),
-    recordCount: (players) =>
-      quietly(commands.redis.set(keys.players(release, replica), players, 'EX', countForSeconds)),
-    async close() {
-      await quietly(commands.redis.del(keys.players(release, replica)));
-      for (const { redis } of [commands, subscriber]) redis.disconnect();
-    },
-  };
-}
+  });
+  const { commands, tail } = connections;
+  const newEpoch = () => randomBytes(6).toString('hex');
+  const claim = lua(commands, 'gameopsClaim', claimLua);
+  const replace = lua(commands, 'gameopsRenew', renewLua);
 
-function options(name: string) {
-  return {
-    connectionName: `gameops-${name}`,
-    enableAutoPipelining: true,
-    // Bounded in time and space: what can't be said now is said to have failed, not piled up until Redis is back.
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 1,
-    autoResubscribe: false,
-    connectTimeout: 2_000,
-    commandTimeout: 2_000,
-    retryStrategy: (attempt: number) => Math.min(50 * 2 ** Math.min(attempt, 6), 1_000),
-  };
-}
-
-/** null for entries of a form this release does not know. */
-function readEntry(text: string): RoomMessage | null {
-  try {
-    const entry: unknown = JSON.parse(text);
-    if (typeof entry !== 'object' || entry === null) return null;
-    const { v, message } = entry as { v?: unknown; message?: RoomMessage };
-    return v === entryVersion && typeof message?.room === 'string' ? message : null;
-  } catch {
-    return null;
+  async function begin(): Promise<void> {
+    turn += 1;
+    const own = turn;
+    try {
+      await verify();
+      if (own !== turn) return;
+      isVerified = true;
+      readiness.set('redis', true);
+      for (const wake of waiting) wake();
+      await follow(own);
+    } catch (error) {
+      if (own !== turn) return;
+      log.debug({ reason: error instanceof Error ? error.message : 'unknown' }, 'the bus broke off');
+      tail.disconnect(true);
+    }
   }
+
+  async function verify(): Promise<void> {
+    adopt(String(await claim([keys.epoch], [newEpoch()])));
+    const read = lastId;
+    if (read === null) return;
+    const [same, oldest, newest] = await Promise.all([
+      commands.xrange(keys.bus, read, read),
+      commands.xrange(keys.bus, '-', '+', 'COUNT', 1),
+      commands.xrevrange(keys.bus, '+', '-', 'COUNT', 1),
+    ]);
+    const memory = { read, has: same.length > 0, oldest: idOf(oldest[0]), newest: idOf(newest[0]) };
+    const judged = judgeMemory(memory);
+    if (judged === 'lost') await renew();
+    if (judged === 'missed') onBreak('missed');
+  }
+
+  function adopt(found: string): void {
+    if (found === epoch) return;
+    const before = epoch;
+    epoch = found;
+    if (before === '') return;
+    log.warn({ before, epoch }, 'redis has forgotten: players begin anew');
+    lastId = null;
+    onBreak('epoch');
+  }
+
+  async function renew(): Promise<void> {
+    adopt(String(await replace([keys.epoch], [epoch, newEpoch()])));
+  }
+
+  async function follow(own: number): Promise<void> {
+    let isBehind = true;
+    while (own === turn) {
+      const after = lastId ?? '0-0';
+      const entries: [string, string[]][] = await read(after, isBehind);
+      if (own !== turn) return;
+      // A renewal meanwhile began the stream anew: this belongs to before.
+      if (after === (lastId ?? '0-0')) take(entries);
+      isBehind = entries.length === readCount;
+      if (!isBehind) readiness.set('bus', true);
+    }
+  }
+
+  async function read(after: string, isBehind: boolean): Promise<[string, string[]][]> {
+    const reply = isBehind
+      ? await tail.xread('COUNT', readCount, 'STREAMS', keys.bus, after)
+      : await tail.xread('COUNT', readCount, 'BLOCK', readBlockMs, 'STREAMS', keys.bus, after);
+    return reply?.[0]?.[1] ?? [];
+  }
+
+  function take(entries: readonly [string, string[]][]): void {
+    const known: BusEntry[] = [];
+    for (const [id, fields] of entries) {
+      lastId = id;
+      const entry = entryOf(fields);
+      if (entry === null) continue;
+      if (entry.epoch === null || entry.epoch === epoch) known.push(entry);
+      else if (isVerified) void again();
+    }
+    if (known.length > 0) onEntries(known);
+  }
+
+  /** Somebody speaks in another epoch. */
+  async function again(): Promise<void> {
+    await claim([keys.epoch], [newEpoch()]).then(
+      (found) => adopt(String(found)),
+      () => undefined,
+    );
+  }
+
+  function script(name: string, text: string): Script {
+    const run = lua(commands, name, preamble + text);
+    return async (own, args) => {
+      if (!isVerified) throw new Error('redis is not there');
+      const reply = await run(
+        [keys.epoch, keys.bus, keys.offsets, ...own],
+        [epoch, keys.room(''), limits.resumeMs, ...args],
+      );
+      const answer = Array.isArray(reply) ? reply : [reply];
+      if (answer[0] !== 'epoch') return answer;
+      await again();
+      throw new Error('redis has forgotten');
+    };
+  }
+
+  const publish = script('gameopsPublish', publishLua);
+  return {
+    epoch: () => epoch,
+    isUp: () => isVerified,
+    whenUp(timeoutMs) {
+      if (isVerified) return Promise.resolve(true);
+      return new Promise((resolve) => {
+        const settle = (isUp: boolean) => {
+          waiting.delete(wake);
+          clearTimeout(timer);
+          resolve(isUp);
+        };
+        const wake = () => settle(true);
+        const timer = setTimeout(() => settle(false), timeoutMs);
+        waiting.add(wake);
+      });
+    },
+    async publish({ session, seq, known, room, event }) {
+      const body = event === null ? '' : JSON.stringify(event);
+      const [is, at] = await publish([keys.sequence(session)], [room, seq, known, body]);
+      return { is: is as Published['is'], at: Number(at) };
+    },
+    async announce(room, event) {
+      await publish([keys.sequence('')], [room, 0, 0, JSON.stringify(event)]);
+    },
+    async history(room, offset) {
+      const entries = await commands.xrange(keys.room(room), `${offset + 1}-0`, '+');
+      return entries.flatMap(([id, fields]) => {
+        const { v, b } = recordOf(fields);
+        return v === '1' && b !== undefined ? [{ room, offset: Number.parseInt(id, 10), body: b }] : [];
+      });
+    },
+    script,
+    renew,
+    commands,
+    close: () => {
+      turn += 1;
+      connections.close();
+    },
+  };
+}
+
+/** What a script of ours needs where it has arguments of its own. */
+export const ownArg = (n: number) => `ARGV[${sharedArgs + n}]`;
+
+function lua(redis: Redis, name: string, text: string) {
+  redis.defineCommand(name, { lua: text });
+  const run = (redis as unknown as Record<string, (...args: (string | number)[]) => Promise<unknown>>)[name];
+  return (keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> => {
+    if (run === undefined) throw new Error(`redis has no ${name}`);
+    return run.call(redis, keys.length, ...keys, ...args);
+  };
+}
+
+/** null for entries of a form this release does not know. Earlier ones of this form named no epoch. */
+export function entryOf(fields: readonly string[]): (BusEntry & { epoch: string | null }) | null {
+  const { v, e, r, o, b } = recordOf(fields);
+  if (v !== '1' || r === undefined || o === undefined || b === undefined) return null;
+  return { room: r, offset: Number(o), body: b, epoch: e ?? null };
+}
+
+function recordOf(fields: readonly string[]): Partial<Record<string, string>> {
+  const record: Partial<Record<string, string>> = {};
+  for (let at = 0; at + 1 < fields.length; at += 2) record[fields[at] ?? ''] = fields[at + 1] ?? '';
+  return record;
+}
+
+function idOf(entry: [string, string[]] | undefined): string | null {
+  return entry?.[0] ?? null;
 }

@@ -3,7 +3,6 @@
  * cut without a 1012, not all in one tick, and it ends at the deadline whatever happens.
  */
 import type { Logger } from 'pino';
-import type { Bus } from './bus.ts';
 import type { Http } from './http.ts';
 import type { Readiness } from './readiness.ts';
 import type { Identity } from './settings.ts';
@@ -15,24 +14,21 @@ export interface Leaving {
   readiness: Readiness;
   http: Http;
   sockets: Sockets;
-  bus: Bus;
   log: Logger;
 }
 
 /** Old proxy workers may hold an idle connection they are about to use: so long nobody must have asked anything. */
 const quietMs = 300;
 
-export async function leave({ why, identity, readiness, http, sockets, bus, log }: Leaving): Promise<void> {
+export async function leave({ why, identity, readiness, http, sockets, log }: Leaving): Promise<void> {
   const began = performance.now();
   const leftMs = () => identity.drainMs - (performance.now() - began);
   const asked = sockets.count();
   readiness.drain();
   log.info({ why, players: asked, drainMs: identity.drainMs }, 'draining');
 
-  const counting = setInterval(() => void bus.recordCount(sockets.count()), 250);
   await sockets.drain(identity.drainMs);
   while (http.quietMs() < quietMs && leftMs() > 0) await new Promise((resolve) => setTimeout(resolve, 20));
-  clearInterval(counting);
 
   const left = sockets.count();
   sockets.stop();

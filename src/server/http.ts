@@ -7,11 +7,11 @@ import { randomUUID } from 'node:crypto';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { endpoint, servedByHeader } from '../contract.ts';
-import { lobby, protocolVersion } from '../protocol.ts';
-import type { TokenCheck } from '../tokens.ts';
-import { mintToken } from '../tokens.ts';
+import { protocolVersion } from '../protocol.ts';
+import { mintToken, type TokenCheck } from '../tokens.ts';
 import type { Bus } from './bus.ts';
-import { readBearer, readDiscovery, readSession } from './input.ts';
+import { findAt } from './finds.ts';
+import { readBearer, readExploration, readSession } from './input.ts';
 import type { Metrics } from './metrics.ts';
 import type { Readiness } from './readiness.ts';
 import type { Identity } from './settings.ts';
@@ -123,7 +123,7 @@ function addApi(app: FastifyInstance, { identity, store, bus, secret, verify, lo
   });
 
   app.get('/api/discoveries', async (_incoming, reply) => {
-    const discoveries = await store.latest(50).catch((error: Error) => {
+    const discoveries = await store.latest(50, null).catch((error: Error) => {
       log.warn({ reason: error.message }, 'discoveries could not be read');
       return null;
     });
@@ -132,15 +132,17 @@ function addApi(app: FastifyInstance, { identity, store, bus, secret, verify, lo
 
   app.post('/api/discoveries', async (incoming, reply) => {
     const player = readBearer(incoming.headers.authorization, verify);
-    const found = readDiscovery(incoming.body, incoming.headers['idempotency-key']);
-    const kept = await store.keep({ player, ...found }).catch((error: Error) => {
-      log.warn({ reason: error.message }, 'discovery could not be stored');
-      return null;
-    });
+    const { key, region, tile } = readExploration(incoming.body, incoming.headers['idempotency-key']);
+    const kept = await store
+      .keep({ player, region, tile, key, what: findAt(region, tile) })
+      .catch((error: Error) => {
+        log.warn({ reason: error.message }, 'discovery could not be stored');
+        return null;
+      });
     if (kept === null) return unavailable(reply);
     if (kept.isNew) {
       // Stored is what was promised; an announcement that Redis does not take is not worth a failed request.
-      bus.announce({ t: 'discovered', room: lobby, discovery: kept.discovery }).catch(() => undefined);
+      bus.announce(region, { t: 'discovered', discovery: kept.discovery }).catch(() => undefined);
     }
     return reply.code(kept.isNew ? 201 : 200).send({ discovery: kept.discovery });
   });

@@ -1,6 +1,6 @@
 /** What HTTP callers send, checked at the edge. Promises that whatever it returns may be stored as it is. */
 import * as z from 'zod/mini';
-import type { Person } from '../protocol.ts';
+import { isRegion, type Person, world } from '../protocol.ts';
 import type { TokenCheck } from '../tokens.ts';
 
 /** Fastify's error handler turns it into this status. */
@@ -10,14 +10,19 @@ function refuse(statusCode: number, code: string, message: string): Error {
 
 const short = (max: number) => z.string().check(z.trim(), z.minLength(1), z.maxLength(max));
 const session = z.object({ name: z._default(short(40), 'Guest') });
-const discovery = z.object({ region: short(64), what: short(200) });
+const tileNumber = () => z.int().check(z.gte(0), z.lt(world.tiles));
+const exploration = z.object({
+  region: z.string().check(z.refine(isRegion)),
+  x: tileNumber(),
+  y: tileNumber(),
+});
 const idempotencyKey = z.string().check(z.regex(/^[\w.:-]{8,100}$/));
 
 export function readSession(body: unknown): { name: string } {
   return read(session, body ?? {});
 }
 
-export function readDiscovery(body: unknown, key: unknown): { region: string; what: string; key: string } {
+export function readExploration(body: unknown, key: unknown) {
   const checked = idempotencyKey.safeParse(key);
   if (!checked.success) {
     throw refuse(
@@ -26,7 +31,8 @@ export function readDiscovery(body: unknown, key: unknown): { region: string; wh
       'Send an idempotency-key header of 8 to 100 letters, digits, dots, colons or dashes.',
     );
   }
-  return { ...read(discovery, body), key: checked.data };
+  const { region, x, y } = read(exploration, body);
+  return { region, tile: { x, y }, key: checked.data };
 }
 
 export function readBearer(header: string | undefined, verify: (token: string) => TokenCheck): Person {

@@ -1,9 +1,7 @@
 /**
- * Numbers for Prometheus, on the admin port only: never reachable through Nginx. No label holds a player.
+ * Numbers for Prometheus. No label holds a player.
  */
-import { createServer, type Server } from 'node:http';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { endpoint } from '../contract.ts';
 import type { Identity } from './settings.ts';
 
 /** Edges at the targets 0.2 s and 0.5 s, so that a percentile is judged by counting, not by interpolating. */
@@ -25,6 +23,28 @@ export function createMetrics({ project, release, replica }: Identity) {
       labelNames: ['reason'],
       registers,
     }),
+    deliveries: new Counter({
+      name: 'gameops_ws_deliveries_total',
+      help: 'Messages of rooms, once for each player they are written to',
+      registers,
+    }),
+    resumes: new Counter({
+      name: 'gameops_ws_hellos_total',
+      help: 'Players welcome: fresh, or resumed from memory (warm), from Redis (cold), not at all (none)',
+      labelNames: ['how'],
+      registers,
+    }),
+    handover: new Counter({
+      name: 'gameops_ws_handover_total',
+      help: 'Players of this server in handovers, by what became of them',
+      labelNames: ['what'],
+      registers,
+    }),
+    loopLag: new Gauge({
+      name: 'gameops_loop_lag_seconds',
+      help: 'Delay of the event loop, the 99th percentile of the last second',
+      registers,
+    }),
     requests: new Histogram({
       name: 'http_request_duration_seconds',
       help: 'HTTP requests by route',
@@ -33,18 +53,4 @@ export function createMetrics({ project, release, replica }: Identity) {
       registers,
     }),
   };
-}
-
-export function listenForAdmin(registry: Registry, at: { port: number; host: string }): Promise<Server> {
-  const server = createServer(async (request, response) => {
-    if (request.method !== 'GET' || request.url !== endpoint.metrics) {
-      response.writeHead(404).end();
-      return;
-    }
-    response.writeHead(200, { 'content-type': registry.contentType }).end(await registry.metrics());
-  });
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(at.port, at.host, () => resolve(server));
-  });
 }

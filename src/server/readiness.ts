@@ -4,7 +4,7 @@
  * replica to do so at once, a one-second hiccup of Redis would take the whole game offline.
  */
 
-export type Need = 'listening' | 'postgres' | 'schema' | 'redis';
+export type Need = 'listening' | 'postgres' | 'schema' | 'redis' | 'bus';
 
 export interface Readiness {
   set(need: Need, isMet: boolean): void;
@@ -14,7 +14,7 @@ export interface Readiness {
   missing(): (Need | 'draining')[];
 }
 
-const allNeeds: readonly Need[] = ['listening', 'postgres', 'schema', 'redis'];
+const allNeeds: readonly Need[] = ['listening', 'postgres', 'schema', 'redis', 'bus'];
 
 /** @param graceMs how long a need that was met may be lost before it counts */
 export function createReadiness(graceMs: number, now: () => number = () => performance.now()): Readiness {

@@ -1,221 +1,233 @@
 /**
- * The players: `ws` on Fastify's upgrade event, so that an upgrade costs no HTTP request life cycle.
+ * The players' sockets: `ws` on Fastify's upgrade event, so that an upgrade costs no HTTP request life cycle.
  * A socket is nobody until its hello carried a good token; nobody gets five seconds. Promises bounded memory per
  * socket (small frames, no compression, a slow reader is closed) and that no loop over all sockets fills a tick.
  */
-import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { Logger } from 'pino';
-import { type RawData, type ServerOptions, WebSocket, WebSocketServer } from 'ws';
-import { endpoint } from '../contract.ts';
-import {
-  type CloseReason,
-  closeCode,
-  type Downward,
-  limits,
-  lobby,
-  type Person,
-  parseUpward,
-  protocolVersion,
-  type RoomMessage,
-  type Upward,
-} from '../protocol.ts';
+import { type RawData, type WebSocket, WebSocketServer } from 'ws';
+import { isProbe } from '../contract.ts';
+import { type CloseReason, closeCode, limits, movedReason, parseUpward } from '../protocol.ts';
 import type { TokenCheck } from '../tokens.ts';
-import type { Bus } from './bus.ts';
+import { admit, type Ground } from './admission.ts';
+import { fullBucket, rates, takeFrom } from './allowance.ts';
+import type { Counts } from './counts.ts';
 import { startWheel } from './heartbeat.ts';
-import type { Metrics } from './metrics.ts';
 import { drainPace } from './pace.ts';
-import type { Identity } from './settings.ts';
-
-interface Player {
-  socket: WebSocket;
-  person: Person;
-  misses: number;
-  /** Messages he may still send now; refilled over time. */
-  allowance: number;
-  refilledAt: number;
-}
+import { hereOf, type Player } from './player.ts';
+import { receive } from './receive.ts';
+import { refusalOf, socketOptions } from './upgrade.ts';
+import { close, frameOf, isOpen, type Link, openLink, send } from './wire.ts';
 
 export interface Sockets {
+  players: ReadonlySet<Player>;
   count(): number;
-  deliver(message: RoomMessage): void;
+  /** From hello to welcome, ms, since the last call. */
+  takeJoins(): number[];
   /** Takes no more players, and closes those here at a pace. Resolves when the last socket is gone or at the deadline. */
   drain(drainMs: number): Promise<void>;
+  /** Closes everybody at a pace, and goes on taking players: they come back to this server or another one. */
+  sendAway(reason: CloseReason): Promise<void>;
   stop(): void;
 }
 
 export interface SocketsRequest {
   server: Server;
-  identity: Identity;
+  ground: Ground;
   verify: (token: string) => TokenCheck;
-  /** Called for each message, because the bus is opened with the sockets' `deliver`. */
-  bus: () => Bus;
-  metrics: Metrics;
-  log: Logger;
+  counts: Counts;
+  /** Told of every player who is welcome, and of every one who goes. */
+  onJoined: (player: Player) => void;
+  onLeft: (player: Player, how: 'moved' | 'done' | 'other') => void;
 }
 
-const fanOutPerTick = 500;
+/** One socket from its upgrade to its end. */
+interface Visit {
+  link: Link;
+  player: Player | null;
+  isAsking: boolean;
+  /** What came in the same breath as the hello, before the welcome. */
+  early: (string | null)[];
+  frames: Player['frames'];
+  timer: NodeJS.Timeout;
+}
+
 const missesAllowed = 2;
 const recordMs = 100;
-const perSecond = { messages: 10, burst: 30 };
+const strangersMax = 10_000;
+const earlyMax = 32;
+const refreshEveryMs = 1_000;
+/** A client on its new socket closes the old one itself: only one that does not is told. */
+const replacedGraceMs = 2_000;
 
 export function openSockets(request: SocketsRequest): Sockets {
-  const { server, metrics, log } = request;
+  const { server, ground, counts } = request;
+  const { metrics, log, identity, presence, rooms } = ground;
   const players = new Set<Player>();
-  const strangers = new Set<WebSocket>();
+  const latestOf = new Map<string, Player>();
+  const strangers = new Set<Visit>();
+  let joins: number[] = [];
   let draining = false;
+  let connections = 0;
+  let due: Player[] = [];
   const wss = new WebSocketServer(socketOptions);
-  const wheel = startWheel<Player>(limits.heartbeatMs, (player) => beat(player));
+  const wheel = startWheel<Player>(limits.heartbeatMs, beat);
+  const refreshing = setInterval(() => void refresh(), refreshEveryMs);
 
   server.on('upgrade', (incoming: IncomingMessage, stream: Duplex, head: Buffer) => {
     stream.on('error', () => stream.destroy());
-    const refusal = refusalOf(incoming, draining);
-    if (refusal !== null) {
+    const refusal = refusalOf(incoming, { isDraining: draining, isFull: strangers.size >= strangersMax });
+    if (refusal === null) {
+      wss.handleUpgrade(incoming, stream, head, (socket) => greet(socket, stream));
+    } else {
       stream.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
-      return;
     }
-    wss.handleUpgrade(incoming, stream, head, greet);
   });
 
-  function greet(socket: WebSocket): void {
-    strangers.add(socket);
-    const timer = setTimeout(() => closeFor(socket, 'helloTimeout'), limits.helloMs);
-    let player: Player | null = null;
+  function greet(socket: WebSocket, stream: Duplex): void {
+    const link = openLink(socket, stream);
+    const timer = setTimeout(() => close(link, 'helloTimeout'), limits.helloMs);
+    const frames = fullBucket(rates.frames, performance.now());
+    const visit: Visit = { link, player: null, isAsking: false, early: [], frames, timer };
+    strangers.add(visit);
     socket.on('error', (error) => log.debug({ reason: error.message }, 'socket error'));
     socket.on('message', (raw: RawData, isBinary: boolean) => {
-      const message = isBinary ? null : parseUpward(raw.toString());
-      if (socket.readyState !== WebSocket.OPEN) return;
-      if (player !== null) {
-        receive(player, message);
-        return;
-      }
-      clearTimeout(timer);
-      player = admit(socket, message);
+      if (mayStillSend(visit)) hear(visit, isBinary ? null : raw.toString());
+    });
+    socket.on('ping', (data: Buffer) => {
+      if (mayStillSend(visit)) send(link, frameOf(data, 'pong'));
     });
     socket.on('pong', () => {
-      if (player !== null) player.misses = 0;
+      if (visit.player !== null) visit.player.misses = 0;
     });
-    socket.on('close', (code: number) => {
-      clearTimeout(timer);
-      strangers.delete(socket);
-      if (player !== null) {
-        players.delete(player);
-        wheel.remove(player);
-        metrics.connections.set(players.size);
-      }
-      metrics.closed.inc({ reason: reasonOf(code) });
-    });
+    socket.on('close', (code: number, reason: Buffer) => end(visit, code, reason.toString()));
   }
 
-  function admit(socket: WebSocket, message: Upward | null): Player | null {
-    if (message?.t !== 'hello') return closeFor(socket, 'badMessage');
-    const check = request.verify(message.token);
-    if (!check.ok) return closeFor(socket, check.why === 'expired' ? 'tokenExpired' : 'badToken');
-    if (draining) return closeFor(socket, 'restart');
-    const player = {
-      socket,
+  function mayStillSend({ link, frames }: Visit): boolean {
+    if (!isOpen(link)) return false;
+    if (takeFrom(frames, rates.frames, performance.now())) return true;
+    close(link, 'flood');
+    return false;
+  }
+
+  function hear(visit: Visit, text: string | null): void {
+    if (visit.player !== null) receive(ground, visit.player, text);
+    else if (!visit.isAsking) void ask(visit, text);
+    else if (visit.early.length < earlyMax) visit.early.push(text);
+    else close(visit.link, 'badMessage');
+  }
+
+  /** The hello. What comes after it waits in the connection. */
+  async function ask(visit: Visit, text: string | null): Promise<void> {
+    const began = performance.now();
+    const { link } = visit;
+    visit.isAsking = true;
+    clearTimeout(visit.timer);
+    const hello = text === null ? null : parseUpward(text);
+    if (hello?.t !== 'hello') return close(link, 'badMessage');
+    const check = request.verify(hello.token);
+    if (!check.ok) return close(link, check.why === 'expired' ? 'tokenExpired' : 'badToken');
+    if (draining) return close(link, 'restart');
+    link.socket.pause();
+    connections += 1;
+    const owner = `${identity.release}/${identity.replica}/${process.pid}.${connections}`;
+    const player = await admit(ground, {
+      ...{ hello, link, owner },
       person: check.player,
-      misses: 0,
-      allowance: perSecond.burst,
-      refilledAt: Date.now(),
-    };
-    strangers.delete(socket);
+      frames: visit.frames,
+    });
+    link.socket.resume();
+    if (typeof player === 'string') return close(link, player);
+    if (!isOpen(link)) return forget(player, false);
+    strangers.delete(visit);
+    visit.player = player;
+    joined(player);
+    joins.push(performance.now() - began);
+    for (const early of visit.early.splice(0)) receive(ground, player, early);
+  }
+
+  function joined(player: Player): void {
+    const { id } = player.person;
+    const older = latestOf.get(id);
+    if (older !== undefined) replaceLater(older);
+    latestOf.set(id, player);
     players.add(player);
     wheel.add(player);
     metrics.connections.set(players.size);
-    void request.bus().recordBack(player.person.id);
-    const { release, replica } = request.identity;
-    tell(socket, {
-      t: 'welcome',
-      session: randomUUID(),
-      player: player.person,
-      release,
-      replica,
-      heartbeatMs: limits.heartbeatMs,
-      rooms: [lobby],
-    });
-    return player;
+    counts.back(id);
+    if (draining) close(player.link, 'restart');
+    else request.onJoined(player);
   }
 
-  function receive(player: Player, message: Upward | null): void {
-    player.misses = 0;
-    if (message === null || message.t === 'hello') {
-      closeFor(player.socket, 'badMessage');
-    } else if (!mayStillSend(player, Date.now())) {
-      tell(player.socket, { t: 'refused', what: message.t, why: 'too-fast' });
-    } else if (message.t === 'ping') {
-      tell(player.socket, { t: 'pong', at: message.at });
-    } else if (message.room !== lobby) {
-      tell(player.socket, { t: 'refused', what: 'say', why: 'unknown-room' });
-    } else {
-      const at = new Date().toISOString();
-      request
-        .bus()
-        .announce({ t: 'said', room: message.room, from: player.person, text: message.text, at })
-        .catch(() => tell(player.socket, { t: 'refused', what: 'say', why: 'unavailable' }));
-    }
+  function end(visit: Visit, code: number, reason: string): void {
+    const { player, timer } = visit;
+    clearTimeout(timer);
+    strangers.delete(visit);
+    metrics.closed.inc({ reason: visit.link.closedFor ?? reasonOf(code) });
+    if (player === null) return;
+    const isMoved = code === closeCode.done && reason === movedReason;
+    const isDone = code === closeCode.done && !isMoved;
+    players.delete(player);
+    if (latestOf.get(player.person.id) === player) latestOf.delete(player.person.id);
+    wheel.remove(player);
+    metrics.connections.set(players.size);
+    forget(player, isDone);
+    request.onLeft(player, isMoved ? 'moved' : isDone ? 'done' : 'other');
+  }
+
+  /** What others know of him. */
+  function forget(player: Player, isClean: boolean): void {
+    rooms.leave(player);
+    presence.leave(hereOf(player), isClean).catch(() => undefined);
+  }
+
+  function replaceLater({ link }: Player): void {
+    setTimeout(() => close(link, 'replaced'), replacedGraceMs).unref();
   }
 
   function beat(player: Player): void {
     player.misses += 1;
-    if (player.misses > missesAllowed) player.socket.terminate();
-    else player.socket.ping();
+    if (player.misses > missesAllowed) {
+      player.link.socket.terminate();
+      return;
+    }
+    player.link.socket.ping();
+    if (!isProbe(player.person.id)) due.push(player);
   }
 
-  const deliver = fanOut(players);
+  /** Those whose turn it was, in one go. */
+  async function refresh(): Promise<void> {
+    const turn = due.filter((player) => isOpen(player.link));
+    due = [];
+    const others = await presence.refresh(turn.map(hereOf)).catch(() => []);
+    if (others.length === 0) return;
+    const away = new Set(others);
+    for (const player of turn) if (away.has(player.person.id)) replaceLater(player);
+  }
+
   return {
+    players,
     count: () => players.size,
-    deliver,
+    takeJoins() {
+      const taken = joins;
+      joins = [];
+      return taken;
+    },
     async drain(drainMs) {
       draining = true;
-      for (const socket of strangers) closeFor(socket, 'restart');
-      await closeAtAPace(players, drainMs, request.bus());
+      for (const { link } of strangers) close(link, 'restart');
+      const deadline = performance.now() + drainMs;
+      await closeAtAPace(players, { reason: 'restart', drainMs, counts });
+      while (players.size > 0 && performance.now() < deadline) await sleep(10);
     },
+    sendAway: (reason) => closeAtAPace(players, { reason, drainMs: limits.resumeMs, counts: null }),
     stop() {
       wheel.stop();
-      for (const socket of [...strangers, ...[...players].map((player) => player.socket)]) socket.terminate();
+      clearInterval(refreshing);
+      for (const { link } of [...strangers, ...players]) link.socket.terminate();
       wss.close();
     },
   };
-}
-
-// `closeTimeout` is newer than the published types.
-const socketOptions: ServerOptions & { closeTimeout: number } = {
-  noServer: true,
-  clientTracking: false,
-  perMessageDeflate: false,
-  maxPayload: limits.frameBytes,
-  // The default of 30 s would let one silent client stretch every drain by as much.
-  closeTimeout: 2_000,
-  handleProtocols: () => protocolVersion,
-};
-
-/** An HTTP status line, or null when the upgrade is welcome. */
-function refusalOf(incoming: IncomingMessage, draining: boolean): string | null {
-  const [path] = (incoming.url ?? '').split('?');
-  if (path !== endpoint.socket) return '404 Not Found';
-  if (draining) return '503 Service Unavailable';
-  const offered = (incoming.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
-  return offered.includes(protocolVersion) ? null : '400 Bad Request';
-}
-
-function closeFor(socket: WebSocket, reason: CloseReason): null {
-  socket.close(closeCode[reason], reason);
-  return null;
-}
-
-function tell(socket: WebSocket, message: Downward): void {
-  if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
-}
-
-function mayStillSend(player: Player, now: number): boolean {
-  const refill = ((now - player.refilledAt) / 1_000) * perSecond.messages;
-  player.allowance = Math.min(perSecond.burst, player.allowance + refill) - 1;
-  player.refilledAt = now;
-  if (player.allowance >= 0) return true;
-  player.allowance = Math.max(player.allowance, -1);
-  return false;
 }
 
 /** Other codes come from peers and proxies; as labels they would be without bound. */
@@ -224,36 +236,16 @@ function reasonOf(code: number): string {
   return known ? known[0] : 'gone';
 }
 
-/** One message after the other, some players a tick: in order for everybody, and no tick is long. */
-function fanOut(players: ReadonlySet<Player>): (message: RoomMessage) => void {
-  const waiting: string[] = [];
-  const pump = async () => {
-    while (waiting[0] !== undefined) {
-      let sent = 0;
-      for (const { socket } of [...players]) {
-        if (socket.readyState === WebSocket.OPEN) {
-          if (socket.bufferedAmount > limits.bufferedBytes) closeSlow(socket);
-          else socket.send(waiting[0]);
-        }
-        sent += 1;
-        if (sent % fanOutPerTick === 0) await new Promise(setImmediate);
-      }
-      waiting.shift();
-    }
-  };
-  return (message) => {
-    waiting.push(JSON.stringify(message));
-    if (waiting.length === 1) void pump();
-  };
+interface Closing {
+  reason: CloseReason;
+  drainMs: number;
+  counts: Counts | null;
 }
 
-/** Its buffer is full, so the close frame would wait behind what it does not read. */
-function closeSlow(socket: WebSocket): void {
-  closeFor(socket, 'slow');
-  setTimeout(() => socket.terminate(), 1_000).unref();
-}
-
-async function closeAtAPace(players: ReadonlySet<Player>, drainMs: number, bus: Bus): Promise<void> {
+async function closeAtAPace(
+  players: ReadonlySet<Player>,
+  { reason, drainMs, counts }: Closing,
+): Promise<void> {
   const deadline = performance.now() + drainMs;
   const pace = drainPace(players.size, drainMs);
   const waiting = [...players];
@@ -261,13 +253,12 @@ async function closeAtAPace(players: ReadonlySet<Player>, drainMs: number, bus: 
     const group = waiting.splice(0, pace.perTick).filter((player) => players.has(player));
     // Recorded first: a quick player is back, and struck off, before a later record would name him lost.
     // A Redis that hangs may cost the count, never the pace.
-    if (group.length > 0) {
-      await Promise.race([bus.recordClosed(group.map((player) => player.person.id)), sleep(recordMs)]);
+    if (group.length > 0 && counts !== null) {
+      await Promise.race([counts.closed(group.map(({ person }) => person.id)), sleep(recordMs)]);
     }
-    for (const { socket } of group) closeFor(socket, 'restart');
+    for (const { link } of group) close(link, reason);
     if (waiting.length > 0 && performance.now() < deadline) await sleep(pace.tickMs);
   }
-  while (players.size > 0 && performance.now() < deadline) await sleep(10);
 }
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));

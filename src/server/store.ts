@@ -1,6 +1,7 @@
 /**
- * Discoveries in Postgres. A POST that is sent again with the same key is stored once: that is what lets a proxy or
- * a client retry without asking. Promises that a lost database is a rejected promise, never a crash.
+ * Discoveries in Postgres. Whoever explores a tile first makes its discovery. A POST that is sent again with the same
+ * key is stored once: that is what lets a proxy or a client retry without asking. Promises that a lost database is a
+ * rejected promise, never a crash.
  */
 import { Pool } from 'pg';
 import type { Logger } from 'pino';
@@ -8,15 +9,27 @@ import type { ServerSettings } from '../env/schema.ts';
 import type { Discovery, Person } from '../protocol.ts';
 import type { Readiness } from './readiness.ts';
 
+export interface Exploration {
+  player: Person;
+  region: string;
+  tile: { x: number; y: number };
+  what: string;
+  key: string;
+}
+
+export interface Standing {
+  player: Person;
+  discoveries: number;
+}
+
 export interface Store {
-  latest(count: number): Promise<Discovery[]>;
-  /** `isNew` is false when that player has sent this key before: `discovery` is then the one stored first. */
-  keep(found: {
-    player: Person;
-    region: string;
-    what: string;
-    key: string;
-  }): Promise<{ discovery: Discovery; isNew: boolean }>;
+  pool: Pool;
+  /** Newest first; of one region, or of all. */
+  latest(count: number, region: string | null): Promise<Discovery[]>;
+  /** `isNew` is false when somebody was there before, or that player has sent this key before: whose it is then. */
+  keep(found: Exploration): Promise<{ discovery: Discovery; isNew: boolean }>;
+  leaders(count: number): Promise<Standing[]>;
+  countOf(player: string): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -25,11 +38,13 @@ interface Row {
   player_id: string;
   player_name: string;
   region: string;
+  tile_x: number | null;
+  tile_y: number | null;
   what: string;
   created_at: Date;
 }
 
-const columns = 'id, player_id, player_name, region, what, created_at';
+const columns = 'id, player_id, player_name, region, tile_x, tile_y, what, created_at';
 /** Few per replica: two fleets of many replicas share the database's 100 connections. */
 const connectionsPerReplica = 5;
 const againMs = { waiting: 100, answering: 2_000 };
@@ -50,25 +65,32 @@ export function openStore(settings: ServerSettings, readiness: Readiness, log: L
   pool.on('error', (error) => log.warn({ reason: error.message }, 'postgres connection lost'));
   const watch = watchDatabase(pool, readiness, log);
   return {
-    async latest(count) {
-      const { rows } = await pool.query<Row>(`select ${columns} from discoveries order by id desc limit $1`, [
-        count,
-      ]);
+    pool,
+    async latest(count, region) {
+      const { rows } = await pool.query<Row>(
+        `select ${columns} from discoveries where $2::text is null or region = $2 order by id desc limit $1`,
+        [count, region],
+      );
       return rows.map(discoveryOf);
     },
-    async keep({ player, region, what, key }) {
-      const inserted = await pool.query<Row>(
-        `insert into discoveries (player_id, player_name, region, what, idempotency_key) values ($1, $2, $3, $4, $5)
-         on conflict (player_id, idempotency_key) do nothing returning ${columns}`,
-        [player.id, player.name, region, what, key],
+    keep: (found) => keep(pool, found),
+    async leaders(count) {
+      const { rows } = await pool.query<{ player_id: string; name: string; n: string }>(
+        `select player_id, max(player_name) as name, count(*) as n from discoveries
+         group by player_id order by n desc, player_id limit $1`,
+        [count],
       );
-      if (inserted.rows[0]) return { discovery: discoveryOf(inserted.rows[0]), isNew: true };
-      const stored = await pool.query<Row>(
-        `select ${columns} from discoveries where player_id = $1 and idempotency_key = $2`,
-        [player.id, key],
+      return rows.map(({ player_id, name, n }) => ({
+        player: { id: player_id, name },
+        discoveries: Number(n),
+      }));
+    },
+    async countOf(player) {
+      const { rows } = await pool.query<{ n: string }>(
+        'select count(*) as n from discoveries where player_id = $1',
+        [player],
       );
-      if (!stored.rows[0]) throw new Error('a discovery vanished between insert and select');
-      return { discovery: discoveryOf(stored.rows[0]), isNew: false };
+      return Number(rows[0]?.n ?? 0);
     },
     async close() {
       watch.stop();
@@ -77,11 +99,31 @@ export function openStore(settings: ServerSettings, readiness: Readiness, log: L
   };
 }
 
+async function keep(pool: Pool, { player, region, tile, what, key }: Exploration) {
+  const inserted = await pool.query<Row>(
+    `insert into discoveries (player_id, player_name, region, tile_x, tile_y, what, idempotency_key)
+     values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing returning ${columns}`,
+    [player.id, player.name, region, tile.x, tile.y, what, key],
+  );
+  if (inserted.rows[0]) return { discovery: discoveryOf(inserted.rows[0]), isNew: true };
+  // The key first: what was answered to it once is what it answers again.
+  const stored = await pool.query<Row>(
+    `select ${columns} from discoveries
+     where (player_id = $1 and idempotency_key = $2) or (region = $3 and tile_x = $4 and tile_y = $5)
+     order by (player_id = $1 and idempotency_key = $2) desc limit 1`,
+    [player.id, key, region, tile.x, tile.y],
+  );
+  if (!stored.rows[0]) throw new Error('a discovery vanished between insert and select');
+  return { discovery: discoveryOf(stored.rows[0]), isNew: false };
+}
+
 function discoveryOf(row: Row): Discovery {
+  const { tile_x: x, tile_y: y } = row;
   return {
     id: row.id,
     player: { id: row.player_id, name: row.player_name },
     region: row.region,
+    tile: x === null || y === null ? null : { x, y },
     what: row.what,
     at: row.created_at.toISOString(),
   };
@@ -101,12 +143,13 @@ function watchDatabase(pool: Pool, readiness: Readiness, log: Logger): { stop():
     let hasSchema = false;
     try {
       const { rows } = await pool.query<{ present: boolean }>(
-        `select to_regclass('discoveries') is not null as present`,
+        // What the newest migration brings that this server needs.
+        `select to_regclass('refresh_tokens') is not null as present`,
       );
       hasSchema = rows[0]?.present === true;
       readiness.set('postgres', true);
       readiness.set('schema', hasSchema);
-      tell(hasSchema ? '' : 'table discoveries is missing: migrations are pending');
+      tell(hasSchema ? '' : 'a table is missing: migrations are pending');
     } catch (error) {
       readiness.set('postgres', false);
       tell(error instanceof Error ? error.message || error.name : 'unknown');

@@ -1,90 +1,42 @@
 /** The bundled game server against real Postgres and Redis. */
 
 import { createHmac } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
-import { Redis } from 'ioredis';
-import { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
-import { joinOnce, type LoadPlayer, startPlayer } from '../../src/client/player.ts';
-import { redisKeys, servedByHeader } from '../../src/contract.ts';
-import { closeCode, protocolVersion } from '../../src/protocol.ts';
+import { servedByHeader } from '../../src/contract.ts';
+import { closeCode, firstRegion, protocolVersion, retryAfter } from '../../src/protocol.ts';
 import { mintToken } from '../../src/tokens.ts';
-import { type Ground, ground } from '../support/accessories.ts';
-import {
-  dialledSettings,
-  type GameServer,
-  type GameServerRequest,
-  startGameServer,
-  statusOf,
-  until,
-} from '../support/game-server.ts';
+import { type GameGround, gameGround } from '../support/game-ground.ts';
+import { type GameServer, type GameServerRequest, statusOf, until } from '../support/game-server.ts';
+import { joinAs, type WirePlayer } from '../support/wire-player.ts';
 
-let lab: Ground;
+let game: GameGround;
 let settings: Record<string, string>;
-let redis: Redis;
-let database: Client;
-const running: GameServer[] = [];
-const players: LoadPlayer[] = [];
 
 beforeAll(async () => {
-  lab = await ground('server');
-  await lab.ensure();
-  settings = await dialledSettings(lab);
-  redis = new Redis(settings.REDIS_URL ?? '');
-  database = new Client({
-    host: settings.DB_HOST,
-    port: Number(settings.DB_PORT),
-    database: settings.DB_NAME,
-    user: settings.DB_USER,
-    password: settings.DB_PASSWORD,
-  });
-  await database.connect();
+  game = await gameGround('server', { isMigrated: false });
+  settings = game.settings;
 });
+afterEach(() => game.clear());
+afterAll(() => game?.remove());
 
-afterEach(async () => {
-  for (const player of players.splice(0)) player.stop();
-  for (const server of running.splice(0)) if (!server.hasEnded()) await server.kill();
-});
-
-afterAll(async () => {
-  redis?.disconnect();
-  await database?.end();
-  await lab?.remove();
-});
-
-async function migrate(direction: 'up' | 'down'): Promise<void> {
-  const folder = new URL('../../migrations/', import.meta.url);
-  const names = (await readdir(folder)).filter((name) => name.endsWith('.sql')).sort();
-  for (const name of direction === 'up' ? names : names.reverse()) {
-    const [up = '', down = ''] = (await readFile(new URL(name, folder), 'utf8')).split('-- Down Migration');
-    await database.query(direction === 'up' ? up : down);
-  }
-}
-
-async function start(over: Partial<GameServerRequest> = {}): Promise<GameServer> {
-  const server = await startGameServer({ settings, project: lab.project, ...over });
-  running.push(server);
-  return server;
-}
-
-async function startReady(over: Partial<GameServerRequest> = {}): Promise<GameServer> {
-  const server = await start(over);
-  await until(async () => {
-    if (server.hasEnded()) throw new Error(`the server ended: ${server.log()}`);
-    return (await statusOf(`${server.url}/readyz`)) === 200;
-  });
-  return server;
-}
-
+const start = (over?: Partial<GameServerRequest>) => game.start(over);
+const startReady = (over?: Partial<GameServerRequest>) => game.startReady(over);
 const secret = () => settings.JWT_SECRET ?? '';
-const tokenOf = (id: string) => mintToken(secret(), { id, name: id }, 60_000);
+const tokenOf = (id: string) => game.tokenOf(id);
 
-function play(server: GameServer, id: string): LoadPlayer {
-  const player = startPlayer({ url: server.wsUrl, token: tokenOf(id) });
-  players.push(player);
-  return player;
+const crowdOn = (server: GameServer, name: string, count: number): Promise<WirePlayer[]> =>
+  Promise.all(Array.from({ length: count }, (_, n) => game.join(server, `${name}-${n}`)));
+
+/** The close of somebody who is not welcome. */
+async function refusedWith(server: GameServer, token: string): Promise<number | null> {
+  try {
+    (await joinAs(server.wsUrl, { token })).leave();
+    return null;
+  } catch (error) {
+    return (error as { closed: { code: number } }).closed.code;
+  }
 }
 
 async function missingOf(server: GameServer): Promise<string[]> {
@@ -92,7 +44,18 @@ async function missingOf(server: GameServer): Promise<string[]> {
   return ((await response.json()) as { missing: string[] }).missing;
 }
 
-function postDiscovery(server: GameServer, token: string, key: string): Promise<Response> {
+let tiles = 0;
+const freshTile = () => {
+  tiles += 1;
+  return { region: firstRegion, x: tiles % 32, y: Math.floor(tiles / 32) };
+};
+
+function postDiscovery(
+  server: GameServer,
+  token: string,
+  key: string,
+  { region, x, y } = freshTile(),
+): Promise<Response> {
   return fetch(`${server.url}/api/discoveries`, {
     method: 'POST',
     headers: {
@@ -100,7 +63,7 @@ function postDiscovery(server: GameServer, token: string, key: string): Promise<
       'idempotency-key': key,
       'content-type': 'application/json',
     },
-    body: JSON.stringify({ region: 'Salt Marsh', what: 'a warm spring' }),
+    body: JSON.stringify({ region, x, y }),
   });
 }
 
@@ -109,16 +72,16 @@ describe('readiness', () => {
     const server = await start();
     await until(async () => (await statusOf(`${server.url}/healthz`)) === 200);
     await until(async () => (await missingOf(server)).join() === 'schema');
-    await migrate('up');
+    await game.migrate('up');
     await until(async () => (await statusOf(`${server.url}/readyz`)) === 200);
-    await migrate('down');
-    await migrate('up');
+    await game.migrate('down');
+    await game.migrate('up');
   });
 
   test('a server that starts before Redis waits for it instead of exiting', async () => {
     const deaf = await start({ settings: { ...settings, REDIS_URL: 'redis://127.0.0.1:1' } });
     await until(async () => (await statusOf(`${deaf.url}/healthz`)) === 200);
-    await until(async () => (await missingOf(deaf)).join() === 'redis');
+    await until(async () => (await missingOf(deaf)).join() === 'redis,bus');
     expect(deaf.process.exitCode).toBe(null);
   });
 
@@ -131,21 +94,20 @@ describe('readiness', () => {
 
   test('connections that Redis and Postgres cut come back, and nobody is told to go away', async () => {
     const server = await startReady();
-    const player = play(server, 'steady');
-    await until(() => player.isOn());
-    await redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
-    await redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
-    await database.query(
+    const player = await game.join(server, 'steady');
+    await game.redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    await game.database.query(
       `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'gameops-server'`,
     );
     expect(await statusOf(`${server.url}/readyz`)).toBe(200);
-    await until(() => player.say('still here'));
-    await until(() => {
-      player.say('again');
-      return player.counts.received > 3;
-    });
+    let heard = 0;
+    while (player.said().length === 0) {
+      player.say(1, 'still here');
+      await until(() => player.heard.length > heard);
+      heard = player.heard.length;
+    }
     expect(await statusOf(`${server.url}/api/discoveries`)).toBe(200);
-    expect(player.counts).toMatchObject({ joins: 1, breaks: 0, restarts: 0 });
+    expect(player.closed()).toBe(null);
   });
 
   test('settings that are not usable end it at once, name every key and show no value', async () => {
@@ -174,9 +136,12 @@ describe('HTTP', () => {
     const server = await startReady();
     const token = tokenOf('finder');
     const key = `once-${Date.now()}`;
-    const answers = await Promise.all(Array.from({ length: 8 }, () => postDiscovery(server, token, key)));
+    const tile = freshTile();
+    const answers = await Promise.all(
+      Array.from({ length: 8 }, () => postDiscovery(server, token, key, tile)),
+    );
     expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 200, 200, 200, 200, 200, 201]);
-    const { rows } = await database.query(
+    const { rows } = await game.database.query(
       'select count(*)::int as n from discoveries where idempotency_key = $1',
       [key],
     );
@@ -202,9 +167,11 @@ describe('HTTP', () => {
     const answers = [
       [await post('{'), 400],
       [await post('{}'), 400],
-      [await post('{"region":"a","what":"b"}', { 'idempotency-key': '' }), 400],
-      [await post('{"region":"a","what":"b"}', { authorization: 'Bearer x.y.z' }), 401],
-      [await post(JSON.stringify({ region: 'a', what: 'b'.repeat(20_000) })), 413],
+      [await post('{"region":"r99-99","x":1,"y":1}'), 400],
+      [await post('{"region":"r0-0","x":32,"y":1}'), 400],
+      [await post('{"region":"r0-0","x":1,"y":1}', { 'idempotency-key': '' }), 400],
+      [await post('{"region":"r0-0","x":1,"y":1}', { authorization: 'Bearer x.y.z' }), 401],
+      [await post(JSON.stringify({ region: 'r'.repeat(20_000) })), 413],
       [await fetch(`${server.url}/nowhere`), 404],
     ] as const;
     for (const [answer, status] of answers) {
@@ -233,24 +200,17 @@ describe('joining', () => {
       token: string;
       player: { id: string; name: string };
     };
-    const heard: string[] = [];
-    const listener = startPlayer({
-      url: one.wsUrl,
-      token,
-      onMessage: (message) => {
-        if (message.t === 'said') heard.push(`${message.from.id}: ${message.text}`);
-        if (message.t === 'discovered') heard.push(`found ${message.discovery.what}`);
-      },
-    });
-    players.push(listener);
-    const speaker = play(two, 'speaker');
-    await until(() => listener.isOn() && speaker.isOn());
-    expect(listener.servedBy()).toBe('1/1');
+    const listener = await joinAs(one.wsUrl, { token });
+    const speaker = await game.join(two, 'speaker');
+    expect(listener.welcome).toMatchObject({ release: 1, replica: 1, player });
     expect(player.id).toMatch(/^guest-/);
-    speaker.say('hello');
-    await until(() => heard.includes('speaker: hello'));
-    await postDiscovery(two, tokenOf('speaker'), `heard-${Date.now()}`);
-    await until(() => heard.includes('found a warm spring'));
+    speaker.say(1, 'hello');
+    expect(await listener.next('said')).toMatchObject({ from: { id: 'speaker' }, text: 'hello' });
+    const tile = freshTile();
+    await postDiscovery(two, tokenOf('speaker'), `heard-${Date.now()}`, tile);
+    const { discovery } = await listener.next('discovered');
+    expect(discovery).toMatchObject({ player: { id: 'speaker' }, tile: { x: tile.x, y: tile.y } });
+    listener.leave();
   });
 
   test('forged, expired and alg-none tokens are refused, each with its code', async () => {
@@ -276,9 +236,10 @@ describe('joining', () => {
       garbage: ['garbage', closeCode.badToken],
     } as const;
     for (const [name, [token, code]] of Object.entries(refused)) {
-      expect(await joinOnce(server.wsUrl, token, 10_000), name).toMatchObject({ ok: false, code });
+      expect(await refusedWith(server, token), name).toBe(code);
+      expect(retryAfter(code)).toBe(code === closeCode.tokenExpired ? 'refresh' : 'never');
     }
-    expect(await joinOnce(server.wsUrl, tokenOf('ada'), 10_000)).toMatchObject({ ok: true });
+    expect(await refusedWith(server, tokenOf('ada'))).toBe(null);
     expect(server.log()).not.toContain(refused.expired[0]);
   });
 
@@ -315,50 +276,28 @@ describe('joining', () => {
     expect(await refusedWith(`${server.url.replace('http', 'ws')}/else`, protocolVersion)).toBe(404);
     expect(await refusedWith(server.wsUrl, 'gameops.v0')).toBe(400);
   });
-
-  test('one player who floods is told so, and others are still heard', async () => {
-    const server = await startReady();
-    const refusals: string[] = [];
-    const loud = startPlayer({
-      url: server.wsUrl,
-      token: tokenOf('loud'),
-      onMessage: (message) => message.t === 'refused' && refusals.push(message.why),
-    });
-    players.push(loud);
-    const heard: string[] = [];
-    const calm = startPlayer({
-      url: server.wsUrl,
-      token: tokenOf('calm'),
-      onMessage: (message) => message.t === 'said' && heard.push(message.from.id),
-    });
-    players.push(calm);
-    await until(() => loud.isOn() && calm.isOn());
-    for (let n = 0; n < 200; n += 1) loud.say('!');
-    calm.say('anybody?');
-    await until(() => heard.includes('calm') && refusals.includes('too-fast'));
-    expect(heard.filter((id) => id === 'loud').length).toBeLessThan(60);
-  });
 });
 
 describe('leaving', () => {
   test('a drain lets every player go with 1012, over many moments instead of one', async () => {
     const server = await startReady();
-    const crowd = Array.from({ length: 100 }, (_, n) => play(server, `crowd-${n}`));
-    await until(() => crowd.every((player) => player.isOn()));
+    const crowd = await crowdOn(server, 'crowd', 100);
     const seen = new Set<number>();
-    const watching = setInterval(() => seen.add(crowd.filter((player) => player.isOn()).length), 5);
+    const watching = setInterval(
+      () => seen.add(crowd.filter((player) => player.closed() === null).length),
+      5,
+    );
     const { code } = await server.leave();
-    await until(() => crowd.every((player) => !player.isOn()));
+    await until(() => crowd.every((player) => player.closed() !== null));
     clearInterval(watching);
     expect(code).toBe(0);
-    expect(crowd.map((player) => player.counts.restarts)).toEqual(crowd.map(() => 1));
+    expect(crowd.map((player) => player.closed()?.code)).toEqual(crowd.map(() => closeCode.restart));
     expect(seen.size).toBeGreaterThan(10);
   });
 
   test('requests that still arrive while it drains are all answered, and the connection is not kept', async () => {
     const server = await startReady();
-    const crowd = Array.from({ length: 60 }, (_, n) => play(server, `busy-${n}`));
-    await until(() => crowd.every((player) => player.isOn()));
+    const crowd = await crowdOn(server, 'busy', 60);
     const agent = new Agent({ keepAlive: true, maxSockets: 4 });
     const ask = () =>
       new Promise<{ status: number | undefined; connection: string | undefined }>((resolve, reject) => {
@@ -375,7 +314,7 @@ describe('leaving', () => {
     const left = server.leave();
     await until(async () => (await statusOf(`${server.url}/readyz`)) === 503);
     const answers = [];
-    while (crowd.some((player) => player.counts.restarts === 0)) answers.push(await ask());
+    while (crowd.some((player) => player.closed() === null)) answers.push(await ask());
     expect(answers.length).toBeGreaterThan(20);
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
     expect(new Set(answers.map(({ connection }) => connection))).toEqual(new Set(['close']));
@@ -385,28 +324,26 @@ describe('leaving', () => {
 
   test('a new player is not taken by a server that drains, and finds another one', async () => {
     const old = await startReady({ release: 1 });
-    const crowd = Array.from({ length: 60 }, (_, n) => play(old, `held-${n}`));
-    await until(() => crowd.every((player) => player.isOn()));
+    await crowdOn(old, 'held', 60);
     const left = old.leave();
     await until(async () => (await statusOf(`${old.url}/readyz`)) === 503);
-    expect(await joinOnce(old.wsUrl, tokenOf('late'), 5_000)).toMatchObject({ ok: false, code: null });
+    // Answered in HTTP: there is no WebSocket that could be closed.
+    expect(await refusedWith(old, tokenOf('late'))).toBe(1006);
     await left;
   });
 
   test('the players a drain closed are counted, and struck off as they come back to another release', async () => {
-    const keys = redisKeys(lab.project);
+    const { keys, redis } = game;
     await redis.del(keys.closed, keys.closedCount(7), keys.closedCount(8));
     const old = await startReady({ release: 7 });
     const next = await startReady({ release: 8 });
-    const crowd = Array.from({ length: 20 }, (_, n) => play(old, `mover-${n}`));
-    await until(() => crowd.every((player) => player.isOn()));
+    await crowdOn(old, 'mover', 20);
     await until(async () => (await redis.get(keys.players(7, 1))) === '20');
     await old.leave();
     expect(await redis.get(keys.closedCount(7))).toBe('20');
     expect(await redis.zcount(keys.closed, 7, 7)).toBe(20);
     expect(await redis.exists(keys.players(7, 1))).toBe(0);
-    const back = Array.from({ length: 15 }, (_, n) => play(next, `mover-${n}`));
-    await until(() => back.every((player) => player.isOn()));
+    await crowdOn(next, 'mover', 15);
     await until(async () => (await redis.zcount(keys.closed, 7, 7)) === 5);
   });
 
@@ -427,12 +364,11 @@ describe('leaving', () => {
 
   test('a second SIGTERM does not cut a drain short', async () => {
     const server = await startReady();
-    const crowd = Array.from({ length: 60 }, (_, n) => play(server, `twice-${n}`));
-    await until(() => crowd.every((player) => player.isOn()));
+    const crowd = await crowdOn(server, 'twice', 60);
     const left = server.leave();
-    await until(() => crowd.some((player) => player.counts.restarts > 0));
+    await until(() => crowd.some((player) => player.closed() !== null));
     server.process.kill('SIGTERM');
     expect((await left).code).toBe(0);
-    expect(crowd.every((player) => player.counts.restarts === 1)).toBe(true);
+    expect(crowd.every((player) => player.closed()?.code === closeCode.restart)).toBe(true);
   });
 });

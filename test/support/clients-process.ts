@@ -3,6 +3,7 @@ import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type LoadPlayer, startPlayer } from '../../src/client/player.ts';
 import { endpoint } from '../../src/contract.ts';
+import { closeCode } from '../../src/protocol.ts';
 
 export interface ClientsRequest {
   /** Where players come in, such as http://127.0.0.1:8080/ */
@@ -32,7 +33,14 @@ export interface ClientsReport {
   p50Ms: number;
   p99Ms: number;
   maxMs: number;
-  players: { on: number; of: number; closed: number; broken: number; longestAwayMs: number };
+  players: {
+    on: number;
+    of: number;
+    moved: number;
+    closed: number;
+    broken: number;
+    longestAwayMs: number;
+  };
 }
 
 const timeoutMs = 15_000;
@@ -90,9 +98,10 @@ function closeTally(players: readonly LoadPlayer[]): ClientsReport {
     players: {
       on: players.filter((player) => player.isOn()).length,
       of: players.length,
+      moved: sum(players, ({ counts }) => counts.moves),
       closed: sum(players, ({ counts }) => counts.restarts),
       broken: sum(players, ({ counts }) => counts.breaks),
-      longestAwayMs: Math.round(Math.max(0, ...players.flatMap(({ counts }) => counts.gapsMs))),
+      longestAwayMs: Math.round(Math.max(0, ...players.map(({ counts }) => counts.longestGapMs))),
     },
   };
 }
@@ -199,7 +208,7 @@ function callNumber(n: number, client: number, token: string): Call {
   if (n % 4 !== 3) return get('/api/version');
   return post(
     '/api/discoveries',
-    { region: `region ${n % 7}`, what: `rock ${client}-${n}` },
+    { region: `r${client % 20}-${n % 10}`, x: n % 32, y: Math.floor(n / 32) % 32 },
     { authorization: `Bearer ${token}`, 'idempotency-key': `clients:${process.pid}:${client}:${n}` },
   );
 }
@@ -229,8 +238,15 @@ async function main(): Promise<void> {
   const players: LoadPlayer[] = [];
   for (let n = 0; n < (asked.players ?? 0); n += 1) {
     const token = await guestToken(lobby, `player ${n}`);
-    const onBreak = (how: string) => noteExample(`player ${n} ${how}`);
-    players.push(startPlayer({ url: socketUrl, token, onBreak }));
+    const own = startPlayer({
+      url: socketUrl,
+      token,
+      onEvent(event) {
+        if (event.type !== 'state' || event.code === null || event.code === closeCode.restart) return;
+        noteExample(`player ${n} closed with ${event.code} on ${own.servedBy() ?? 'nothing yet'}`);
+      },
+    });
+    players.push(own);
   }
   lobby.destroy();
   while (players.some((player) => !player.isOn())) await sleep(20);

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { createReadiness, type Need } from '../../src/server/readiness.ts';
 
-const needs: Need[] = ['listening', 'postgres', 'schema', 'redis'];
+const needs: Need[] = ['listening', 'postgres', 'schema', 'redis', 'bus'];
 
 function readyAt(clock: { now: number }) {
   const readiness = createReadiness(5_000, () => clock.now);

@@ -1,172 +1,278 @@
 /**
- * The page: who serves you, how fast, and what happens. Comes back by itself after every close, so that a deploy is
- * one more entry in "served by". Text of others is only ever set as text.
+ * The page: come in, walk the world, talk, and see who serves you. Plays by the same client as every load player, so
+ * that a deploy is one more line under "Handovers".
  */
-import {
-  backoffMs,
-  closeCode,
-  type Discovery,
-  type Downward,
-  parseDownward,
-  protocolVersion,
-  retryAfter,
-} from '../../protocol.ts';
+import { type Discovery, type Person, protocolVersion, world } from '../../protocol.ts';
+import { type Client, createClient, type Socket } from '../client.ts';
+import type { ClientEvent } from '../core-state.ts';
+import * as api from './api.ts';
+import { openMap, type Tile } from './map.ts';
+import * as view from './view.ts';
 
-const stableMs = 10_000;
+const { at } = view;
 const pingEveryMs = 2_000;
-const feedLength = 200;
+const leadersEveryMs = 30_000;
+const passKey = 'frontier.pass';
 
-const places = ['North Ridge', 'Salt Marsh', 'Glass Desert', 'Old Harbour', 'Amber Forest'];
-const finds = [
-  'a sunken bell',
-  'a warm spring',
-  'a nest of drones',
-  'a map with one road too many',
-  'iron ore',
-];
+interface Game {
+  pass: api.Pass;
+  client: Client;
+  region: string | null;
+  epoch: string | null;
+  people: Map<string, Person>;
+  /** By tile, "x,y". */
+  found: Map<string, Discovery>;
+  /** Newest message shown of each room, because a snapshot tells of the last ones again. */
+  shown: Map<string, number>;
+}
 
-let socket: WebSocket | null = null;
-let token: string | null = null;
-let tries = 0;
-let servedBy = '';
-let room = 'lobby';
+let game: Game | null = null;
 
-const at = (id: string): HTMLElement => {
-  const element = document.getElementById(id);
-  if (element === null) throw new Error(`the page has no #${id}`);
-  return element;
+const map = openMap(at('map-frame'), at<HTMLCanvasElement>('map'), {
+  explore: (tile) => void explore(tile),
+  choose: (tile) => {
+    at('cursor').textContent = describe(tile);
+  },
+});
+
+function begin(pass: api.Pass): void {
+  keep(pass);
+  const client = createClient({
+    url: `${location.origin.replace(/^http/, 'ws')}/ws`,
+    token: pass.token,
+    openSocket: (url) => new WebSocket(url, protocolVersion) as Socket,
+    refresh,
+    pingEveryMs,
+    onEvent: (event) => game && take(game, event),
+  });
+  const nothing = { people: new Map(), found: new Map(), shown: new Map() };
+  game = { pass, client, region: null, epoch: null, ...nothing };
+  at('entrance').hidden = true;
+  at('game').hidden = false;
+  at('leave').hidden = false;
+  at('player').textContent = pass.player.name;
+  client.start();
+  void loadLeaders();
+  void loadRegions();
+}
+
+async function refresh(): Promise<string | null> {
+  if (game === null) return null;
+  const pass = await api.renewedPass(game.pass);
+  if (pass === null) {
+    forget();
+    return null;
+  }
+  game.pass = pass;
+  keep(pass);
+  return pass.token;
+}
+
+async function leave(): Promise<void> {
+  const pass = game?.pass;
+  game?.client.stop();
+  game = null;
+  forget();
+  at('game').hidden = true;
+  at('leave').hidden = true;
+  at('entrance').hidden = false;
+  view.showState('offline');
+  if (pass) await api.endPass(pass);
+}
+
+function take(now: Game, event: ClientEvent): void {
+  if (event.type === 'state') showState(event.state, event.code);
+  else if (event.type === 'welcome') {
+    // In another epoch rooms count from the beginning.
+    if (now.epoch !== event.welcome.epoch) now.shown.clear();
+    now.epoch = event.welcome.epoch;
+    view.showServer(event.welcome.release, event.welcome.replica);
+    at('player').textContent = event.welcome.player.name;
+    const [room] = event.welcome.rooms;
+    if (room) goTo(now, room.room);
+  } else if (event.type === 'handover') view.showHandover(event);
+  else if (event.type === 'rtt') view.showRoundTrip(event.ms);
+  else if (event.type === 'entered') goTo(now, event.room);
+  else if (event.type === 'message') hear(now, event.message);
+  else if (event.type === 'snapshot') {
+    now.people = new Map(event.snapshot.people.map((person) => [person.id, person]));
+    for (const message of event.snapshot.latest) hear(now, message);
+    showPeople(now);
+  } else if (event.type === 'refused' && !event.isKept)
+    view.addLine('refused', 'Server', `did not take that: ${event.why}`, new Date().toISOString());
+  showWaiting(now);
+}
+
+function showState(state: Parameters<typeof view.showState>[0], code: number | null): void {
+  view.showState(state);
+  const isOver = state === 'gave-up';
+  const why = code === null ? '' : ` (${code})`;
+  view.showTrouble(isOver ? `The connection is lost${why}.` : null);
+}
+
+function showWaiting({ client }: Game): void {
+  const waiting = client.waiting();
+  at('waiting').textContent = waiting === 0 ? '' : `${waiting} not delivered yet`;
+}
+
+function hear(now: Game, message: Parameters<typeof view.showMessage>[0]): void {
+  const isShown = message.offset <= (now.shown.get(message.room) ?? 0);
+  if (message.t === 'joined') now.people.set(message.player.id, message.player);
+  else if (message.t === 'left') now.people.delete(message.player.id);
+  else if (message.t === 'discovered') {
+    find(now, message.discovery);
+    showMap(now);
+  }
+  if (message.t === 'joined' || message.t === 'left') showPeople(now);
+  if (isShown) return;
+  now.shown.set(message.room, message.offset);
+  view.showMessage(message);
+}
+
+function find({ found }: Game, discovery: Discovery): void {
+  if (discovery.tile !== null) found.set(`${discovery.tile.x},${discovery.tile.y}`, discovery);
+}
+
+function goTo(now: Game, region: string): void {
+  if (now.region === region) return;
+  now.region = region;
+  now.people.clear();
+  now.found.clear();
+  at('region-title').textContent = `Region ${region.slice(1).replace('-', ', ')}`;
+  at<HTMLSelectElement>('region').value = region;
+  showPeople(now);
+  void loadDiscoveries(now, region);
+}
+
+function showPeople(now: Game): void {
+  view.showPeople([...now.people.values()], now.pass.player.id);
+  showMap(now);
+}
+
+function showMap({ region, people, found, pass }: Game): void {
+  map.show({
+    region: region ?? 'r0-0',
+    people: [...people.values()],
+    discoveries: [...found.values()],
+    me: pass.player.id,
+  });
+  at('cursor').textContent = describe(map.chosen());
+}
+
+function describe({ x, y }: Tile): string {
+  const here = game?.found.get(`${x},${y}`);
+  return here
+    ? `Tile ${x}, ${y}: ${here.what}, found by ${here.player.name}`
+    : `Tile ${x}, ${y}: nothing found yet`;
+}
+
+async function explore(tile: Tile): Promise<void> {
+  const now = game;
+  if (now === null || now.region === null) return;
+  try {
+    const discovery = await api.explore(now.pass.token, now.region, tile);
+    if (now.region === discovery.region) find(now, discovery);
+    showMap(now);
+    void loadLeaders();
+  } catch (error) {
+    view.addLine('refused', 'Server', error instanceof Error ? error.message : '', new Date().toISOString());
+  }
+}
+
+/** What can't be loaded is left as it was: the game itself comes over the socket. */
+async function loadDiscoveries(now: Game, region: string): Promise<void> {
+  const discoveries = await api.discoveriesIn(region).catch(() => []);
+  if (now.region !== region) return;
+  for (const discovery of discoveries) find(now, discovery);
+  showMap(now);
+}
+
+async function loadLeaders(): Promise<void> {
+  const leaders = await api.leaders().catch(() => null);
+  if (leaders !== null) view.showLeaders(leaders);
+}
+
+async function loadRegions(): Promise<void> {
+  const counts = new Map((await api.regions().catch(() => [])).map(({ id, people }) => [id, people]));
+  const select = at<HTMLSelectElement>('region');
+  const options = Array.from({ length: world.columns * world.rows }, (_, n) => {
+    const id = `r${n % world.columns}-${Math.floor(n / world.columns)}`;
+    const people = counts.get(id) ?? 0;
+    return new Option(people > 0 ? `${id.slice(1)} · ${people} here` : id.slice(1), id);
+  });
+  select.replaceChildren(...options);
+  if (game?.region) select.value = game.region;
+}
+
+const directions: Readonly<Record<string, Tile>> = {
+  west: { x: -1, y: 0 },
+  east: { x: 1, y: 0 },
+  north: { x: 0, y: -1 },
+  south: { x: 0, y: 1 },
 };
 
-async function session(): Promise<string> {
-  const name = `Ranger ${100 + Math.floor(Math.random() * 900)}`;
-  const response = await fetch('/api/session', {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ name }),
-  });
-  if (!response.ok) throw new Error(`session: ${response.status}`);
-  const answer = (await response.json()) as { token: string };
-  return answer.token;
+/** The world is round: who walks over its edge comes in at the other side. */
+function walk(direction: string | undefined): void {
+  const way = directions[direction ?? ''];
+  if (!game?.region || !way) return;
+  const [column = 0, row = 0] = game.region.slice(1).split('-').map(Number);
+  const round = (value: number, size: number) => (value + size) % size;
+  game.client.enter(`r${round(column + way.x, world.columns)}-${round(row + way.y, world.rows)}`);
 }
 
-async function connect(): Promise<void> {
-  show('connecting');
+function keep(pass: api.Pass): void {
+  sessionStorage.setItem(passKey, JSON.stringify(pass));
+}
+
+function forget(): void {
+  sessionStorage.removeItem(passKey);
+}
+
+function kept(): api.Pass | null {
   try {
-    token ??= await session();
+    return JSON.parse(sessionStorage.getItem(passKey) ?? 'null') as api.Pass | null;
   } catch {
-    comeBack();
-    return;
-  }
-  const own = new WebSocket(`${location.origin.replace(/^http/, 'ws')}/ws`, protocolVersion);
-  socket = own;
-  let stable: number | undefined;
-  own.addEventListener('open', () => own.send(JSON.stringify({ t: 'hello', v: 1, token })));
-  own.addEventListener('message', (event) => {
-    const message = parseDownward(String(event.data));
-    // A server that welcomes and then fails must not reset the wait: only a stable session does.
-    if (message.t === 'welcome') stable = window.setTimeout(() => (tries = 0), stableMs);
-    receive(message);
-  });
-  own.addEventListener('close', ({ code }) => {
-    clearTimeout(stable);
-    if (code === closeCode.tokenExpired || code === closeCode.badToken) token = null;
-    if (retryAfter(code) === 'never' && code !== closeCode.badToken) show('offline');
-    else comeBack();
-  });
-}
-
-function comeBack(): void {
-  show('reconnecting');
-  setTimeout(() => void connect(), backoffMs(tries));
-  tries += 1;
-}
-
-function receive(message: Downward | { t: 'unknown' }): void {
-  if (message.t === 'welcome') {
-    show('online');
-    room = message.rooms[0] ?? room;
-    at('release').textContent = String(message.release);
-    at('replica').textContent = String(message.replica);
-    at('player').textContent = message.player.name;
-    showMove(`${message.release}/${message.replica}`);
-    ping();
-  } else if (message.t === 'pong') {
-    at('rtt').textContent = `${Math.max(1, Math.round(performance.now() - message.at))} ms`;
-  } else if (message.t === 'said') {
-    addLine('said', message.from.name, message.text, message.at);
-  } else if (message.t === 'discovered') {
-    addDiscovery(message.discovery);
-  } else if (message.t === 'refused') {
-    addLine('refused', 'Server', `did not take that: ${message.why}`, new Date().toISOString());
+    return null;
   }
 }
 
-function tell(message: object): boolean {
-  if (socket?.readyState !== WebSocket.OPEN) return false;
-  socket.send(JSON.stringify(message));
-  return true;
+async function comeIn(ask: () => Promise<api.Pass>): Promise<void> {
+  at('entrance-error').textContent = '';
+  try {
+    begin(await ask());
+  } catch (error) {
+    const text = error instanceof api.Refusal ? error.message : 'The server does not answer; try again.';
+    at('entrance-error').textContent = text;
+  }
 }
 
-const ping = () => void tell({ t: 'ping', at: performance.now() });
+const textIn = (id: string) => at<HTMLInputElement>(id).value.trim();
 
-function show(state: 'connecting' | 'online' | 'reconnecting' | 'offline'): void {
-  at('state').textContent = state;
-  at('state').dataset.state = state;
-}
-
-function showMove(now: string): void {
-  if (now === servedBy) return;
-  servedBy = now;
-  const item = document.createElement('li');
-  item.textContent = now;
-  at('moves').append(item);
-}
-
-function addDiscovery({ player, what, region, at: when }: Discovery): void {
-  addLine('discovered', player.name, `found ${what} in ${region}`, when);
-}
-
-function addLine(kind: string, who: string, text: string, when: string): void {
-  const item = document.createElement('li');
-  item.className = kind;
-  const time = document.createElement('time');
-  time.textContent = new Date(when).toLocaleTimeString();
-  const name = document.createElement('b');
-  name.textContent = who;
-  item.append(time, name, ` ${text}`);
-  const feed = at('feed');
-  feed.append(item);
-  while (feed.childElementCount > feedLength) feed.firstElementChild?.remove();
-  feed.scrollTop = feed.scrollHeight;
-}
-
-async function explore(): Promise<void> {
-  const pick = (list: string[]) => list[Math.floor(Math.random() * list.length)] ?? '';
-  await fetch('/api/discoveries', {
-    method: 'POST',
-    headers: {
-      'content-type': 'application/json',
-      authorization: `Bearer ${token ?? ''}`,
-      // randomUUID needs a secure context, and the page must also work over plain HTTP.
-      'idempotency-key': `web-${Date.now()}-${Math.random().toString(36).slice(2)}`,
-    },
-    body: JSON.stringify({ region: pick(places), what: pick(finds) }),
-  }).catch(() => undefined);
-}
-
-async function loadDiscoveries(): Promise<void> {
-  const response = await fetch('/api/discoveries').catch(() => null);
-  if (!response?.ok) return;
-  const { discoveries } = (await response.json()) as { discoveries: Discovery[] };
-  for (const discovery of discoveries.toReversed()) addDiscovery(discovery);
-}
-
+at('guest').addEventListener('submit', (event) => {
+  event.preventDefault();
+  void comeIn(() => api.guestPass(textIn('guest-name')));
+});
+at('account').addEventListener('submit', (event: SubmitEvent) => {
+  event.preventDefault();
+  const how = (event.submitter as HTMLButtonElement | null)?.value === 'register' ? 'register' : 'login';
+  const password = at<HTMLInputElement>('account-password').value;
+  void comeIn(() => api.accountPass(how, textIn('account-name'), password));
+});
 at('say').addEventListener('submit', (event) => {
   event.preventDefault();
-  const text = at('text') as HTMLInputElement;
-  if (text.value.trim() !== '' && tell({ t: 'say', room, text: text.value.trim() })) text.value = '';
+  const text = textIn('text');
+  if (text !== '' && game?.client.say(text)) at<HTMLInputElement>('text').value = '';
 });
-at('explore').addEventListener('click', () => void explore());
-setInterval(ping, pingEveryMs);
-void loadDiscoveries();
-void connect();
+at('explore').addEventListener('click', () => void explore(map.chosen()));
+at('leave').addEventListener('click', () => void leave());
+at('again').addEventListener('click', () => game?.client.start());
+at('region').addEventListener('change', () => game?.client.enter(at<HTMLSelectElement>('region').value));
+at('region').addEventListener('focus', () => void loadRegions());
+for (const button of document.querySelectorAll<HTMLElement>('[data-go]'))
+  button.addEventListener('click', () => walk(button.dataset.go));
+// A laptop that was asleep, or a phone back in coverage: nobody should have to ask for it.
+addEventListener('online', () => game?.client.status() === 'gave-up' && game.client.start());
+setInterval(() => game && void loadLeaders(), leadersEveryMs);
+
+const before = kept();
+if (before) begin(before);

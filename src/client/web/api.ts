@@ -1,0 +1,99 @@
+/**
+ * The game's HTTP side, as far as the page asks for it. Rejects with a text for people. What it is given is a shape it
+ * trusts: the page comes from the same server.
+ */
+import type { Discovery, Person } from '../../protocol.ts';
+
+export interface Pass {
+  token: string;
+  /** Null for a guest. */
+  refreshToken: string | null;
+  player: Person;
+}
+
+export interface Leader {
+  name: string;
+  discoveries: number;
+}
+
+export async function guestPass(name: string): Promise<Pass> {
+  const answer = await post<{ token: string; player: Person }>('/api/session', name === '' ? {} : { name });
+  return { ...answer, refreshToken: null };
+}
+
+export const accountPass = (how: 'login' | 'register', name: string, password: string): Promise<Pass> =>
+  post<Pass>(`/api/${how}`, { name, password });
+
+/** Null: this login is over, and nothing but another one helps. */
+export async function renewedPass({ refreshToken, player }: Pass): Promise<Pass | null> {
+  if (refreshToken === null) return guestPass(player.name);
+  const response = await send('POST', '/api/refresh', { refreshToken });
+  if (response.status === 401) return null;
+  const answer = await read<Partial<Pass> & { token: string }>(response);
+  return { refreshToken, player, ...answer };
+}
+
+export async function endPass({ refreshToken }: Pass): Promise<void> {
+  if (refreshToken !== null) await send('POST', '/api/logout', { refreshToken }).catch(() => undefined);
+}
+
+export async function regions(): Promise<{ id: string; people: number }[]> {
+  return (await read<{ regions: { id: string; people: number }[] }>(await send('GET', '/api/regions')))
+    .regions;
+}
+
+export async function discoveriesIn(region: string): Promise<Discovery[]> {
+  const response = await send('GET', `/api/discoveries?region=${encodeURIComponent(region)}`);
+  return (await read<{ discoveries: Discovery[] }>(response)).discoveries;
+}
+
+export async function leaders(): Promise<Leader[]> {
+  return (await read<{ leaders: Leader[] }>(await send('GET', '/api/leaderboard'))).leaders;
+}
+
+/** Asked twice with the same key it is done once, so a lost answer may be asked for again. */
+export async function explore(
+  token: string,
+  region: string,
+  tile: { x: number; y: number },
+): Promise<Discovery> {
+  const headers = { authorization: `Bearer ${token}`, 'idempotency-key': newKey() };
+  const ask = async () =>
+    (
+      await read<{ discovery: Discovery }>(
+        await send('POST', '/api/discoveries', { region, ...tile }, headers),
+      )
+    ).discovery;
+  return ask().catch((error: Error) => {
+    if (error instanceof Refusal) throw error;
+    return ask();
+  });
+}
+
+/** The server answered, and it was no. */
+export class Refusal extends Error {}
+
+async function post<T>(path: string, body: object): Promise<T> {
+  return read<T>(await send('POST', path, body));
+}
+
+function send(method: string, path: string, body?: object, headers: Record<string, string> = {}) {
+  return fetch(path, {
+    method,
+    headers: body ? { 'content-type': 'application/json', ...headers } : headers,
+    ...(body && { body: JSON.stringify(body) }),
+  });
+}
+
+async function read<T>(response: Response): Promise<T> {
+  const answer: unknown = await response.json().catch(() => null);
+  if (response.ok) return answer as T;
+  const { error } = (answer ?? {}) as { error?: { message?: string } };
+  throw new Refusal(error?.message ?? `The server answered ${response.status}.`);
+}
+
+/** randomUUID needs a secure context, and the page must also work over plain HTTP. */
+function newKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return `web-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+}

@@ -1,0 +1,211 @@
+/**
+ * From a hello with a good token to a welcome: which session it is, where the player is, and what he has missed.
+ * Promises that any server can do it for any session, that a resume leaves no hole (or says that it does), and that
+ * between the replay and what comes live nothing can happen.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Logger } from 'pino';
+import { isProbe, redisKeys } from '../contract.ts';
+import {
+  type CloseReason,
+  firstRegion,
+  type Hello,
+  isRegion,
+  isRoomMessage,
+  limits,
+  type Person,
+  parseDownward,
+  type RoomMessage,
+} from '../protocol.ts';
+import type { Bucket } from './allowance.ts';
+import type { Bus } from './bus.ts';
+import type { Metrics } from './metrics.ts';
+import { hereOf, newPlayer, type Player, readSession, type Session, sessionText } from './player.ts';
+import type { Presence } from './presence.ts';
+import { messageText, type Rooms } from './rooms.ts';
+import type { Identity } from './settings.ts';
+import { close, frameOf, isOpen, type Link, send, tell, textOf } from './wire.ts';
+
+export interface Ground {
+  identity: Identity;
+  bus: Bus;
+  presence: Presence;
+  rooms: Rooms<Player>;
+  metrics: Metrics;
+  log: Logger;
+}
+
+export interface Arrival {
+  hello: Hello;
+  person: Person;
+  link: Link;
+  owner: string;
+  frames: Bucket;
+}
+
+/** Where a player goes on in a room: `offset` is what he has when `backlog` is sent; `people` when he has nothing. */
+interface Start {
+  offset: number;
+  backlog: Buffer[];
+  people: Person[] | null;
+  how: 'warm' | 'cold' | 'none';
+}
+
+/** Redis may be away for a moment: a restart of it is no reason to send a player through his back-off. */
+const patienceMs = 5_000;
+const latestCount = 20;
+const peopleCount = 200;
+
+/** The player is welcome and hears his room, or why not. */
+export async function admit(ground: Ground, arrival: Arrival): Promise<Player | CloseReason> {
+  const deadline = performance.now() + patienceMs;
+  for (;;) {
+    if (!(await ground.bus.whenUp(Math.max(0, deadline - performance.now())))) return 'restart';
+    try {
+      return await tryToAdmit(ground, arrival);
+    } catch (error) {
+      ground.log.debug({ reason: error instanceof Error ? error.message : 'unknown' }, 'hello interrupted');
+      if (performance.now() >= deadline) return 'restart';
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
+
+async function tryToAdmit(ground: Ground, { hello, person, link, owner, frames }: Arrival) {
+  const { bus, rooms, metrics } = ground;
+  const epoch = bus.epoch();
+  const resume = hello.resume?.epoch === epoch ? hello.resume : undefined;
+  const found = resume ? await sessionOf(ground, resume.session, person) : null;
+  const wished = hello.region !== undefined && isRegion(hello.region) ? hello.region : null;
+  const region = wished ?? found?.region ?? firstRegion;
+  const before = found === null || found.region === region ? (found?.before ?? null) : found.region;
+  const session = found && resume ? resume.session : randomUUID();
+  // Numbers expire in a long silence; the client's own memory then goes further than ours.
+  const seq = found ? Math.max(found.seq, resume?.seq ?? 0) : 0;
+  const player = newPlayer({ link, person, session, owner, region, before, seq, frames }, performance.now());
+  const newest = await settle(ground, player);
+  const start = await startIn(ground, player.room, newest, found ? resume?.offsets[region] : undefined);
+  // From here to the end nothing waits: what the ring holds, then what comes.
+  if (epoch !== bus.epoch()) throw new Error('the epoch has changed meanwhile');
+  const replay = rooms.enter(player, region, start.offset);
+  if (replay === null) throw new Error('the room went on too far meanwhile');
+  welcome(ground, player, start);
+  sendStart(ground, player, start);
+  if (replay.length > 0) send(link, replay);
+  metrics.resumes.inc({ how: resume || hello.resume ? start.how : 'fresh' });
+  return player;
+}
+
+async function sessionOf(
+  { bus, identity }: Ground,
+  session: string,
+  person: Person,
+): Promise<(Session & { seq: number }) | null> {
+  const keys = redisKeys(identity.project);
+  const [kept, seq] = await bus.commands.mget(keys.session(session), keys.sequence(session));
+  const found = readSession(kept ?? null);
+  // Somebody else's session is none: the id alone opens nothing.
+  return found !== null && found.player === person.id ? { ...found, seq: Number(seq ?? 0) } : null;
+}
+
+/** Makes the player present where he is. @returns the newest offset there */
+async function settle({ bus, presence, identity }: Ground, player: Player): Promise<number> {
+  const keys = redisKeys(identity.project);
+  const { person, room: region, before } = player;
+  if (isProbe(person.id)) return Number((await bus.commands.hget(keys.offsets, region)) ?? 0);
+  return presence.join(hereOf(player), sessionText({ player: person.id, region, before }));
+}
+
+/** @param has newest offset that the player has of this room */
+async function startIn(
+  { bus, rooms, presence }: Ground,
+  region: string,
+  newest: number,
+  has: number | undefined,
+): Promise<Start> {
+  if (has !== undefined && has <= newest) {
+    if (has === newest || rooms.covers(region, has))
+      return { offset: has, backlog: [], people: null, how: 'warm' };
+    const history = await bus.history(region, has);
+    const last = history.at(-1)?.offset ?? 0;
+    if (history[0]?.offset === has + 1 && last === has + history.length && last >= newest) {
+      const backlog = history.map((entry) => frameOf(messageText(entry)));
+      return { offset: last, backlog, people: null, how: 'cold' };
+    }
+  }
+  const people = await presence.people(region, peopleCount);
+  // The list is at least as new as this: what follows is told again rather than left out.
+  const offset = Math.min(newest, rooms.newest(region) ?? newest);
+  return { offset, backlog: [], people, how: 'none' };
+}
+
+function welcome({ bus, identity }: Ground, player: Player, start: Start): void {
+  const { link, session, seq, person, room, sent } = player;
+  const { release, replica } = identity;
+  tell(link, {
+    t: 'welcome',
+    session,
+    epoch: bus.epoch(),
+    seq,
+    player: person,
+    release,
+    replica,
+    heartbeatMs: limits.heartbeatMs,
+    resumeMs: limits.resumeMs,
+    rooms: [{ room, offset: sent, resumed: start.people === null }],
+  });
+}
+
+function sendStart({ rooms }: Ground, { link, room }: Player, { offset, backlog, people }: Start): void {
+  if (backlog.length > 0) send(link, Buffer.concat(backlog));
+  if (people !== null)
+    tell(link, { t: 'snapshot', room, offset, people, latest: latestIn(rooms, room, offset) });
+}
+
+function latestIn(rooms: Rooms<Player>, room: string, offset: number): RoomMessage[] {
+  return rooms
+    .latest(room, limits.replayMessages)
+    .slice(-4 * latestCount)
+    .flatMap((frame) => {
+      const message = parseDownward(textOf(frame));
+      if (!isRoomMessage(message)) return [];
+      return message.offset <= offset && (message.t === 'said' || message.t === 'discovered')
+        ? [message]
+        : [];
+    })
+    .slice(-latestCount);
+}
+
+/** To another region. Rejects, and he stays where he is, when Redis is away. */
+export async function move(ground: Ground, player: Player, region: string): Promise<void> {
+  const { room: left, link } = player;
+  const isElsewhere = left !== region;
+  const before = isElsewhere ? left : player.before;
+  const newest = await settle(ground, { ...player, room: region, before });
+  const start = await startIn(ground, region, newest, undefined);
+  player.before = before;
+  tell(link, { t: 'entered', room: region, left: isElsewhere ? left : null });
+  goOn(ground, player, region, start);
+}
+
+/** A hole was seen: what came after `offset` again, or where the room is now. */
+export async function resync(ground: Ground, player: Player, offset: number): Promise<void> {
+  const { rooms } = ground;
+  const { room } = player;
+  const newest = Math.max(offset, rooms.newest(room) ?? 0);
+  const start = await startIn(ground, room, newest, offset);
+  if (player.room === room) goOn(ground, player, room, start);
+}
+
+function goOn(ground: Ground, player: Player, room: string, start: Start): void {
+  if (!isOpen(player.link)) return;
+  ground.rooms.leave(player);
+  const replay = ground.rooms.enter(player, room, start.offset);
+  if (replay === null) {
+    // Left behind by a whole ring within a few milliseconds: a resume brings it.
+    close(player.link, 'restart');
+    return;
+  }
+  sendStart(ground, player, start);
+  if (replay.length > 0) send(player.link, replay);
+}

@@ -1,0 +1,210 @@
+/**
+ * Sends the players of this server to the next release, when the CLI orders it through Redis. Each is told when to
+ * open a second connection, and closes the first one only when the second is welcome: make before break.
+ *
+ * Promises: never more at a time than both fleets bear; who does not move in time is closed with 1012 at the same
+ * pace; "stay" ends it between any two players; everybody is counted once.
+ */
+import type { Logger } from 'pino';
+import { type HandoverOrder, type HandoverProgress, redisKeys, type Vitals } from '../contract.ts';
+import type { Bus } from './bus.ts';
+import type { Counts } from './counts.ts';
+import type { Metrics } from './metrics.ts';
+import { handoverPace, nextHandoverPace, type Strain } from './pace.ts';
+import type { Player } from './player.ts';
+import { quietly } from './redis.ts';
+import type { Identity } from './settings.ts';
+import { close, isOpen, tell } from './wire.ts';
+
+export interface Handover {
+  joined(player: Player): void;
+  left(player: Player, how: 'moved' | 'done' | 'other'): void;
+  /** What the CLI asks, as Redis has it; null for nothing. */
+  hear(order: string | null): void;
+  stop(): void;
+}
+
+export interface HandoverRequest {
+  identity: Identity;
+  bus: Bus;
+  counts: Counts;
+  metrics: Metrics;
+  log: Logger;
+  players: () => ReadonlySet<Player>;
+  /** Of this server, 99th percentile, ms. */
+  lagMs: () => number;
+}
+
+const tickMs = 50;
+const judgeMs = 250;
+const measuredMs = 1_000;
+const jitterMs = 500;
+const recordMs = 100;
+const progressForSeconds = 3_600;
+/** As many replicas as a release may have. */
+const replicasMax = 50;
+
+type Counted = Pick<HandoverProgress, 'hinted' | 'moved' | 'closed' | 'gone'>;
+
+export function openHandover(request: HandoverRequest): Handover {
+  const { identity, bus, counts, metrics, log, players, lagMs } = request;
+  const keys = redisKeys(identity.project);
+  let heard: string | null = null;
+  let order: HandoverOrder | null = null;
+  let counted = nobody();
+  let perSecond: number = handoverPace.first;
+  /** Still to be hinted, and hinted in the order in which their time is up. */
+  let waiting: Player[] = [];
+  let hinted: Player[] = [];
+  let slowedAt = Number.NEGATIVE_INFINITY;
+  let credit = 0;
+  let lastAt = performance.now();
+  let timers: NodeJS.Timeout[] = [];
+
+  function hear(text: string | null): void {
+    if (text === heard) return;
+    heard = text;
+    const read = readOrder(text);
+    const next = read?.replicas.includes(identity.replica) ? read : null;
+    const isAgain = order !== null && next !== null && next.order === 'stay';
+    stopTimers();
+    order = next;
+    waiting = [];
+    for (const player of hinted) if (player.handover === 'hinted') player.handover = 'none';
+    hinted = [];
+    if (next === null) return;
+    log.info({ order: next.order, to: next.to, players: players().size }, 'handover');
+    if (!isAgain) counted = nobody();
+    timers.push(setInterval(() => void judge(), judgeMs));
+    if (next.order === 'hand-over') begin();
+  }
+
+  function begin(): void {
+    waiting = [...players()];
+    perSecond = handoverPace.first;
+    credit = 0;
+    lastAt = performance.now();
+    timers.push(setInterval(step, tickMs));
+  }
+
+  function step(): void {
+    if (order === null) return;
+    const now = performance.now();
+    const share = perSecond / order.replicas.length;
+    // A stall must not be made up for all at once.
+    credit = Math.min(credit + (share * (now - lastAt)) / 1_000, Math.max(1, share / 10));
+    lastAt = now;
+    const overdue: Player[] = [];
+    while (credit >= 1) {
+      const late = nextOf(hinted, (player) => player.overdueAt <= now);
+      const next = late ?? nextOf(waiting, () => true);
+      if (next === null) break;
+      credit -= 1;
+      if (late) overdue.push(late);
+      else hint(next, order, now);
+    }
+    if (overdue.length > 0) void closeOverdue(overdue);
+  }
+
+  function hint(player: Player, { to, patienceMs }: HandoverOrder, now: number): void {
+    const afterMs = Math.round(Math.random() * jitterMs);
+    player.handover = 'hinted';
+    player.overdueAt = now + afterMs + patienceMs;
+    tell(player.link, { t: 'reconnect', reason: 'deploy', to, afterMs, deadlineMs: afterMs + patienceMs });
+    hinted.push(player);
+    count('hinted');
+  }
+
+  async function closeOverdue(late: readonly Player[]): Promise<void> {
+    const ids = late.map(({ person }) => person.id);
+    await Promise.race([counts.closed(ids), new Promise((resolve) => setTimeout(resolve, recordMs))]);
+    for (const player of late) {
+      if (!isOpen(player.link)) continue;
+      player.handover = 'closed';
+      close(player.link, 'restart');
+    }
+  }
+
+  async function judge(): Promise<void> {
+    if (order === null) return;
+    const own = lagMs();
+    const progress: HandoverProgress = { v: 1, ...counted, left: players().size };
+    const key = keys.handoverProgress(identity.release);
+    const { to } = order;
+    const asked = to === null ? [] : Array.from({ length: replicasMax }, (_, n) => keys.vitals(to, n + 1));
+    const [vitals] = await Promise.all([
+      asked.length === 0 ? [] : bus.commands.mget(asked).catch(() => []),
+      quietly(bus.commands.hset(key, String(identity.replica), JSON.stringify(progress)), log),
+      quietly(bus.commands.expire(key, progressForSeconds), log),
+    ]);
+    const wished = nextHandoverPace(perSecond, worstOf(own, vitals));
+    const now = performance.now();
+    if (wished < perSecond) {
+      // What is measured is the last second: one bad moment of it slows down once.
+      if (now - slowedAt < measuredMs) return;
+      slowedAt = now;
+    }
+    perSecond = wished;
+  }
+
+  function count(what: keyof Counted): void {
+    counted[what] += 1;
+    metrics.handover.inc({ what });
+  }
+
+  function stopTimers(): void {
+    for (const timer of timers) clearInterval(timer);
+    timers = [];
+  }
+
+  return {
+    joined(player) {
+      if (order?.order === 'hand-over') waiting.push(player);
+    },
+    left(player, how) {
+      if (order === null) return;
+      if (player.handover === 'closed') count('closed');
+      else count(how === 'moved' ? 'moved' : 'gone');
+    },
+    hear,
+    stop: stopTimers,
+  };
+}
+
+const nobody = (): Counted => ({ hinted: 0, moved: 0, closed: 0, gone: 0 });
+
+/** The first one who is still here, when it is his turn; who left is taken out on the way. */
+function nextOf(queue: Player[], isTurn: (player: Player) => boolean): Player | null {
+  for (;;) {
+    const [first] = queue;
+    if (first === undefined) return null;
+    if (isOpen(first.link) && !isTurn(first)) return null;
+    queue.shift();
+    if (isOpen(first.link)) return first;
+  }
+}
+
+export function readOrder(text: string | null): HandoverOrder | null {
+  if (text === null) return null;
+  try {
+    const read = JSON.parse(text) as Partial<HandoverOrder>;
+    const isKnown = read.v === 1 && (read.order === 'hand-over' || read.order === 'stay');
+    return isKnown && Array.isArray(read.replicas) && typeof read.patienceMs === 'number'
+      ? (read as HandoverOrder)
+      : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Of this server and of the replicas that players go to; who says nothing is not counted. */
+export function worstOf(ownLagMs: number, texts: readonly (string | null)[]): Strain {
+  const worst: Strain = { lagMs: ownLagMs, joinMs: null };
+  for (const text of texts) {
+    if (text === null) continue;
+    const { lagMs, joinMs } = JSON.parse(text) as Vitals;
+    worst.lagMs = Math.max(worst.lagMs, lagMs);
+    if (joinMs !== null) worst.joinMs = Math.max(worst.joinMs ?? 0, joinMs);
+  }
+  return worst;
+}

@@ -1,0 +1,82 @@
+/** One connected player, as this server knows him, and the session that outlives the connection. */
+import type { Person } from '../protocol.ts';
+import { type Bucket, fullBucket, rates } from './allowance.ts';
+import type { Here } from './presence.ts';
+import type { Listener } from './rooms.ts';
+import type { Link } from './wire.ts';
+
+export interface Player extends Listener {
+  readonly link: Link;
+  readonly person: Person;
+  readonly session: string;
+  /** `<release>/<replica>/<connection>` */
+  readonly owner: string;
+  /** The room he came from: what he said there and could not be sure of may still come. */
+  before: string | null;
+  /** Newest sequence of his session that is known to be accepted. */
+  seq: number;
+  /** He was told to say it again from here: what comes after it before that is dropped, he will say it again too. */
+  refusedFrom: number | null;
+  /** Where he wants to go; the last wish wins. */
+  heading: string | null;
+  isMoving: boolean;
+  misses: number;
+  readonly frames: Bucket;
+  readonly saying: Bucket;
+  handover: 'none' | 'hinted' | 'closed';
+  /** When a hint has had its time. */
+  overdueAt: number;
+}
+
+/** What Redis keeps of a session. */
+export interface Session {
+  player: string;
+  region: string;
+  before: string | null;
+}
+
+export interface NewPlayer {
+  link: Link;
+  person: Person;
+  session: string;
+  owner: string;
+  region: string;
+  before: string | null;
+  seq: number;
+  frames: Bucket;
+}
+
+export function newPlayer({ region, ...given }: NewPlayer, now: number): Player {
+  return {
+    ...given,
+    room: region,
+    sent: 0,
+    refusedFrom: null,
+    heading: null,
+    isMoving: false,
+    misses: 0,
+    saying: fullBucket(rates.saying, now),
+    handover: 'none',
+    overdueAt: Number.POSITIVE_INFINITY,
+  };
+}
+
+export function hereOf({ person, room, owner, session }: Player): Here {
+  return { person, region: room, owner, session };
+}
+
+export function sessionText({ player, region, before }: Session): string {
+  return JSON.stringify({ player, region, before });
+}
+
+/** null for what is not one. */
+export function readSession(text: string | null): Session | null {
+  if (text === null) return null;
+  try {
+    const { player, region, before } = JSON.parse(text) as Partial<Session>;
+    if (typeof player !== 'string' || typeof region !== 'string') return null;
+    return { player, region, before: typeof before === 'string' ? before : null };
+  } catch {
+    return null;
+  }
+}

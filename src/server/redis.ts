@@ -1,0 +1,74 @@
+/**
+ * The two connections to Redis: one for commands, one that does nothing but wait for the bus. Promises that a lost
+ * Redis never ends the process nor queues without bound: a command then fails at once.
+ */
+import { Redis } from 'ioredis';
+import type { Logger } from 'pino';
+
+export interface Connections {
+  commands: Redis;
+  tail: Redis;
+  /** Both are connected. */
+  areUp(): boolean;
+  close(): void;
+}
+
+export interface ConnectionsRequest {
+  url: string;
+  log: Logger;
+  /** Both are connected, after they were not. */
+  onUp: () => void;
+  onDown: () => void;
+}
+
+/** A blocking read that has not come back by then never will: its connection died without a word. */
+const tailTimeoutMs = 5_000;
+
+export function connect({ url, log, onUp, onDown }: ConnectionsRequest): Connections {
+  const isUp = { commands: false, tail: false };
+  const note = (name: keyof typeof isUp, up: boolean) => {
+    if (isUp[name] === up) return;
+    const before = isUp.commands && isUp.tail;
+    isUp[name] = up;
+    log[up ? 'info' : 'warn']({ connection: name }, up ? 'redis connected' : 'redis lost');
+    const after = isUp.commands && isUp.tail;
+    if (after && !before) onUp();
+    if (before && !after) onDown();
+  };
+  const open = (name: keyof typeof isUp, timeoutMs: number) => {
+    const redis = new Redis(url, {
+      connectionName: `gameops-${name}`,
+      enableAutoPipelining: name === 'commands',
+      // Bounded in time and space: what can't be said now is said to have failed, not piled up until Redis is back.
+      enableOfflineQueue: false,
+      maxRetriesPerRequest: 1,
+      autoResubscribe: false,
+      // What was on its way when the connection broke is the caller's to judge, not to be sent twice.
+      autoResendUnfulfilledCommands: false,
+      connectTimeout: 2_000,
+      commandTimeout: timeoutMs,
+      retryStrategy: (attempt: number) => Math.min(50 * 2 ** Math.min(attempt, 6), 1_000),
+    });
+    redis.on('ready', () => note(name, true));
+    redis.on('close', () => note(name, false));
+    // Without a listener every failed attempt is an uncaught 'error'; the close that follows says enough.
+    redis.on('error', (error) => log.debug({ connection: name, reason: error.message }, 'redis error'));
+    return redis;
+  };
+  const commands = open('commands', 2_000);
+  const tail = open('tail', tailTimeoutMs);
+  return {
+    commands,
+    tail,
+    areUp: () => isUp.commands && isUp.tail,
+    close() {
+      commands.disconnect();
+      tail.disconnect();
+    },
+  };
+}
+
+/** For what may fail without anybody being worse off. */
+export async function quietly(act: Promise<unknown>, log: Logger): Promise<void> {
+  await act.catch((error: Error) => log.debug({ reason: error.message }, 'redis command failed'));
+}

@@ -1,0 +1,126 @@
+/**
+ * The game server, put together. Listens at once, is ready when Postgres, the schema, Redis and the bus have answered,
+ * and leaves without refusing a request.
+ */
+import type { Logger } from 'pino';
+import type { ServerSettings } from '../env/schema.ts';
+import { limits } from '../protocol.ts';
+import { tokenVerifier } from '../tokens.ts';
+import { listenForAdmin } from './admin.ts';
+import type { Ground } from './admission.ts';
+import { openBus } from './bus.ts';
+import { openCounts } from './counts.ts';
+import { leave } from './drain.ts';
+import { openHandover } from './handover.ts';
+import { createHttp } from './http.ts';
+import { createMetrics, type Metrics } from './metrics.ts';
+import type { Player } from './player.ts';
+import { openPresence, type PresenceTimes, presenceTimes } from './presence.ts';
+import { startPulse } from './pulse.ts';
+import { createReadiness, type Readiness } from './readiness.ts';
+import { openRooms } from './rooms.ts';
+import type { Identity } from './settings.ts';
+import { openSockets, type Sockets } from './sockets.ts';
+import { openStore } from './store.ts';
+import { watchLoop } from './vitals.ts';
+
+export interface ServerRequest {
+  settings: ServerSettings;
+  identity: Identity;
+  log: Logger;
+  adminPort: number;
+  times?: PresenceTimes;
+}
+
+export interface GameServer {
+  /** Drains; resolves when nothing is open any more. */
+  leave(why: string): Promise<void>;
+}
+
+const host = '0.0.0.0';
+const lossGraceMs = 5_000;
+
+export async function startServer(request: ServerRequest): Promise<GameServer> {
+  const { settings, identity, log, adminPort, times = presenceTimes } = request;
+  const readiness = createReadiness(lossGraceMs);
+  const metrics = createMetrics(identity);
+  const verify = tokenVerifier(settings.JWT_SECRET);
+  // Both connect while the rest is being set up: a deploy waits for this process.
+  const store = openStore(settings, readiness, log);
+  const ground = openGround(
+    { url: settings.REDIS_URL, identity, readiness, metrics, log, times },
+    () => sockets,
+  );
+  const { bus, presence } = ground;
+  const counts = openCounts(bus, identity, log);
+  const http = createHttp({
+    ...{ identity, readiness, metrics, store, bus, verify, log },
+    secret: settings.JWT_SECRET,
+  });
+  const sockets: Sockets = openSockets({
+    ...{ server: http.app.server, ground, verify, counts },
+    onJoined: (player) => handover.joined(player),
+    onLeft: (player, how) => handover.left(player, how),
+  });
+  const gauges = watchLoop();
+  const handover = openHandover({
+    ...{ identity, bus, counts, metrics, log },
+    players: () => sockets.players,
+    lagMs: () => pulse.lagMs(),
+  });
+  const pulse = startPulse({
+    ...{ identity, bus, gauges, metrics, log, presence, sweepMs: times.sweepMs },
+    sockets: () => sockets,
+    handover: () => handover,
+  });
+
+  const admin = await listenForAdmin({ registry: metrics.registry, log, port: adminPort, host });
+  await http.app.listen({ port: settings.PORT, host });
+  readiness.set('listening', true);
+  log.info({ port: settings.PORT, bootMs: Math.round(performance.now()) }, 'listening');
+
+  return {
+    async leave(why) {
+      await leave({ why, identity, readiness, http, sockets, log });
+      pulse.stop();
+      handover.stop();
+      admin.close();
+      await counts.gone();
+      bus.close();
+      await store.close();
+    },
+  };
+}
+
+interface GroundRequest {
+  url: string;
+  identity: Identity;
+  readiness: Readiness;
+  metrics: Metrics;
+  log: Logger;
+  times: PresenceTimes;
+}
+
+/** What players stand on: rooms, fed by the bus. */
+function openGround({ url, readiness, times, ...shared }: GroundRequest, sockets: () => Sockets): Ground {
+  const { identity, metrics, log } = shared;
+  const rooms = openRooms<Player>({
+    ringLength: limits.replayMessages,
+    onDelivered: (count) => metrics.deliveries.inc(count),
+  });
+  const beginAnew = (why: 'epoch' | 'missed') => {
+    rooms.forget();
+    // After a hole they can go on from what they have, with what Redis has; in another epoch they can't.
+    void sockets().sendAway(why === 'epoch' ? 'resync' : 'restart');
+  };
+  const bus = openBus({
+    ...{ url, identity, readiness, log },
+    onEntries(entries) {
+      const how = rooms.take(entries);
+      if (how === 'again') void bus.renew().catch(() => undefined);
+      if (how === 'hole') beginAnew('missed');
+    },
+    onBreak: beginAnew,
+  });
+  return { ...shared, bus, rooms, presence: openPresence(bus, identity.project, times) };
+}

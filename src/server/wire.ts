@@ -1,0 +1,105 @@
+/**
+ * What goes down to one player: frames made once and written as they are, and a bounded queue behind a connection
+ * that does not take more. Promises that nobody waits for a slow reader, and that a slow reader costs references to
+ * frames that exist anyway, never copies.
+ *
+ * Frames are made here and not by ws, because the same bytes go to everybody in a room. That is sound as long as
+ * compression is declined and nothing is sent in fragments; both are so by the options of our WebSocketServer.
+ */
+import type { Duplex } from 'node:stream';
+import { WebSocket } from 'ws';
+import { type CloseReason, closeCode, type Downward, limits } from '../protocol.ts';
+
+export interface Link {
+  readonly socket: WebSocket;
+  /** The connection below the WebSocket, which hands over what ws itself would write. */
+  readonly stream: Duplex;
+  /** Waits for the connection to take more; [] while it does. */
+  waiting: Buffer[];
+  waitingBytes: number;
+  /** Why this side closed it; null while it did not. */
+  closedFor: CloseReason | null;
+}
+
+const opcode = { text: 0x1, pong: 0xa } as const;
+const closeSlowMs = 1_000;
+
+export function openLink(socket: WebSocket, stream: Duplex): Link {
+  const link: Link = { socket, stream, waiting: [], waitingBytes: 0, closedFor: null };
+  stream.on('drain', () => flush(link));
+  return link;
+}
+
+/** RFC 6455, §5.2: one final, unmasked frame. */
+export function frameOf(payload: string | Buffer, kind: keyof typeof opcode = 'text'): Buffer {
+  const length = typeof payload === 'string' ? Buffer.byteLength(payload) : payload.length;
+  const start = payloadStart(length);
+  const frame = Buffer.allocUnsafe(start + length);
+  frame[0] = 0x80 | opcode[kind];
+  if (start === 2) frame[1] = length;
+  else if (start === 4) {
+    frame[1] = 126;
+    frame.writeUInt16BE(length, 2);
+  } else {
+    frame[1] = 127;
+    frame.writeBigUInt64BE(BigInt(length), 2);
+  }
+  if (typeof payload === 'string') frame.write(payload, start);
+  else payload.copy(frame, start);
+  return frame;
+}
+
+/** The text inside a frame of `frameOf`. */
+export function textOf(frame: Buffer): string {
+  const marked = frame[1] ?? 0;
+  return frame.toString('utf8', marked < 126 ? 2 : marked === 126 ? 4 : 10);
+}
+
+function payloadStart(length: number): number {
+  if (length < 126) return 2;
+  return length < 65_536 ? 4 : 10;
+}
+
+export function isOpen({ socket, closedFor }: Link): boolean {
+  return closedFor === null && socket.readyState === WebSocket.OPEN;
+}
+
+export function tell(link: Link, message: Downward): void {
+  send(link, frameOf(JSON.stringify(message)));
+}
+
+/** One frame, or several in one piece: a piece counts as one message. */
+export function send(link: Link, piece: Buffer): void {
+  if (!isOpen(link)) return;
+  if (link.waiting.length === 0 && !link.stream.writableNeedDrain) {
+    link.stream.write(piece);
+    return;
+  }
+  link.waiting.push(piece);
+  link.waitingBytes += piece.length;
+  if (link.waiting.length > limits.queuedMessages || link.waitingBytes > limits.queuedBytes) {
+    close(link, 'slow');
+  }
+}
+
+function flush(link: Link): void {
+  let taken = 0;
+  for (const piece of link.waiting) {
+    if (link.stream.writableNeedDrain || link.closedFor !== null) break;
+    link.stream.write(piece);
+    link.waitingBytes -= piece.length;
+    taken += 1;
+  }
+  if (taken > 0) link.waiting.splice(0, taken);
+}
+
+/** What still waits is dropped: a resume brings it. */
+export function close(link: Link, reason: CloseReason): void {
+  if (link.closedFor !== null) return;
+  link.closedFor = reason;
+  link.waiting = [];
+  link.waitingBytes = 0;
+  link.socket.close(closeCode[reason], reason);
+  // The close frame waits behind what it does not read.
+  if (reason === 'slow') setTimeout(() => link.socket.terminate(), closeSlowMs).unref();
+}
