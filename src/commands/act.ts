@@ -72,9 +72,10 @@ export function actText(style: Style, result: ActResult): string {
   if (http.sent > 0)
     lines.push(`  probes: ${http.sent} HTTP, ${ws.sent} WebSocket, ${http.failed + ws.failed} failed`);
   if (result.players.online !== null) {
-    const { online, closed, lost } = result.players;
+    const { online, moved, closed, lost } = result.players;
+    const handed = moved === null ? 'let go' : `${moved} handed over`;
     lines.push(
-      `  players let go: ${online}; sockets closed: ${closed ?? 'unknown'}; not back yet: ${lost ?? 'unknown'}`,
+      `  players: ${online}, ${handed}; sockets closed: ${closed ?? 'unknown'}; not back yet: ${lost ?? 'unknown'}`,
     );
   }
   return lines.join('\n');

@@ -15,6 +15,7 @@ import type { DeployOptions } from './options.ts';
 import { migrationsDir, readProject, runnerOf, schemaOf } from './project.ts';
 import { runAct } from './run-act.ts';
 import { findPage, hashPage } from './supplies.ts';
+import { untilQuiet } from './when-quiet.ts';
 
 export async function run(context: Context, options: DeployOptions): Promise<Outcome> {
   const request = {
@@ -22,6 +23,7 @@ export async function run(context: Context, options: DeployOptions): Promise<Out
     replicas: options.replicas ?? context.config.server.replicas,
   };
   const env = context.readEnv(request.image);
+  if (options.whenQuiet !== undefined && !options.plan) await untilQuiet(context, options.whenQuiet);
   const supply = await observeFoundation(context, env, request);
   if (options.plan) return showPlan(context, env, options, request, supply);
 

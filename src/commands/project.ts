@@ -25,6 +25,8 @@ import type { Context, EnvFile } from './context.ts';
 const nobody: Players = {
   online: async (fleets) => new Map([...fleets.keys()].map((release) => [release, null])),
   closed: async () => null,
+  order: async () => false,
+  handedOver: async () => null,
   close: () => undefined,
 };
 

@@ -72,6 +72,7 @@ export const verbs: readonly Verb[] = [
       new Option('--again', 'deploy even what is live already'),
       durationOption('--watch <duration>', 'how long the new fleet is watched before commitment'),
       durationOption('--drain <duration>', 'how long the old fleet may take to let its players go'),
+      countOption('--when-quiet <players>', 'wait until no more than so many are online', 1_000_000, 0),
       new Option('--skip-migrations', 'leave pending migrations alone'),
     ],
     examples: [

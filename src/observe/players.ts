@@ -3,7 +3,14 @@
  * Promises never to throw into a deploy and never to wait long: what can't be known is null.
  */
 import { Redis } from 'ioredis';
-import { accessoryHost, namesOf, port, redisKeys } from '../contract.ts';
+import {
+  accessoryHost,
+  type HandoverOrder,
+  type HandoverProgress,
+  namesOf,
+  port,
+  redisKeys,
+} from '../contract.ts';
 import type { Engine } from '../engine/port.ts';
 import type { ServerSettings } from '../env/schema.ts';
 import type { ReleaseId } from '../release/model.ts';
@@ -46,11 +53,23 @@ export interface Closed {
   missing: number;
 }
 
+export interface HandedOver extends HandoverProgress {
+  /** How many replicas have reported. */
+  replicas: number;
+}
+
 export interface Players {
   /** Players per release; null when no replica of it has reported within its key's life. */
   online(replicas: ReadonlyMap<ReleaseId, readonly number[]>): Promise<Map<ReleaseId, number | null>>;
   /** Counted since the release began to drain; null when nobody could be asked. */
   closed(release: ReleaseId): Promise<Closed | null>;
+  /**
+   * Leaves an order for replicas of a release, for at most `forMs`; null takes back whatever was ordered.
+   * @returns false when Redis could not be told
+   */
+  order(release: ReleaseId, order: HandoverOrder | null, forMs: number): Promise<boolean>;
+  /** Summed over the replicas that have reported since the order; null when none has. */
+  handedOver(release: ReleaseId, replicas: readonly number[]): Promise<HandedOver | null>;
   close(): void;
 }
 
@@ -116,8 +135,52 @@ export function openPlayers(endpoint: RedisEndpoint): Players {
       }
     },
 
+    async order(release, order, forMs) {
+      try {
+        await connected();
+        // What was counted for an older order is no answer to this one.
+        const asked = redis.multi().del(keys.handoverProgress(release));
+        if (order === null) asked.del(keys.handover(release));
+        else asked.set(keys.handover(release), JSON.stringify(order), 'PX', Math.ceil(forMs));
+        return (await asked.exec()) !== null;
+      } catch {
+        return false;
+      }
+    },
+
+    async handedOver(release, replicas) {
+      try {
+        await connected();
+        if (replicas.length === 0) return null;
+        const told = await redis.hmget(keys.handoverProgress(release), ...replicas.map(String));
+        return sumOf(told);
+      } catch {
+        return null;
+      }
+    },
+
     close() {
       redis.disconnect();
     },
   };
+}
+
+/** What replicas of this or another gameops wrote; a form that is not known counts as not said. */
+function sumOf(told: readonly (string | null)[]): HandedOver | null {
+  const sum: HandedOver = { v: 1, replicas: 0, hinted: 0, moved: 0, closed: 0, gone: 0, left: 0 };
+  for (const text of told) {
+    const progress = parsed(text);
+    if (progress?.v !== 1) continue;
+    sum.replicas += 1;
+    for (const key of ['hinted', 'moved', 'closed', 'gone', 'left'] as const) sum[key] += progress[key];
+  }
+  return sum.replicas === 0 ? null : sum;
+}
+
+function parsed(text: string | null): HandoverProgress | null {
+  try {
+    return text === null ? null : (JSON.parse(text) as HandoverProgress);
+  } catch {
+    return null;
+  }
 }

@@ -108,6 +108,11 @@ function templateInput(input: ConfigInput) {
   return {
     generation,
     targets,
+    groups: routes.map(({ release }) => ({
+      release,
+      targets: targets.filter((target) => target.release === release),
+      others: targets.filter((target) => target.release !== release),
+    })),
     leaving: backups,
     answer: JSON.stringify({ generation, nginx: '$nginx_version', routes }),
     page: pageRelease === null ? null : { release: pageRelease, ours: !input.foreignPage },

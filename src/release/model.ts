@@ -137,7 +137,8 @@ export type ReleaseStep = StepBase &
     /** Old Nginx workers may send their last requests to replicas that new ones no longer know: let them end. */
     | { kind: 'quiesce'; forMs: number }
     | { kind: 'commit'; release: ReleaseId }
-    | { kind: 'drain'; release: ReleaseId; replicas: number[] }
+    /** `to`: the release that players are handed to; null when there is none, or when one of the two can't. */
+    | { kind: 'drain'; release: ReleaseId; replicas: number[]; to: ReleaseId | null }
     | { kind: 'retire'; release: ReleaseId; replicas: number[] }
     | { kind: 'forget'; release: ReleaseId }
     | { kind: 'close'; release: ReleaseId }

@@ -91,7 +91,7 @@ function leavers(position: Position, goal: ReleaseId | null, intent: Intent): Re
       quiesceStep(position, intent) ??
       // The last batch: from its drain on there is no way back but a rollback.
       (isArrived(world, goal) ? commitment(position, goal, intent) : null) ??
-      drainStep(position, fleet.release, leaving, intent, fleet.players) ??
+      drainStep(position, fleet.release, leaving, intent, fleet.players, goal) ??
       retireStep(
         fleet.release,
         leaving,

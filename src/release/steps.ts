@@ -1,6 +1,6 @@
 /** The steps themselves, each with its phase, its deadline and its cause in words. PURE. */
 import type { Intent, Release, ReleaseId, ReleaseStep, Route, World } from './model.ts';
-import { type Position, replicaKey } from './position.ts';
+import { findRelease, type Position, replicaKey } from './position.ts';
 
 /**
  * How long old Nginx workers may still use a keep-alive connection after a reload (`keepalive_min_timeout 5s` in
@@ -155,17 +155,33 @@ export function drainStep(
   replicas: number[],
   intent: Intent,
   players: number | null,
+  goal: ReleaseId | null,
 ): ReleaseStep | null {
   if (replicas.every((n) => position.drained.has(replicaKey(release, n)))) return null;
-  const who = players === null ? 'players unknown' : `${players} player${players === 1 ? '' : 's'} let go`;
+  const canHandOver = [release, goal].every(
+    (id) => (findRelease(position.world, id)?.protocol ?? null) !== null,
+  );
+  const to = canHandOver ? goal : null;
+  const atMost = `at most ${Math.round(intent.drainMs / 1000)} s`;
   return {
     kind: 'drain',
     phase: 'settle',
     release,
     replicas,
-    cause: `${who}, at most ${Math.round(intent.drainMs / 1000)} s`,
+    to,
+    cause: `${drainWords(players, to)}, ${atMost}`,
     deadlineMs: intent.drainMs,
   };
+}
+
+/** The servers' own pace when nothing strains them. */
+const handedOverPerSecond = 500;
+
+function drainWords(players: number | null, to: ReleaseId | null): string {
+  if (players === null) return 'players unknown';
+  const who = `${players} player${players === 1 ? '' : 's'}`;
+  if (to === null || players === 0) return `${who} let go`;
+  return `${who} handed over, about ${Math.ceil(players / handedOverPerSecond)} s`;
 }
 
 export function retireStep(release: ReleaseId, replicas: number[], cause: string): ReleaseStep {

@@ -11,7 +11,7 @@ import { switchTraffic } from '../proxy/switch.ts';
 import { readTraffic } from '../proxy/traffic.ts';
 import type { Release, ReleaseStep, Route } from '../release/model.ts';
 import { committed, condemned } from '../release/position.ts';
-import { until } from './clock.ts';
+import { drain } from './drain.ts';
 import {
   addressOf,
   fleetSpec,
@@ -81,11 +81,15 @@ async function openAct(session: Session, step: ReleaseStep & { kind: 'open' }): 
 }
 
 async function startFleet(session: Session, step: ReleaseStep & { kind: 'start-fleet' }): Promise<undefined> {
-  const { engine } = session.ports;
+  const { engine, players } = session.ports;
   const release = releaseNamed(session, step.release);
   const volume = namesOf(session.project).volume.settings(release.id);
   await engine.ensureVolume(session.project, volume, 'settings', { 'gameops.release': String(release.id) });
-  const settings = await ensureSettings(session, release, volume);
+  const [settings] = await Promise.all([
+    ensureSettings(session, release, volume),
+    // An order to send players away, from its last time, would still be there for it.
+    players.order(release.id, null, 0),
+  ]);
   await Promise.all([
     engine.startFleet(fleetSpec(session.project, release, step.replicas, settings)),
     release.page === null ? null : ensurePage(session, release),
@@ -178,55 +182,6 @@ async function watch(session: Session, step: ReleaseStep & { kind: 'watch' }): P
   session.probes.ws.sent += seen.ws.sent;
   session.probes.ws.failed += seen.ws.failed;
   return `${seen.http.sent} HTTP and ${seen.ws.sent} WebSocket probes, ${seen.http.failed + seen.ws.failed} failed`;
-}
-
-/** How long players that were closed have to come back before a drain counts them as not back yet. */
-const comeBackMs = 3_000;
-
-/** Asks the servers to let their players go, and waits until they are gone or the deadline passes. */
-async function drain(session: Session, step: ReleaseStep & { kind: 'drain' }): Promise<string> {
-  const { engine, clock, players } = session.ports;
-  const fleet = new Map([[step.release, step.replicas]]);
-  const countPlayers = async () => (await players.online(fleet)).get(step.release) ?? null;
-  const before = await countPlayers();
-  const closedBefore = (await players.closed(step.release))?.sockets ?? 0;
-  await engine.signalFleet(session.project, step.release, step.replicas, 'SIGTERM');
-  const wait = { everyMs: 200, signal: session.signal };
-  const gone = await until(clock, { ...wait, deadlineMs: step.deadlineMs }, async () => {
-    const rest = (await runningOf(session, step.release)).filter((n) => step.replicas.includes(n));
-    if (before) {
-      const done = before - ((await countPlayers()) ?? 0);
-      session.emit({ type: 'progress', label: 'let go', done, total: before, unit: 'players' });
-    }
-    return rest.length === 0 ? true : null;
-  });
-  const all = await until(clock, { ...wait, deadlineMs: comeBackMs }, async () => {
-    const closed = await players.closed(step.release);
-    return closed === null || closed.missing === 0 ? { closed } : null;
-  });
-  const closed = all ? all.closed : await players.closed(step.release);
-  const sockets = closed && closed.sockets - closedBefore;
-  addPlayers(session, { online: before, closed: sockets, lost: closed?.missing ?? null });
-  if (!gone) return 'deadline reached; the rest is closed with the stop';
-  return closed ? `${sockets} sockets closed, ${closed.missing} players not back yet` : 'gone';
-}
-
-/** Sums over batches; what nobody could tell stays unknown. */
-function addPlayers(session: Session, seen: Omit<Session['players'], 'moved'>): void {
-  const plus = (a: number | null, b: number | null) => (b === null ? a : (a ?? 0) + b);
-  const { online, closed, lost } = session.players;
-  // No server hands players over yet, so none can have moved without its socket being closed.
-  session.players = {
-    online: plus(online, seen.online),
-    moved: 0,
-    closed: plus(closed, seen.closed),
-    lost: plus(lost, seen.lost),
-  };
-}
-
-async function runningOf(session: Session, release: number): Promise<number[]> {
-  const containers = await session.ports.engine.observe(session.project, release);
-  return gameContainers(containers).filter(isRunning).map(replicaOf);
 }
 
 async function forget(session: Session, release: number): Promise<undefined> {

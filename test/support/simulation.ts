@@ -134,6 +134,8 @@ export async function runVerb(
     players: {
       online: async (fleets) => new Map([...fleets.keys()].map((release) => [release, 0])),
       closed: async () => ({ sockets: 0, missing: 0 }),
+      order: async () => true,
+      handedOver: async () => null,
       close: () => undefined,
     },
     schema: { pending: async () => [], migrate: async () => undefined },

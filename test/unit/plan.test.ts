@@ -29,7 +29,7 @@ describe('a blue-green deploy', () => {
        switch   switch-traffic  40 → 41     41 is ready
        switch   watch           41, 30.0 s  probes through the public address before commitment
        settle   commit          41          no way back but a rollback: 40 may go
-       settle   drain           40 ×2       214 players let go, at most 300 s
+       settle   drain           40 ×2       214 players handed over, about 1 s, at most 300 s
        settle   retire          40 ×2       kept stopped for rollback
        settle   close           41          on record
       "
@@ -47,7 +47,7 @@ describe('a blue-green deploy', () => {
        switch   switch-traffic  40 → 41       41 is ready
        switch   watch           41, 30.0 s    probes through the public address before commitment
        settle   commit          41            no way back but a rollback: 40 may go
-       settle   drain           40 ×2         214 players let go, at most 300 s
+       settle   drain           40 ×2         214 players handed over, about 1 s, at most 300 s
        settle   retire          40 ×2         kept stopped for rollback
        settle   close           41            on record
       "
@@ -106,26 +106,26 @@ describe('a rolling deploy', () => {
        prepare  await-ready     41 ×1                          HTTP ready, a WebSocket player can join
        switch   switch-traffic  40 ×4 → 41 ×1 + 40 ×3          41 is ready
        switch   watch           41, 6.0 s                      probes through the public address before commitment
-       settle   drain           40 ×1                          214 players let go, at most 300 s
+       settle   drain           40 ×1                          214 players handed over, about 1 s, at most 300 s
        settle   retire          40 ×1                          kept stopped for rollback
        prepare  start-fleet     41 #2                          the next of them
        prepare  await-ready     41 #2                          HTTP ready, a WebSocket player can join
        switch   switch-traffic  41 ×1 + 40 ×3 → 41 ×2 + 40 ×2  41 is ready
        switch   watch           41, 6.0 s                      probes through the public address before commitment
-       settle   drain           40 #2                          214 players let go, at most 300 s
+       settle   drain           40 #2                          214 players handed over, about 1 s, at most 300 s
        settle   retire          40 #2                          kept stopped for rollback
        prepare  start-fleet     41 #3                          the next of them
        prepare  await-ready     41 #3                          HTTP ready, a WebSocket player can join
        switch   switch-traffic  41 ×2 + 40 ×2 → 41 ×3 + 40 ×1  41 is ready
        switch   watch           41, 6.0 s                      probes through the public address before commitment
-       settle   drain           40 #3                          214 players let go, at most 300 s
+       settle   drain           40 #3                          214 players handed over, about 1 s, at most 300 s
        settle   retire          40 #3                          kept stopped for rollback
        prepare  start-fleet     41 #4                          the next of them
        prepare  await-ready     41 #4                          HTTP ready, a WebSocket player can join
        switch   switch-traffic  41 ×3 + 40 ×1 → 41 ×4          41 is ready
        switch   watch           41, 6.0 s                      probes through the public address before commitment
        settle   commit          41                             no way back but a rollback: 40 may go
-       settle   drain           40 #4                          214 players let go, at most 300 s
+       settle   drain           40 #4                          214 players handed over, about 1 s, at most 300 s
        settle   retire          40 #4                          kept stopped for rollback
        settle   close           41                             on record
       "
@@ -230,7 +230,7 @@ describe('a rollback', () => {
        switch   switch-traffic  40 → 39  39 is ready
        switch   quiesce         5.5 s    last requests of old Nginx workers end
        settle   commit          39       no way back but a rollback: 40 may go
-       settle   drain           40 ×2    3 players let go, at most 300 s
+       settle   drain           40 ×2    3 players handed over, about 1 s, at most 300 s
        settle   retire          40 ×2    kept stopped for rollback
        settle   close           39       on record
       "
@@ -292,7 +292,7 @@ describe('a deploy over an unfinished one', () => {
        switch   switch-traffic  40 → 42     42 is ready
        switch   watch           42, 30.0 s  probes through the public address before commitment
        settle   commit          42          no way back but a rollback: 40 may go
-       settle   drain           40 ×2       214 players let go, at most 300 s
+       settle   drain           40 ×2       214 players handed over, about 1 s, at most 300 s
        settle   retire          40 ×2       kept stopped for rollback
        settle   close           42          on record
       "

@@ -1,0 +1,90 @@
+/**
+ * Players leave a fleet. Servers that speak our protocol are first asked to hand theirs over to another release, each
+ * player with a second socket before the first one goes; whoever is left, and every other image, gets the SIGTERM that
+ * closes sockets at a pace. Promises that the second way is always taken, whatever becomes of the first.
+ */
+import type { ReleaseStep } from '../release/model.ts';
+import { until } from './clock.ts';
+import { gameContainers, isRunning, replicaOf } from './fleet.ts';
+import type { Session } from './session.ts';
+
+type DrainStep = ReleaseStep & { kind: 'drain' };
+
+/** How long a player may take from the hint to the second socket before the first one is closed. */
+const patienceMs = 10_000;
+/** Servers look for orders twice a second; those that have not reported by then will not. */
+const silenceMs = 4_000;
+/** How long players that were closed have to come back before a drain counts them as not back yet. */
+const comeBackMs = 3_000;
+
+/** @returns what became of the players, in words */
+export async function drain(session: Session, step: DrainStep): Promise<string> {
+  const { engine, clock, players } = session.ports;
+  const fleet = new Map([[step.release, step.replicas]]);
+  const countPlayers = async () => (await players.online(fleet)).get(step.release) ?? null;
+  const end = clock.now() + step.deadlineMs;
+  const before = await countPlayers();
+  const closedBefore = (await players.closed(step.release))?.sockets ?? 0;
+  const moved = before === 0 ? 0 : await handOver(session, step, before);
+
+  await engine.signalFleet(session.project, step.release, step.replicas, 'SIGTERM');
+  const wait = { everyMs: 200, signal: session.signal };
+  const leftMs = Math.max(1_000, end - clock.now());
+  const gone = await until(clock, { ...wait, deadlineMs: leftMs }, async () => {
+    const rest = (await runningOf(session, step.release)).filter((n) => step.replicas.includes(n));
+    if (before) tell(session, 'let go', before - ((await countPlayers()) ?? 0), before);
+    return rest.length === 0 ? true : null;
+  });
+  const all = await until(clock, { ...wait, deadlineMs: comeBackMs }, async () => {
+    const closed = await players.closed(step.release);
+    return closed === null || closed.missing === 0 ? { closed } : null;
+  });
+  const closed = all ? all.closed : await players.closed(step.release);
+  const sockets = closed && closed.sockets - closedBefore;
+  addPlayers(session, { online: before, moved, closed: sockets, lost: closed?.missing ?? null });
+  if (!gone) return 'deadline reached; the rest is closed with the stop';
+  const movedWords = moved ? `${moved} players handed over, ` : '';
+  return closed ? `${movedWords}${sockets} sockets closed, ${closed.missing} players not back yet` : 'gone';
+}
+
+/** @returns how many players changed over; null when nobody could be asked to hand them over */
+async function handOver(session: Session, step: DrainStep, before: number | null): Promise<number | null> {
+  const { clock, players } = session.ports;
+  if (step.to === null) return null;
+  const order = { v: 1, order: 'hand-over', replicas: step.replicas, to: step.to, patienceMs } as const;
+  if (!(await players.order(step.release, order, step.deadlineMs))) return null;
+  const began = clock.now();
+  // A quarter is left for the second way.
+  const deadlineMs = step.deadlineMs * 0.75;
+  let moved: number | null = null;
+  await until(clock, { everyMs: 250, deadlineMs, signal: session.signal }, async () => {
+    const seen = await players.handedOver(step.release, step.replicas);
+    if (seen === null) return clock.now() - began > silenceMs ? true : null;
+    moved = seen.moved;
+    const total = Math.max(before ?? 0, seen.moved + seen.closed + seen.gone + seen.left);
+    tell(session, 'handed over', seen.moved + seen.closed + seen.gone, total);
+    return seen.left === 0 && seen.replicas === step.replicas.length ? true : null;
+  });
+  return moved;
+}
+
+function tell(session: Session, label: string, done: number, total: number): void {
+  session.emit({ type: 'progress', label, done, total, unit: 'players' });
+}
+
+/** Sums over batches; what nobody could tell stays unknown. */
+function addPlayers(session: Session, seen: Session['players']): void {
+  const plus = (a: number | null, b: number | null) => (b === null ? a : (a ?? 0) + b);
+  const { online, moved, closed, lost } = session.players;
+  session.players = {
+    online: plus(online, seen.online),
+    moved: plus(moved, seen.moved),
+    closed: plus(closed, seen.closed),
+    lost: plus(lost, seen.lost),
+  };
+}
+
+async function runningOf(session: Session, release: number): Promise<number[]> {
+  const containers = await session.ports.engine.observe(session.project, release);
+  return gameContainers(containers).filter(isRunning).map(replicaOf);
+}
