@@ -152,6 +152,8 @@ export function redisKeys(project: string) {
     owners: `${base}:owners`,
     /** Sorted set, player id → expiry, over all regions: what the sweep reads. */
     present: `${base}:present`,
+    /** Prefix of counters that expire: how often somebody tried to register or log in. */
+    attempts: `${base}:attempts:`,
     /** String, expires after 10 s: players connected to that replica. */
     players: (release: number, replica: number) => `${base}:players:${release}:${replica}`,
     /** String, JSON `Vitals`, expires after 10 s: how that replica feels. */

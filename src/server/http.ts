@@ -3,29 +3,16 @@
  * answers as always and asks the proxy not to reuse the connection, because old Nginx workers may still send.
  * Errors are JSON without stack or value.
  */
-import { randomUUID } from 'node:crypto';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { endpoint, servedByHeader } from '../contract.ts';
-import { protocolVersion } from '../protocol.ts';
-import { mintToken, type TokenCheck } from '../tokens.ts';
-import type { Bus } from './bus.ts';
-import { findAt } from './finds.ts';
-import { readBearer, readExploration, readSession } from './input.ts';
+import { type ApiRequest, apiPlugin } from './api.ts';
 import type { Metrics } from './metrics.ts';
 import type { Readiness } from './readiness.ts';
-import type { Identity } from './settings.ts';
-import type { Store } from './store.ts';
 
-export interface HttpRequest {
-  identity: Identity;
+export interface HttpRequest extends ApiRequest {
   readiness: Readiness;
   metrics: Metrics;
-  store: Store;
-  bus: Bus;
-  secret: string;
-  verify: (token: string) => TokenCheck;
-  log: Logger;
 }
 
 export interface Http {
@@ -36,7 +23,6 @@ export interface Http {
 
 /** Longer than Nginx keeps its upstream connections (60 s): the side that may close first must be the one that sends. */
 const keepAliveMs = 75_000;
-const guestMs = 12 * 3_600_000;
 
 export function createHttp(request: HttpRequest): Http {
   const app = Fastify({
@@ -51,7 +37,7 @@ export function createHttp(request: HttpRequest): Http {
   const quietMs = followTraffic(app, request);
   answerErrors(app, request.log);
   addProbes(app, request.readiness);
-  addApi(app, request);
+  app.register(apiPlugin(request));
   return { app, quietMs };
 }
 
@@ -91,7 +77,8 @@ function answerErrors(app: FastifyInstance, log: Logger): void {
   );
   app.setErrorHandler((error: Error & { statusCode?: number; code?: string }, incoming, reply) => {
     const status = error.statusCode ?? 500;
-    if (status < 500)
+    if (status === 503) reply.header('retry-after', '1');
+    if (status < 500 || status === 503)
       return reply
         .code(status)
         .send({ error: { code: error.code ?? 'BAD_REQUEST', message: error.message } });
@@ -106,53 +93,4 @@ function addProbes(app: FastifyInstance, readiness: Readiness): void {
     const missing = readiness.missing();
     return reply.code(missing.length === 0 ? 200 : 503).send({ ready: missing.length === 0, missing });
   });
-}
-
-function addApi(app: FastifyInstance, { identity, store, bus, secret, verify, log }: HttpRequest): void {
-  const { release, replica } = identity;
-  app.get('/api/version', async () => ({ release, replica, protocol: protocolVersion }));
-
-  app.post('/api/session', async (incoming) => {
-    const { name } = readSession(incoming.body);
-    const player = { id: `guest-${randomUUID()}`, name };
-    return {
-      token: mintToken(secret, player, guestMs),
-      player,
-      expiresAt: new Date(Date.now() + guestMs).toISOString(),
-    };
-  });
-
-  app.get('/api/discoveries', async (_incoming, reply) => {
-    const discoveries = await store.latest(50, null).catch((error: Error) => {
-      log.warn({ reason: error.message }, 'discoveries could not be read');
-      return null;
-    });
-    return discoveries === null ? unavailable(reply) : { discoveries };
-  });
-
-  app.post('/api/discoveries', async (incoming, reply) => {
-    const player = readBearer(incoming.headers.authorization, verify);
-    const { key, region, tile } = readExploration(incoming.body, incoming.headers['idempotency-key']);
-    const kept = await store
-      .keep({ player, region, tile, key, what: findAt(region, tile) })
-      .catch((error: Error) => {
-        log.warn({ reason: error.message }, 'discovery could not be stored');
-        return null;
-      });
-    if (kept === null) return unavailable(reply);
-    if (kept.isNew) {
-      // Stored is what was promised; an announcement that Redis does not take is not worth a failed request.
-      bus.announce(region, { t: 'discovered', discovery: kept.discovery }).catch(() => undefined);
-    }
-    return reply.code(kept.isNew ? 201 : 200).send({ discovery: kept.discovery });
-  });
-}
-
-function unavailable(reply: {
-  code(status: number): { header(k: string, v: string): { send(body: object): unknown } };
-}) {
-  return reply
-    .code(503)
-    .header('retry-after', '1')
-    .send({ error: { code: 'UNAVAILABLE', message: 'The database does not answer; try again.' } });
 }

@@ -4,35 +4,38 @@ import { isRegion, type Person, world } from '../protocol.ts';
 import type { TokenCheck } from '../tokens.ts';
 
 /** Fastify's error handler turns it into this status. */
-function refuse(statusCode: number, code: string, message: string): Error {
+export function refuse(statusCode: number, code: string, message: string): Error {
   return Object.assign(new Error(message), { statusCode, code });
 }
 
 const short = (max: number) => z.string().check(z.trim(), z.minLength(1), z.maxLength(max));
-const session = z.object({ name: z._default(short(40), 'Guest') });
 const tileNumber = () => z.int().check(z.gte(0), z.lt(world.tiles));
-const exploration = z.object({
-  region: z.string().check(z.refine(isRegion)),
-  x: tileNumber(),
-  y: tileNumber(),
-});
-const idempotencyKey = z.string().check(z.regex(/^[\w.:-]{8,100}$/));
+const region = () => z.string().check(z.regex(/^r\d{1,2}-\d{1,2}$/), z.refine(isRegion));
+const password = () => z.string().check(z.minLength(8), z.maxLength(200));
 
-export function readSession(body: unknown): { name: string } {
-  return read(session, body ?? {});
-}
+/** Letters of any script, digits, and little else: a name must not pretend to be something that the game says. */
+const accountName = () =>
+  z.string().check(z.normalize('NFKC'), z.trim(), z.regex(/^[\p{L}\p{N}][\p{L}\p{M}\p{N} _.-]{1,23}$/u));
 
-export function readExploration(body: unknown, key: unknown) {
+export const body = {
+  session: z.object({ name: z._default(short(40), 'Guest') }),
+  register: z.object({ name: accountName(), password: password() }),
+  login: z.object({ name: short(100), password: z.string().check(z.maxLength(200)) }),
+  refresh: z.object({ refreshToken: z.string().check(z.minLength(1), z.maxLength(200)) }),
+  explore: z.object({ region: region(), x: tileNumber(), y: tileNumber() }),
+};
+
+export const idempotencyKey = z.string().check(z.regex(/^[\w.:-]{8,100}$/));
+export const oneRegion = region();
+
+export function readKey(key: unknown): string {
   const checked = idempotencyKey.safeParse(key);
-  if (!checked.success) {
-    throw refuse(
-      400,
-      'NO_IDEMPOTENCY_KEY',
-      'Send an idempotency-key header of 8 to 100 letters, digits, dots, colons or dashes.',
-    );
-  }
-  const { region, x, y } = read(exploration, body);
-  return { region, tile: { x, y }, key: checked.data };
+  if (checked.success) return checked.data;
+  throw refuse(
+    400,
+    'NO_IDEMPOTENCY_KEY',
+    'Send an idempotency-key header of 8 to 100 letters, digits, dots, colons or dashes.',
+  );
 }
 
 export function readBearer(header: string | undefined, verify: (token: string) => TokenCheck): Person {
@@ -47,7 +50,7 @@ export function readBearer(header: string | undefined, verify: (token: string) =
   );
 }
 
-function read<T>(schema: z.ZodMiniType<T>, value: unknown): T {
+export function read<T>(schema: z.ZodMiniType<T>, value: unknown): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const keys = parsed.error.issues.map((issue) => issue.path.join('.') || 'body');

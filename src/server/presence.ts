@@ -7,7 +7,7 @@
  * one sweep. Times are Redis' own, so clocks of servers don't matter.
  */
 import { redisKeys } from '../contract.ts';
-import type { Person } from '../protocol.ts';
+import { type Person, world } from '../protocol.ts';
 import type { Bus } from './bus.ts';
 import { ownArg } from './bus.ts';
 
@@ -43,9 +43,15 @@ export interface Presence {
   sweep(): Promise<number>;
   /** At most `count` of those in a region. */
   people(region: string, count: number): Promise<Person[]>;
+  /** Regions with somebody in them, most first. */
+  headcount(): Promise<{ region: string; players: number }[]>;
 }
 
 const sweepCount = 200;
+const regions = Array.from(
+  { length: world.columns * world.rows },
+  (_, n) => `r${n % world.columns}-${Math.floor(n / world.columns)}`,
+);
 
 const nowLua = `
 local time = redis.call('TIME')
@@ -188,6 +194,16 @@ export function openPresence(
         all += Number(count);
         if (Number(count) < sweepCount) return all;
       }
+    },
+    async headcount() {
+      const now = Date.now();
+      const counted = await Promise.all(
+        regions.map(async (region) => ({
+          region,
+          players: await bus.commands.zcount(keys.here(region), now, '+inf'),
+        })),
+      );
+      return counted.filter(({ players }) => players > 0).sort((a, b) => b.players - a.players);
     },
     async people(region, count) {
       const [, ...found] = await people([keys.owners, keys.here(region)], [count]);

@@ -54,7 +54,7 @@ export async function startServer(request: ServerRequest): Promise<GameServer> {
   const { bus, presence } = ground;
   const counts = openCounts(bus, identity, log);
   const http = createHttp({
-    ...{ identity, readiness, metrics, store, bus, verify, log },
+    ...{ identity, readiness, metrics, store, bus, presence, verify, log },
     secret: settings.JWT_SECRET,
   });
   const sockets: Sockets = openSockets({

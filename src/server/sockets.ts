@@ -126,7 +126,10 @@ export function openSockets(request: SocketsRequest): Sockets {
     const hello = text === null ? null : parseUpward(text);
     if (hello?.t !== 'hello') return close(link, 'badMessage');
     const check = request.verify(hello.token);
-    if (!check.ok) return close(link, check.why === 'expired' ? 'tokenExpired' : 'badToken');
+    if (!check.ok) {
+      log.debug({ why: check.why }, 'not welcome');
+      return close(link, check.why === 'expired' ? 'tokenExpired' : 'badToken');
+    }
     if (draining) return close(link, 'restart');
     link.socket.pause();
     connections += 1;

@@ -1,0 +1,138 @@
+/** Routes of accounts: register, login, refresh, logout, profile. Guests play without one. */
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import * as z from 'zod/mini';
+import type { Person } from '../protocol.ts';
+import { mintToken } from '../tokens.ts';
+import { type Accounts, nameKey } from './accounts.ts';
+import type { Api, Route } from './api.ts';
+import { body, read, refuse } from './input.ts';
+import { attempts, tooMany } from './limits.ts';
+import { failure, person } from './openapi.ts';
+import { Busy, hashPassword, isPassword } from './passwords.ts';
+
+/** Short, because it can't be taken back; a connection that is open outlives it. */
+const tokenMs = 15 * 60_000;
+
+const login = z.object({
+  token: z.string(),
+  refreshToken: z.string(),
+  player: person,
+  expiresAt: z.string(),
+});
+
+export function accountRoutes(api: Api, accounts: Accounts, app: FastifyInstance): Route[] {
+  const { available } = api;
+  const ofName = app.createRateLimit({
+    ...attempts.name,
+    keyGenerator: (incoming: FastifyRequest) => `name:${nameKey(read(body.login, incoming.body).name)}`,
+  });
+
+  const loggedIn = (player: Person, refreshToken: string) => ({
+    token: mintToken(api.secret, player, tokenMs),
+    refreshToken,
+    player,
+    expiresAt: new Date(Date.now() + tokenMs).toISOString(),
+  });
+
+  return [
+    {
+      method: 'POST',
+      path: '/api/register',
+      summary: 'Make an account',
+      body: body.register,
+      attempts: attempts.register,
+      answers: {
+        201: { means: 'Made, and logged in', shape: login },
+        409: { means: 'The name is taken', shape: failure },
+      },
+      async answer(incoming, reply) {
+        const { name, password } = read(body.register, incoming.body);
+        const player = await available(accounts.create(name, await unlessBusy(hashPassword(password))));
+        if (player === null) throw refuse(409, 'NAME_TAKEN', 'Somebody has that name.');
+        return reply.code(201).send(loggedIn(player, await available(accounts.grant(player.id))));
+      },
+    },
+    {
+      method: 'POST',
+      path: '/api/login',
+      summary: 'Log in',
+      body: body.login,
+      attempts: attempts.login,
+      answers: {
+        200: { means: 'Logged in', shape: login },
+        401: { means: 'No such name, or another password', shape: failure },
+      },
+      async answer(incoming) {
+        const { name, password } = read(body.login, incoming.body);
+        const counted = await ofName(incoming);
+        if (!counted.isAllowed && counted.isExceeded) throw tooMany(counted.ttl);
+        const account = await available(accounts.find(name));
+        const isRight = await unlessBusy(isPassword(password, account?.passwordHash ?? null));
+        if (account === null || !isRight)
+          throw refuse(401, 'LOGIN_WRONG', 'Name and password do not go together.');
+        return loggedIn(account.player, await available(accounts.grant(account.player.id)));
+      },
+    },
+    {
+      method: 'POST',
+      path: '/api/refresh',
+      summary: 'A fresh token for a refresh token, which is changed for another one',
+      body: body.refresh,
+      attempts: attempts.login,
+      answers: {
+        200: { means: 'Still logged in', shape: login },
+        401: { means: 'Log in again', shape: failure },
+      },
+      async answer(incoming) {
+        const { refreshToken } = read(body.refresh, incoming.body);
+        const rotated = await available(accounts.rotate(refreshToken));
+        if (rotated === null) throw refuse(401, 'REFRESH_TOKEN_BAD', 'Log in again.');
+        return loggedIn(rotated.player, rotated.token);
+      },
+    },
+    {
+      method: 'POST',
+      path: '/api/logout',
+      summary: 'End the login that a refresh token belongs to',
+      body: body.refresh,
+      answers: { 204: { means: 'Ended, or there was none' } },
+      async answer(incoming, reply) {
+        const { refreshToken } = read(body.refresh, incoming.body);
+        await available(accounts.end(refreshToken));
+        return reply.code(204).send();
+      },
+    },
+    profileRoute(api, accounts),
+  ];
+}
+
+function profileRoute({ playerOf, available, store }: Api, accounts: Accounts): Route {
+  return {
+    method: 'GET',
+    path: '/api/profile',
+    summary: 'Who you are and what you have found',
+    needs: ['token'],
+    answers: {
+      200: {
+        means: '`since`: when the account was made; null for a guest',
+        shape: z.object({ player: person, since: z.nullable(z.string()), discoveries: z.int() }),
+      },
+    },
+    async answer(incoming) {
+      const player = playerOf(incoming);
+      const [since, discoveries] = await available(
+        Promise.all([accounts.since(player.id), store.countOf(player.id)]),
+      );
+      return { player, since: since?.toISOString() ?? null, discoveries };
+    },
+  };
+}
+
+async function unlessBusy<T>(asked: Promise<T>): Promise<T> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof Busy) throw refuse(503, 'UNAVAILABLE', 'Too many log in at once; try again.');
+    throw error;
+  }
+}

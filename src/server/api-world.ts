@@ -1,0 +1,176 @@
+/** Routes of the world: who you are, regions, what is found in them, who found most. */
+import { randomUUID } from 'node:crypto';
+import * as z from 'zod/mini';
+import { isRegion, protocolVersion, world } from '../protocol.ts';
+import { mintToken } from '../tokens.ts';
+import type { Api, Route } from './api.ts';
+import { findAt } from './finds.ts';
+import { body, oneRegion, read, readKey, refuse } from './input.ts';
+import { discovery, person } from './openapi.ts';
+
+const guestMs = 12 * 3_600_000;
+const latestCount = 50;
+const peopleCount = 200;
+const leadersCount = 20;
+const regionsMs = 1_000;
+const leadersMs = 5_000;
+
+const many = z.object({ discoveries: z.array(discovery) });
+const visitor = z.object({ token: z.string(), player: person, expiresAt: z.string() });
+
+export function worldRoutes(api: Api): Route[] {
+  const { identity, store, presence } = api;
+  const { release, replica } = identity;
+  const leaders = kept(leadersMs, () => api.available(store.leaders(leadersCount)));
+  const regions = kept(regionsMs, () => presence.headcount());
+  return [
+    {
+      method: 'GET',
+      path: '/api/version',
+      summary: 'Which release answers, without asking a database',
+      answers: {
+        200: {
+          means: 'The release',
+          shape: z.object({ release: z.int(), replica: z.int(), protocol: z.string() }),
+        },
+      },
+      answer: async () => ({ release, replica, protocol: protocolVersion }),
+    },
+    {
+      method: 'POST',
+      path: '/api/session',
+      summary: 'Play as a guest',
+      body: body.session,
+      answers: { 200: { means: 'A token for the hello', shape: visitor } },
+      async answer({ body: sent }) {
+        const { name } = read(body.session, sent ?? {});
+        const player = { id: `guest-${randomUUID()}`, name };
+        return {
+          token: mintToken(api.secret, player, guestMs),
+          player,
+          expiresAt: new Date(Date.now() + guestMs).toISOString(),
+        };
+      },
+    },
+    {
+      method: 'GET',
+      path: '/api/regions',
+      summary: 'The world, and how many players are where',
+      answers: {
+        200: {
+          means: 'Regions with somebody in them; all others are empty',
+          shape: z.object({
+            ...{ columns: z.int(), rows: z.int(), tiles: z.int() },
+            regions: z.array(z.object({ region: z.string(), players: z.int() })),
+          }),
+        },
+      },
+      async answer() {
+        const found = await regions().catch(() => {
+          throw refuse(503, 'UNAVAILABLE', 'Nobody can be asked who is where; try again.');
+        });
+        return { ...world, regions: found };
+      },
+    },
+    regionRoute(api),
+    discoveriesRoute(api),
+    exploreRoute(api),
+    {
+      method: 'GET',
+      path: '/api/leaderboard',
+      summary: 'Who has discovered most',
+      answers: {
+        200: {
+          means: `At most ${leadersCount} players, a few seconds old`,
+          shape: z.object({ leaders: z.array(z.object({ player: person, discoveries: z.int() })) }),
+        },
+      },
+      answer: async () => ({ leaders: await leaders() }),
+    },
+  ];
+}
+
+function regionRoute({ store, presence, available }: Api): Route {
+  return {
+    method: 'GET',
+    path: '/api/regions/:region',
+    summary: 'Who is in a region, and what was found there',
+    answers: {
+      200: {
+        means: `At most ${peopleCount} players, and the newest discoveries`,
+        shape: z.object({ region: z.string(), people: z.array(person), discoveries: z.array(discovery) }),
+      },
+      404: { means: 'There is no such region' },
+    },
+    async answer({ params }) {
+      const region = (params as { region: string }).region;
+      if (!isRegion(region)) throw refuse(404, 'NOT_FOUND', 'There is no such region.');
+      const [people, discoveries] = await Promise.all([
+        presence.people(region, peopleCount).catch(() => {
+          throw refuse(503, 'UNAVAILABLE', 'Nobody can be asked who is there; try again.');
+        }),
+        available(store.latest(latestCount, region)),
+      ]);
+      return { region, people, discoveries };
+    },
+  };
+}
+
+function discoveriesRoute({ store, available }: Api): Route {
+  return {
+    method: 'GET',
+    path: '/api/discoveries',
+    summary: 'The newest discoveries, of the world or of one region',
+    query: { region: oneRegion },
+    answers: { 200: { means: `At most ${latestCount}, newest first`, shape: many } },
+    async answer({ query }) {
+      const { region } = query as { region?: string };
+      const one = region === undefined ? null : read(oneRegion, region);
+      return { discoveries: await available(store.latest(latestCount, one)) };
+    },
+  };
+}
+
+function exploreRoute(api: Api): Route {
+  const answered = z.object({ discovery, isNew: z.boolean() });
+  return {
+    method: 'POST',
+    path: '/api/discoveries',
+    summary: 'Explore a tile: who is first makes its discovery',
+    body: body.explore,
+    needs: ['token', 'idempotency-key'],
+    answers: {
+      201: { means: 'Yours; the region is told', shape: answered },
+      200: { means: 'Found before, by you or somebody else', shape: answered },
+    },
+    async answer(incoming, reply) {
+      const player = api.playerOf(incoming);
+      const key = readKey(incoming.headers['idempotency-key']);
+      const { region, x, y } = read(body.explore, incoming.body);
+      const tile = { x, y };
+      const what = findAt(region, tile);
+      const kept = await api.available(api.store.keep({ player, region, tile, key, what }));
+      if (kept.isNew) {
+        // Stored is what was promised; an announcement that Redis does not take is not worth a failed request.
+        api.bus.announce(region, { t: 'discovered', discovery: kept.discovery }).catch(() => undefined);
+      }
+      return reply.code(kept.isNew ? 201 : 200).send(kept);
+    },
+  };
+}
+
+/** Asked once for everybody, and at most so often. A failure is not kept. */
+function kept<T>(forMs: number, ask: () => Promise<T>): () => Promise<T> {
+  let answer: Promise<T> | null = null;
+  let until = 0;
+  return () => {
+    if (answer !== null && performance.now() < until) return answer;
+    until = performance.now() + forMs;
+    const own = ask();
+    own.catch(() => {
+      if (answer === own) answer = null;
+    });
+    answer = own;
+    return own;
+  };
+}

@@ -1,0 +1,88 @@
+/**
+ * The REST side: a table of routes, from which the server and its OpenAPI document are both made. Promises that what
+ * goes wrong is told as JSON with a code, and that a database which does not answer is a 503 and no more.
+ */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { Logger } from 'pino';
+import { redisKeys } from '../contract.ts';
+import type { Person } from '../protocol.ts';
+import type { TokenCheck } from '../tokens.ts';
+import { openAccounts } from './accounts.ts';
+import { accountRoutes } from './api-accounts.ts';
+import { worldRoutes } from './api-world.ts';
+import type { Bus } from './bus.ts';
+import { readBearer, refuse } from './input.ts';
+import { addLimits } from './limits.ts';
+import { type Described, openApi } from './openapi.ts';
+import type { Presence } from './presence.ts';
+import type { Identity } from './settings.ts';
+import type { Store } from './store.ts';
+
+export interface ApiRequest {
+  identity: Identity;
+  store: Store;
+  bus: Bus;
+  presence: Presence;
+  secret: string;
+  verify: (token: string) => TokenCheck;
+  log: Logger;
+}
+
+export interface Route extends Described {
+  attempts?: { max: number; timeWindow: number };
+  answer(incoming: FastifyRequest, reply: FastifyReply): Promise<unknown>;
+}
+
+/** What routes share. */
+export interface Api extends ApiRequest {
+  playerOf(incoming: FastifyRequest): Person;
+  /** @throws 503, when the database does not answer */
+  available<T>(asked: Promise<T>): Promise<T>;
+}
+
+/** A plugin: the limits have to be loaded before the routes that they hold for. */
+export function apiPlugin(request: ApiRequest) {
+  const { verify, log, bus, identity } = request;
+  const api: Api = {
+    ...request,
+    playerOf: (incoming) => readBearer(incoming.headers.authorization, verify),
+    async available(asked) {
+      try {
+        return await asked;
+      } catch (error) {
+        log.warn({ reason: error instanceof Error ? error.message : 'unknown' }, 'postgres did not answer');
+        throw refuse(503, 'UNAVAILABLE', 'The database does not answer; try again.');
+      }
+    },
+  };
+  return async (app: FastifyInstance): Promise<void> => {
+    await addLimits(app, bus.commands, redisKeys(identity.project).attempts);
+    const accounts = openAccounts(request.store.pool);
+    const routes = [...worldRoutes(api), ...accountRoutes(api, accounts, app)];
+    routes.push(described(routes, identity.release));
+    for (const route of routes) addRoute(app, route);
+  };
+}
+
+function addRoute(app: FastifyInstance, { method, path, attempts, answer }: Route): void {
+  app.route({
+    method,
+    url: path,
+    handler: answer,
+    ...(attempts ? { config: { rateLimit: attempts } } : {}),
+  });
+}
+
+function described(routes: readonly Route[], release: number): Route {
+  let made: object | null = null;
+  return {
+    method: 'GET',
+    path: '/api/openapi.json',
+    summary: 'This document',
+    answers: { 200: { means: 'OpenAPI 3.1' } },
+    async answer() {
+      made ??= openApi(routes, String(release));
+      return made;
+    },
+  };
+}

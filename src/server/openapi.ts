@@ -1,0 +1,100 @@
+/**
+ * The OpenAPI document, made from the schemas that requests are checked with, so that it can't tell anything else.
+ * Made when it is first asked for: a deploy waits for every millisecond of a start.
+ */
+import * as z from 'zod/mini';
+import { servedByHeader } from '../contract.ts';
+import { idempotencyKey } from './input.ts';
+
+export interface Described {
+  method: 'GET' | 'POST';
+  /** As Fastify writes it: /api/regions/:region */
+  path: string;
+  summary: string;
+  body?: z.ZodMiniType;
+  query?: Record<string, z.ZodMiniType>;
+  needs?: ('token' | 'idempotency-key')[];
+  /** Status → what it means, and the answer's shape. */
+  answers: Record<number, { means: string; shape?: z.ZodMiniType }>;
+}
+
+export const person = z.object({ id: z.string(), name: z.string() });
+export const discovery = z.object({
+  id: z.string(),
+  player: person,
+  region: z.string(),
+  tile: z.nullable(z.object({ x: z.int(), y: z.int() })),
+  what: z.string(),
+  at: z.string(),
+});
+export const failure = z.object({ error: z.object({ code: z.string(), message: z.string() }) });
+
+/** What any route may answer besides its own. */
+const usual = {
+  400: 'Not as expected',
+  401: 'A token is missing, bad or expired',
+  429: 'Too many requests',
+  503: 'Try again',
+};
+
+export function openApi(routes: readonly Described[], version: string): object {
+  const paths: Record<string, Record<string, object>> = {};
+  for (const route of routes) {
+    const path = route.path.replaceAll(/:(\w+)/g, '{$1}');
+    paths[path] = { ...paths[path], [route.method.toLowerCase()]: operation(route) };
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'gameops game server',
+      version,
+      description: `Everything live is on the WebSocket at /ws. Answers name who gave them in ${servedByHeader}.`,
+    },
+    paths,
+    components: {
+      securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } },
+    },
+  };
+}
+
+function operation({ method, path, summary, body, query, needs = [], answers }: Described): object {
+  const named = [...path.matchAll(/:(\w+)/g)].map(([, name]) =>
+    parameter('path', name ?? '', z.string(), true),
+  );
+  const asked = Object.entries(query ?? {}).map(([name, schema]) => parameter('query', name, schema, false));
+  const headers = needs.includes('idempotency-key')
+    ? [parameter('header', 'idempotency-key', idempotencyKey, true)]
+    : [];
+  const usually: [string, string][] = [
+    ...(body || query ? [['400', usual[400]] as [string, string]] : []),
+    ...(needs.includes('token') ? [['401', usual[401]] as [string, string]] : []),
+    ...(method === 'POST' ? [['429', usual[429]] as [string, string]] : []),
+    ['503', usual[503]],
+  ];
+  const responses = Object.fromEntries([
+    ...usually.map(([status, means]) => [status, answer(means, failure)]),
+    ...Object.entries(answers).map(([status, { means, shape }]) => [status, answer(means, shape)]),
+  ]);
+  return {
+    summary,
+    parameters: [...named, ...asked, ...headers],
+    ...(needs.includes('token') ? { security: [{ token: [] }] } : {}),
+    ...(body ? { requestBody: { required: true, content: json(body) } } : {}),
+    responses,
+  };
+}
+
+function parameter(place: string, name: string, schema: z.ZodMiniType, required: boolean): object {
+  return { in: place, name, required, schema: jsonSchema(schema) };
+}
+
+function answer(description: string, shape: z.ZodMiniType | undefined): object {
+  return { description, ...(shape ? { content: json(shape) } : {}) };
+}
+
+const json = (schema: z.ZodMiniType) => ({ 'application/json': { schema: jsonSchema(schema) } });
+
+function jsonSchema(schema: z.ZodMiniType): object {
+  const { $schema: _, ...made } = z.toJSONSchema(schema, { io: 'input' });
+  return made;
+}
