@@ -39,8 +39,12 @@ export const limits = {
 /** 44xx: come back, after what the rule says. 45xx: do not come back with the same hello. */
 export const closeCode = {
   done: 1000,
-  tooBig: 1009,
+  /** Not RFC 6455. */
+  badFrame: 1002,
   badText: 1007,
+  /** A message in more pieces than anybody needs. */
+  tooManyParts: 1008,
+  tooBig: 1009,
   restart: 1012,
   slow: 4008,
   tokenExpired: 4401,
@@ -63,9 +67,17 @@ export const movedReason = 'moved';
 /** What a client does after a close: at once (then backing off), with a fresh token, or not at all. */
 export function retryAfter(code: number): 'retry' | 'refresh' | 'never' {
   if (code === closeCode.tokenExpired) return 'refresh';
-  const isFinal = code === closeCode.done || code === closeCode.tooBig || code === closeCode.badText;
-  return isFinal || (code >= 4500 && code < 4600) ? 'never' : 'retry';
+  return final.has(code) || (code >= 4500 && code < 4600) ? 'never' : 'retry';
 }
+
+/** Meant, or a fault that would come again. */
+const final: ReadonlySet<number> = /* @__PURE__ */ new Set([
+  closeCode.done,
+  closeCode.badFrame,
+  closeCode.badText,
+  closeCode.tooManyParts,
+  closeCode.tooBig,
+]);
 
 /** Tries in a row before a client gives up by itself; a session that was stable for `stableMs` starts the count anew. */
 export const triesMax = 5;

@@ -15,6 +15,9 @@ export const socketOptions: ServerOptions & { closeTimeout: number } = {
   clientTracking: false,
   perMessageDeflate: false,
   maxPayload: limits.frameBytes,
+  // By default one message may come in 16,384 pieces, and a frame in 262,144: memory for somebody who says nothing.
+  maxFragments: 256,
+  maxBufferedChunks: limits.frameBytes + 256,
   // Pongs go through the player's own queue: a reader who does not read must not pile them up.
   autoPong: false,
   // The default of 30 s would let one silent client stretch every drain by as much.
