@@ -2,14 +2,15 @@
  * Files in and out of volumes through a carrier: a container that mounts volumes and is never started, so any image of
  * the engine will do. Nothing assumes a shared file system with the engine.
  *
- * Promises never to mount a volume that does not exist (Docker would make it, without labels), to remove what it made
- * for one transfer, and to answer "empty" for what is not there. Writes are neither atomic nor fsynced.
+ * Promises never to leave a volume that it brought into being by mounting it (Docker makes what is missing), to remove
+ * what it made for one transfer, and to answer "empty" for what is not there. Writes are neither atomic nor fsynced.
  */
 import { randomBytes } from 'node:crypto';
 import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type Docker from 'dockerode';
 import { label, namesOf } from '../contract.ts';
-import { type Connection, hasVolume, orNull, ownContainer, removeById } from './docker-client.ts';
+import { type Connection, hasVolume, orDone, orNull, ownContainer, removeById } from './docker-client.ts';
 import { answerOf, isStatus } from './docker-errors.ts';
 import { imageMissing, volumeMissing } from './failures.ts';
 import type { Engine, FileEntry } from './port.ts';
@@ -67,14 +68,16 @@ export function carrierVerbs(connection: Connection) {
     async removeVolume(project: string, name: string) {
       mounted.delete(name);
       if (!(await hasVolume(connection, project, name))) return;
-      const remove = () => connection.docker.getVolume(name).remove();
-      try {
-        await remove();
-      } catch (error) {
-        if (!isStatus(error, 409)) throw error;
-        // A carrier is our own means, never a reason to keep a volume.
-        await removeCarriersOf(connection, project, name);
-        await orNull(remove());
+      // A carrier is our own means, never a reason to keep a volume; a reader may be making one just now.
+      for (let tries = 0; ; tries += 1) {
+        try {
+          await orNull(connection.docker.getVolume(name).remove());
+          return;
+        } catch (error) {
+          if (!isStatus(error, 409) || tries >= 20) throw error;
+          await removeCarriersOf(connection, project, name);
+          if (tries > 0) await sleep(50);
+        }
       }
     },
   } satisfies Partial<Engine>;
@@ -91,9 +94,9 @@ async function ensurePermanent(connection: Connection, project: string, volume: 
     const present: string[] = [];
     for (const one of foundationVolumes(project))
       if (await hasVolume(connection, project, one)) present.push(one);
+    if (!present.includes(volume)) return [];
     try {
-      await createCarrier(connection, project, name, present);
-      return present;
+      if ((await createCarrier(connection, project, name, present)) !== null) return present;
     } catch (error) {
       // Another process made it between our look and our call.
       if (!isStatus(error, 409) || tries >= 3) throw error;
@@ -109,6 +112,7 @@ async function withTemporary<T>(
 ): Promise<T | null> {
   const name = `${namesOf(project).carrier}-${randomBytes(4).toString('hex')}`;
   const made = await createCarrier(connection, project, name, [volume]);
+  if (made === null) return null;
   try {
     return await orNull(act(name));
   } finally {
@@ -116,12 +120,41 @@ async function withTemporary<T>(
   }
 }
 
+/** On a volume that came into being by mounting it: for which carrier. */
+const mountedForLabel = 'gameops.mounted-for';
+
+/** null when a volume was gone by then: a reader without the lock may be overtaken by `down --volumes`. */
 async function createCarrier(
   connection: Connection,
   project: string,
   name: string,
   volumes: readonly string[],
+): Promise<Docker.Container | null> {
+  const mountedFor = randomBytes(8).toString('hex');
+  const made = await createMounting(connection, project, name, volumes, mountedFor);
+  const found = await Promise.all(
+    volumes.map((volume) => orNull(connection.docker.getVolume(volume).inspect())),
+  );
+  const revived = found.filter((info) => info?.Labels?.[mountedForLabel] === mountedFor);
+  if (revived.length === 0) return made;
+  await removeById(connection, made.id);
+  for (const info of revived) {
+    if (info !== null) await orDone(connection.docker.getVolume(info.Name).remove(), 409);
+  }
+  return null;
+}
+
+async function createMounting(
+  connection: Connection,
+  project: string,
+  name: string,
+  volumes: readonly string[],
+  mountedFor: string,
 ): Promise<Docker.Container> {
+  // Labels are taken up only by a volume that Docker has to make.
+  const VolumeOptions = {
+    Labels: { ...labelsOf(project, 'data'), [mountedForLabel]: mountedFor },
+  } as unknown as Docker.MountSettings['VolumeOptions'];
   let last: unknown;
   for (const image of await carrierImages(connection, project)) {
     try {
@@ -135,7 +168,12 @@ async function createCarrier(
           NetworkMode: 'none',
           CapDrop: ['ALL'],
           SecurityOpt: ['no-new-privileges'],
-          Mounts: volumes.map((volume) => ({ Type: 'volume', Source: volume, Target: mountOf(volume) })),
+          Mounts: volumes.map((volume) => ({
+            Type: 'volume',
+            Source: volume,
+            Target: mountOf(volume),
+            VolumeOptions,
+          })),
         },
       });
     } catch (error) {

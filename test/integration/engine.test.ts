@@ -131,6 +131,22 @@ describe('what only a real engine can show', () => {
     await engine.removeVolume(project, volume);
   });
 
+  it('a reader overtaken by the removal of a volume does not bring it back', async () => {
+    const volume = names.volume.record;
+    const reader = await dockerEngine();
+    for (const aheadMs of [0, 5, 10, 15, 20, 25, 30, 40]) {
+      await engine.ensureVolume(project, volume, 'record');
+      const reading = reader.readFiles(project, volume, '');
+      await sleep(aheadMs);
+      await engine.removeVolume(project, volume);
+      await reading;
+      const { Volumes } = await docker.listVolumes({ filters: JSON.stringify({ name: [volume] }) as never });
+      expect(Volumes ?? []).toEqual([]);
+      await engine.removeContainer(project, names.carrier);
+    }
+    await reader.close();
+  });
+
   it('the lock of a process that was killed with SIGKILL is free soon after', async () => {
     const child = await startLockHolder(project, image);
     await expect(engine.lock(project, image, someone)).rejects.toMatchObject({
