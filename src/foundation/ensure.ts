@@ -49,7 +49,8 @@ export async function ensureAccessories(engine: Engine, input: AccessoriesInput,
     (await engine.observe(input.project)).map((container) => [container.name, container]),
   );
   const deadline = Date.now() + (input.deadlineMs ?? 120_000);
-  await Promise.all(
+  // All to their end, also when one fails: nothing may be in the making when the lock is let go.
+  const ended = await Promise.allSettled(
     wanted.map(async (accessory) => {
       const before = there.get(accessory.spec.name);
       await ensureAccessory(engine, accessory, before, emit);
@@ -57,6 +58,7 @@ export async function ensureAccessories(engine: Engine, input: AccessoriesInput,
       if (!wasReady) await untilReady(engine, accessory, deadline, input.signal);
     }),
   );
+  for (const part of ended) if (part.status === 'rejected') throw part.reason;
 }
 
 function accessoriesOf(input: AccessoriesInput): Accessory[] {

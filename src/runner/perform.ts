@@ -90,10 +90,12 @@ async function startFleet(session: Session, step: ReleaseStep & { kind: 'start-f
     // An order to send players away, from its last time, would still be there for it.
     players.order(release.id, null, 0),
   ]);
-  await Promise.all([
+  // Both to their end, also when one fails: a remedy beside containers that are still being made would miss them.
+  const ended = await Promise.allSettled([
     engine.startFleet(fleetSpec(session.project, release, step.replicas, settings)),
     release.page === null ? null : ensurePage(session, release),
   ]);
+  for (const part of ended) if (part.status === 'rejected') throw part.reason;
 }
 
 async function moveTraffic(

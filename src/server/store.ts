@@ -57,7 +57,7 @@ export function openStore(settings: ServerSettings, readiness: Readiness, log: L
     user: settings.DB_USER,
     password: settings.DB_PASSWORD,
     max: connectionsPerReplica,
-    connectionTimeoutMillis: 2_000,
+    connectionTimeoutMillis: 5_000,
     statement_timeout: 5_000,
     application_name: 'gameops-server',
   });

@@ -8,10 +8,12 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { namesOf } from '../../src/contract.ts';
 import { badServers, type ImageMaker, imageMaker } from '../support/bad-images.ts';
 import { type Clients, inDetail, startClients } from '../support/clients.ts';
 import { engineImage } from '../support/engine-image.ts';
-import { openSite, type Ran, type Site, stepsOf } from '../support/site.ts';
+import { fullDisk } from '../support/full-disk.ts';
+import { openSite, type Ran, type RunOptions, type Site, stepsOf } from '../support/site.ts';
 
 const quick = ['--watch', '2s'];
 /** Bad releases are waited for no longer than this; good ones get the time that a busy machine needs. */
@@ -77,16 +79,16 @@ describe('with a release live', () => {
     await site?.close();
   });
 
-  const refused = async (args: string[], refusal: Refusal) => {
+  const refused = async (args: string[], refusal: Refusal, options: RunOptions = {}) => {
     await clients.window();
-    const ran = await site.run(args);
+    const ran = await site.run(args, options);
     expectRefused(ran, refusal);
     expect(await whereTheyAre(site)).toEqual(before);
     const seen = await clients.window();
     return { ran, seen };
   };
-  const unnoticed = async (args: string[], refusal: Refusal) => {
-    const { ran, seen } = await refused(args, refusal);
+  const unnoticed = async (args: string[], refusal: Refusal, options: RunOptions = {}) => {
+    const { ran, seen } = await refused(args, refusal, options);
     expect(seen.failed, inDetail(seen)).toBe(0);
     expect(seen.players, inDetail(seen)).toMatchObject({ on: 4, closed: 0, broken: 0 });
     return ran;
@@ -167,6 +169,29 @@ describe('with a release live', () => {
         ...['condemn', 'retire', 'close'],
       ]);
     await site.configure({ http: { templates: undefined } });
+  });
+
+  it('a disk that is full is met before anything is touched', async () => {
+    const disk = await fullDisk(join(site.folder, 'full.sock'), 'from the start');
+    const env = { DOCKER_HOST: disk.host };
+    await unnoticed(
+      ['deploy', '--again', ...quick],
+      { exitCode: 5, code: 'DISK_TOO_FULL', says: /0 MiB of disk free/ },
+      { env },
+    );
+    disk.close();
+  });
+
+  it('a disk that fills up on the way leaves players where they are, and nothing running', async () => {
+    const volume = namesOf(site.project).volume.web;
+    const disk = await fullDisk(join(site.folder, 'filling.sock'), { volume });
+    const env = { DOCKER_HOST: disk.host };
+    await unnoticed(
+      ['deploy', '--again', ...quick],
+      { exitCode: 5, code: 'DISK_TOO_FULL', says: /no space left on device/ },
+      { env },
+    );
+    disk.close();
   });
 
   it('a container of somebody else under our name is left alone', async () => {
