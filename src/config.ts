@@ -33,11 +33,15 @@ export const projectName = z
 
 export const configSchema = z.strictObject({
   project: projectName.optional().describe('Name of the project; default: the name of the folder'),
-  domain: z.string().min(1).optional().describe('Host name players use; default: none, answers on any name'),
+  domain: z
+    .string()
+    .regex(/^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i, 'a host name')
+    .optional()
+    .describe('Host name players use; default: none, answers on any name'),
   http: z
     .strictObject({
       address: z
-        .string()
+        .ipv4('an IPv4 address of this host')
         .default('127.0.0.1')
         .describe('Address Nginx is published on; 0.0.0.0 for the world'),
       port: publishedPort(8080).describe('HTTP port; 0 picks a free one, once'),
@@ -46,6 +50,10 @@ export const configSchema = z.strictObject({
         .string()
         .optional()
         .describe('Folder of Nginx templates that replace the shipped ones of the same name'),
+    })
+    .refine(({ port, tlsPort }) => port === 0 || port !== tlsPort, {
+      path: ['tlsPort'],
+      error: 'another port than http.port',
     })
     .prefault({}),
   server: z
@@ -62,6 +70,7 @@ export const configSchema = z.strictObject({
       probe: z
         .string()
         .startsWith('/')
+        .regex(/^\S+$/, 'a path without spaces')
         .default('/readyz')
         .describe('Path that answers 200 when ready for traffic'),
       settingsAs: z
@@ -72,6 +81,7 @@ export const configSchema = z.strictObject({
         .strictObject({
           user: z
             .string()
+            .regex(/^\d+(:\d+)?$/, 'a numeric uid or uid:gid, in quotes')
             .optional()
             .describe('Numeric uid[:gid]; default: 10001 (bundled), the image user (others)'),
           readOnly: z.boolean().default(true).describe('Read-only root file system'),
@@ -127,7 +137,7 @@ export const defaultConfig = (): Config => configSchema.parse({});
 export function loadConfig(path: string, { mustExist }: { mustExist: boolean }): Config {
   if (!existsSync(path)) {
     if (!mustExist) return defaultConfig();
-    throw invalid(path, [{ line: 0, key: '', expected: 'a file at this path (named by --config)' }]);
+    throw invalid(path, [{ line: 0, key: '', expected: 'expected a file at this path (named by --config)' }]);
   }
   return parseConfig(readText(path), path);
 }
@@ -139,7 +149,9 @@ export function parseConfig(text: string, path: string): Config {
   const broken = document.errors[0];
   if (broken) {
     const [summary = 'YAML'] = broken.message.split(' at line ');
-    throw invalid(path, [{ line: broken.linePos?.[0].line ?? 1, key: '', expected: `YAML: ${summary}` }]);
+    throw invalid(path, [
+      { line: broken.linePos?.[0].line ?? 1, key: '', expected: `expected YAML: ${summary}` },
+    ]);
   }
   // An empty file is a document without a value; it asks for nothing, so it gets every default.
   const parsed = configSchema.safeParse(contentOf(document, path) ?? {});
@@ -155,7 +167,7 @@ function contentOf(document: Document, path: string): unknown {
   try {
     return document.toJS();
   } catch (error) {
-    const expected = `YAML: ${error instanceof Error ? error.message : String(error)}`;
+    const expected = `expected YAML: ${error instanceof Error ? error.message : String(error)}`;
     throw invalid(path, [{ line: 0, key: '', expected }]);
   }
 }
@@ -171,7 +183,7 @@ function invalid(path: string, problems: readonly ConfigProblem[]): OpsError {
   const file = relative(process.cwd(), path) || path;
   const shown = problems.map(({ line, key, expected }) => {
     const where = line > 0 ? `${file}:${line}` : file;
-    return key === '' ? `${where}: expected ${expected}` : `${where}: ${key}: ${expected}`;
+    return key === '' ? `${where}: ${expected}` : `${where}: ${key}: ${expected}`;
   });
   return new OpsError('CONFIG_INVALID', {
     message: `The configuration can't be used, nothing was changed.\n${shown.join('\n')}`,
@@ -262,7 +274,7 @@ function readText(path: string): string {
     return readFileSync(path, 'utf8');
   } catch (error) {
     const reason = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable';
-    throw invalid(path, [{ line: 0, key: '', expected: `a file that can be read (${reason})` }]);
+    throw invalid(path, [{ line: 0, key: '', expected: `expected a file that can be read (${reason})` }]);
   }
 }
 

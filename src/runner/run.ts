@@ -117,7 +117,7 @@ function rolledBack(session: Session, error: unknown, failed: number): OpsError 
   const keepsCode =
     isOpsError(error, 'IMAGE_NOT_FOUND') || (isOpsError(error) && [2, 3, 5, 9].includes(error.exitCode));
   return new OpsError(keepsCode ? error.code : 'ROLLED_BACK', {
-    message: `${messageOf(error)} ${where} ${kept}`,
+    message: `${sentence(error)} ${where} ${kept}`,
     next: isOpsError(error) ? error.next : ['gameops status', 'gameops deploy'],
     facts: { ...(isOpsError(error) ? error.facts : {}), cause: codeOf(error), failed, live },
     cause: error,
@@ -126,7 +126,7 @@ function rolledBack(session: Session, error: unknown, failed: number): OpsError 
 
 function unfinished(session: Session, { step, error }: StepFailure, why: string): OpsError {
   return new OpsError('UNFINISHED', {
-    message: `${step.kind} failed: ${messageOf(error)} ${why} ${whereTheyAre(session)}`,
+    message: `${step.kind} failed: ${sentence(error)} ${why} ${whereTheyAre(session)}`,
     next: ['gameops resume', 'gameops status', 'gameops doctor'],
     facts: { step: step.kind, cause: codeOf(error) },
     cause: error,
@@ -135,7 +135,7 @@ function unfinished(session: Session, { step, error }: StepFailure, why: string)
 
 function remedyFailed(session: Session, error: unknown): OpsError {
   return new OpsError('REMEDY_FAILED', {
-    message: `Backing out did not end: ${messageOf(error)} ${whereTheyAre(session)}`,
+    message: `Backing out did not end: ${sentence(error)} ${whereTheyAre(session)}`,
     next: ['gameops status', 'gameops resume', 'gameops doctor'],
     facts: { cause: codeOf(error) },
     cause: error,
@@ -175,4 +175,6 @@ const liveOf = (session: Pick<Runner, 'record'>) =>
 
 const plainSubject = (step: Step) => ('release' in step ? String(step.release) : '');
 export const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
+/** The engine's own words end as they like. */
+const sentence = (error: unknown) => messageOf(error).replace(/(?<![.!?])\s*$/, '.');
 const codeOf = (error: unknown) => (isOpsError(error) ? error.code : 'BUG');
