@@ -79,7 +79,17 @@ function dial(address: string): { docker: Docker; agent: Agent } {
   const url = parse(address);
   const secure = url.protocol === 'https:' || process.env.DOCKER_TLS_VERIFY === '1' || url.port === '2376';
   const certificates = process.env.DOCKER_CERT_PATH ?? join(homedir(), '.docker');
-  const read = (name: string) => readFileSync(join(certificates, name));
+  const read = (name: string) => {
+    try {
+      return readFileSync(join(certificates, name));
+    } catch (error) {
+      throw new OpsError('ENGINE_UNREACHABLE', {
+        message: `The Docker Engine at ${address} is to be spoken to by TLS, but ${join(certificates, name)} can't be read (${(error as NodeJS.ErrnoException).code}). What runs there keeps running.`,
+        next: ['set DOCKER_CERT_PATH to the folder with ca.pem, cert.pem and key.pem', 'gameops doctor'],
+        facts: { address, certificates },
+      });
+    }
+  };
   const agent = terse(secure ? new TlsAgent({ keepAlive: true }) : new Agent({ keepAlive: true }));
   const docker = new Docker({
     host: url.hostname,

@@ -231,6 +231,16 @@ describe('what only a real engine can show', () => {
     }
   });
 
+  it('an engine whose certificates are not there is ENGINE_UNREACHABLE, too, and names the file', async () => {
+    process.env.DOCKER_CERT_PATH = '/nonexistent';
+    const asked = dockerEngine({ host: 'tcp://127.0.0.1:2376' });
+    await expect(asked).rejects.toMatchObject({
+      code: 'ENGINE_UNREACHABLE',
+      message: expect.stringContaining('/nonexistent/ca.pem'),
+    });
+    delete process.env.DOCKER_CERT_PATH;
+  });
+
   it('free disk space is a number of bytes', async () => {
     expect(await engine.freeDiskBytes(project, image)).toBeGreaterThan(2 ** 20);
   });
