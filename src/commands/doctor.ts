@@ -182,8 +182,7 @@ async function lookAtLock({ project }: Context, engine: Engine): Promise<Finding
 
 async function lookAtRecord(context: Context, engine: Engine): Promise<Finding[]> {
   const { project } = context;
-  const volumes = await engine.volumes(project);
-  const record = volumes.includes(namesOf(project).volume.record) ? await readRecord(engine, project) : null;
+  const record = await readRecord(engine, project);
   if (!record) return [ok('unfinished', 'nothing was deployed yet')];
   return [judgeUnfinished(record), await lookAtRunning(context, engine, record)];
 }

@@ -64,13 +64,15 @@ export function newRecord(project: string): ProjectRecord {
   };
 }
 
-/** @returns null when the project has no record yet. @throws FORMAT_TOO_NEW */
+/** @returns null when the project has no record yet. @throws FORMAT_TOO_NEW, RECORD_UNREADABLE */
 export async function readRecord(engine: Engine, project: string): Promise<ProjectRecord | null> {
   const files = await engine.readFiles(project, namesOf(project).volume.record, '');
   const complete = [...files.values()].map(parseSlot).filter((record) => record !== null);
   const newest = complete.sort((a, b) => b.revision - a.revision)[0];
   // A single torn slot is a first write that never ended: nothing was deployed. More of them are a loss.
   if (!newest && files.size > 1) throw unreadable(project, files.size);
+  // The record is the first thing that is made: what serves without one was deployed by a record that is lost.
+  if (!newest && (await isDeployed(engine, project))) throw unreadable(project, 0);
   if (!newest) return null;
   if (newest.format > formatVersion) {
     throw new OpsError('FORMAT_TOO_NEW', {
@@ -100,10 +102,18 @@ export async function writeRecord(
   return next;
 }
 
+async function isDeployed(engine: Engine, project: string): Promise<boolean> {
+  return (await engine.observe(project)).some(({ role }) => role === 'proxy' || role === 'game');
+}
+
 function unreadable(project: string, slotsThere: number): OpsError {
   const volume = namesOf(project).volume.record;
+  const what =
+    slotsThere === 0
+      ? `Project ${project} is deployed, but its record in volume ${volume} is gone`
+      : `None of the ${slotsThere} revisions of the record in volume ${volume} can be read`;
   return new OpsError('RECORD_UNREADABLE', {
-    message: `None of the ${slotsThere} revisions of the record in volume ${volume} can be read, so what is live is not known. Nothing was changed; players are where they were.`,
+    message: `${what}, so what is live is not known. Nothing was changed; players are where they were.`,
     next: [
       `restore the volume ${volume} from a backup`,
       `or begin anew, with data kept but players off for a moment: gameops down, docker volume rm ${volume}, gameops deploy`,
