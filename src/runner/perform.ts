@@ -6,7 +6,7 @@ import { namesOf } from '../contract.ts';
 import type { ObservedContainer } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
 import type { Target } from '../proxy/generation.ts';
-import { publishPage } from '../proxy/page.ts';
+import { isPublished, publishPage } from '../proxy/page.ts';
 import { switchTraffic } from '../proxy/switch.ts';
 import { readTraffic } from '../proxy/traffic.ts';
 import type { Release, ReleaseStep, Route } from '../release/model.ts';
@@ -124,13 +124,12 @@ async function moveTraffic(
 /** Published once: a page is part of its release, whatever gameops brings today. */
 async function ensurePage(session: Session, release: Release): Promise<void> {
   const { engine, supplies } = session.ports;
-  const { web } = namesOf(session.project).volume;
   if (session.pages.has(release.id)) return;
   session.pages.add(release.id);
-  if ((await engine.readFiles(session.project, web, `r-${release.id}`)).size > 0) return;
+  if (await isPublished(engine, session.project, release)) return;
   const files = supplies.page(release);
   if (files)
-    await publishPage(engine, session.project, release.id, files, { foreign: release.protocol === null });
+    await publishPage(engine, session.project, release, files, { foreign: release.protocol === null });
 }
 
 /** Only what runs can back anybody up. */

@@ -301,11 +301,11 @@ describe('the public side', () => {
 
   it('serves the page of the release, and old assets to pages that are still open', async () => {
     const file = (path: string, text: string) => ({ path, content: Buffer.from(text) });
-    await publishPage(engine, project, 1, [
+    await publishPage(engine, project, { id: 1, page: 'one' }, [
       file('index.html', 'one'),
       file('assets/a-1111.js', 'let one = 1;'),
     ]);
-    await publishPage(engine, project, 2, [
+    await publishPage(engine, project, { id: 2, page: 'two' }, [
       file('index.html', 'two'),
       file('assets/a-2222.js', 'let two = 2;'),
     ]);
