@@ -42,6 +42,7 @@ export const catalogue = {
   ENGINE_NOT_INSTALLABLE: exitCode.unreachable,
   ENGINE_REMOTE: exitCode.unreachable,
   REGISTRY_UNREACHABLE: exitCode.unreachable,
+  REGISTRY_DENIED: exitCode.unreachable,
   IMAGE_NOT_FOUND: exitCode.unreachable,
   IMAGE_BUILD_FAILED: exitCode.unreachable,
   DISK_TOO_FULL: exitCode.rolledBack,

@@ -6,6 +6,7 @@ import { resolve } from 'node:path';
 import { label, namesOf } from '../contract.ts';
 import { type ImageRole, prepareImages, type ResolvedImage, resolveImages } from '../engine/images.ts';
 import { gameImage, gameImageTag, serverFiles } from '../engine/images-game.ts';
+import { pullTold } from '../engine/images-pull.ts';
 import type { Engine, ImageInfo } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import { type AccessoryName, type Ownership, whichAccessories } from '../foundation/accessories.ts';
@@ -82,7 +83,7 @@ export function foundationSteps(supply: Supply): FoundationStep[] {
   return [...planImages(supply.state), ...planFoundation(supply.state)];
 }
 
-/** @returns the supply with nothing missing. @throws IMAGE_NOT_FOUND, REGISTRY_UNREACHABLE, IMAGE_BUILD_FAILED */
+/** @returns the supply with nothing missing. @throws what a pull throws, IMAGE_BUILD_FAILED */
 export async function supplyImages(
   context: Context,
   runner: Runner,
@@ -101,7 +102,7 @@ export async function supplyImages(
         signal: context.signal,
       });
       if (request.image !== 'bundled' && !(await engine.image(request.image)))
-        await pull(engine, context, request.image);
+        await pullTold(engine, request.image, context);
     } else if (step.kind === 'build-image') {
       const { node } = await resolveImages(engine, context.config);
       await gameImage(engine, { nodeImage: node.ref, emit: context.emit });
@@ -111,28 +112,6 @@ export async function supplyImages(
   const done = await observeFoundation(context, env, request);
   if (!done.game) throw new Error('an image that was just prepared is not on the engine');
   return { ...done, game: done.game };
-}
-
-/** @throws IMAGE_NOT_FOUND, REGISTRY_UNREACHABLE */
-async function pull(engine: Engine, context: Context, ref: string): Promise<void> {
-  const pulling = engine.pullImage(ref, ({ message, done, total }) => {
-    if (done === undefined) context.emit({ type: 'note', level: 'detail', message: `${ref}: ${message}` });
-    else
-      context.emit({ type: 'progress', label: `pulling ${ref}`, done, total: total ?? null, unit: 'bytes' });
-  });
-  await pulling.catch((error: unknown) => {
-    if (!isOpsError(error, 'REGISTRY_UNREACHABLE')) throw error;
-    // Nobody but its registry can have an image that is not ours: the advice for our own images would not help.
-    throw new OpsError('REGISTRY_UNREACHABLE', {
-      message: `${error.message} Nothing was changed; players are where they were.`,
-      next: [
-        `docker load the archive of ${ref} into the engine, then run it again`,
-        'mend the reference, or the way to the registry',
-      ],
-      facts: error.facts,
-      cause: error,
-    });
-  });
 }
 
 /** Record, network, accessories, Nginx. @returns the record. */

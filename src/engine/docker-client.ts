@@ -132,11 +132,11 @@ async function isLocal(docker: Docker, address: string): Promise<boolean> {
 }
 
 /** null when there is no such object; every other failure is thrown. */
-export async function orNull<T>(question: Promise<T>): Promise<T | null> {
+export async function orNull<T>(question: Promise<T>, ...statuses: number[]): Promise<T | null> {
   try {
     return await question;
   } catch (error) {
-    if (isStatus(error, 404)) return null;
+    if (isStatus(error, 404, ...statuses)) return null;
     throw error;
   }
 }

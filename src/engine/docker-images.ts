@@ -5,32 +5,26 @@
  */
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { label } from '../contract.ts';
 import { OpsError } from '../errors.ts';
 import { type Connection, orDone, orNull } from './docker-client.ts';
 import { answerOf } from './docker-errors.ts';
+import { follow, type ProgressEvent } from './docker-progress.ts';
+import { pull } from './docker-pull.ts';
 import { engineFailed, imageMissing } from './failures.ts';
 import type { Engine, FileEntry, ImageInfo, Progress } from './port.ts';
-import { registryAuth } from './registry-auth.ts';
 import { tarOf } from './tar.ts';
-
-interface ProgressEvent {
-  id?: string;
-  status?: string;
-  stream?: string;
-  error?: string;
-  errorDetail?: { message?: string };
-  progressDetail?: { current?: number; total?: number };
-}
 
 const linesKept = 20;
 
 export function imageVerbs(connection: Connection) {
   return {
     image: (ref: string) => image(connection, ref),
-    pullImage: (ref: string, progress?: Progress) => pullImage(connection, ref, progress),
+    async pullImage(ref: string, progress?: Progress, signal?: AbortSignal) {
+      await pull(connection, ref, progress, signal);
+      return imageNow(connection, ref);
+    },
     buildImage: (
       build: { tag: string; context: readonly FileEntry[]; labels: Record<string, string> },
       progress?: Progress,
@@ -44,7 +38,9 @@ export function imageVerbs(connection: Connection) {
 }
 
 async function image({ docker }: Connection, ref: string): Promise<ImageInfo | null> {
-  const info = await orNull(docker.getImage(ref).inspect());
+  // No image has a name that is none; who asks for it by a pull is told what is wrong with it.
+  const isName = /^[\x21-\x7e]+$/.test(ref);
+  const info = isName ? await orNull(docker.getImage(ref).inspect(), 400) : null;
   return info === null
     ? null
     : {
@@ -60,57 +56,6 @@ async function imageNow(connection: Connection, ref: string): Promise<ImageInfo>
   const found = await image(connection, ref);
   if (found === null) throw imageMissing(ref);
   return found;
-}
-
-async function pullImage(connection: Connection, ref: string, progress?: Progress): Promise<ImageInfo> {
-  const auth = await registryAuth(ref);
-  let failed: string | null;
-  try {
-    const options = auth === null ? {} : { authconfig: auth };
-    const stream: unknown = await connection.docker.pull(ref, options);
-    failed = await follow(stream as Readable, layersOf(progress));
-  } catch (error) {
-    if (answerOf(error).status === null) throw error;
-    failed = answerOf(error).message;
-  }
-  if (failed !== null) throw pullFailed(ref, failed);
-  return imageNow(connection, ref);
-}
-
-/** Layers report one by one; people want one bar. */
-function layersOf(progress: Progress = () => undefined): (event: ProgressEvent) => void {
-  const layers = new Map<string, { current: number; total: number }>();
-  return ({ id, status = '', progressDetail }) => {
-    if (id === undefined || status !== 'Downloading' || !progressDetail?.total) return;
-    layers.set(id, { current: progressDetail.current ?? 0, total: progressDetail.total });
-    const sum = (pick: 'current' | 'total') =>
-      [...layers.values()].reduce((bytes, layer) => bytes + layer[pick], 0);
-    progress({ message: 'downloading', done: sum('current'), total: sum('total') });
-  };
-}
-
-function pullFailed(ref: string, words: string): OpsError {
-  // "not found" of a name server is no answer of the registry, so the network's words are looked for first.
-  const nobodyAnswers =
-    /no such host|server misbehaving|connection refused|timeout|deadline exceeded|no route to host|network is unreachable|connection reset|x509|tls:|EOF|temporary failure|50[0234]/i;
-  if (nobodyAnswers.test(words)) {
-    return new OpsError('REGISTRY_UNREACHABLE', {
-      message: `The registry of ${ref} does not answer: ${words}`,
-      next: [
-        'gameops images prepare --source debian',
-        'check the network and proxy settings of the engine, then try again',
-      ],
-      facts: { image: ref },
-    });
-  }
-  if (
-    /not found|denied|unauthorized|manifest unknown|does not exist|no basic auth|invalid reference|no matching manifest/i.test(
-      words,
-    )
-  ) {
-    return imageMissing(ref, words);
-  }
-  return engineFailed(words, { image: ref });
 }
 
 async function buildImage(
@@ -182,16 +127,4 @@ function splitTag(ref: string): { repo: string; tag: string } {
   const colon = ref.lastIndexOf(':');
   const hasTag = colon > ref.lastIndexOf('/');
   return hasTag ? { repo: ref.slice(0, colon), tag: ref.slice(colon + 1) } : { repo: ref, tag: 'latest' };
-}
-
-/** Reads the stream to its end. The error it reported in-band, or null. */
-async function follow(stream: Readable, onEvent: (event: ProgressEvent) => void): Promise<string | null> {
-  let failed: string | null = null;
-  for await (const line of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
-    if (line.trim() === '') continue;
-    const event = JSON.parse(line) as ProgressEvent;
-    if (event.error !== undefined) failed ??= event.errorDetail?.message ?? event.error;
-    onEvent(event);
-  }
-  return failed;
 }

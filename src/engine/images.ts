@@ -4,9 +4,10 @@
  * registry answers, a build from Debian's packages, announced. Never replaces an image that the user configured.
  */
 import { type Config, configSchema } from '../config.ts';
-import { isOpsError } from '../errors.ts';
+import { isOpsError, OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
 import { type DebianImage, ensureDebianImage, findDebianImage } from './images-debian.ts';
+import { digestRefOf, pullTold } from './images-pull.ts';
 import type { Engine, ImageInfo } from './port.ts';
 
 export const imageRoles = ['nginx', 'postgres', 'redis', 'node'] as const;
@@ -24,6 +25,8 @@ export interface PreparedImage {
   ref: string;
   id: string;
   source: ImageSource;
+  /** By digest; null for an image that never was in a registry. */
+  digestRef: string | null;
 }
 
 const defaults = configSchema.parse({}).images;
@@ -50,7 +53,7 @@ export async function resolveImages(
 }
 
 /**
- * @throws REGISTRY_UNREACHABLE, IMAGE_NOT_FOUND for an image that can't be had
+ * @throws REGISTRY_UNREACHABLE, REGISTRY_DENIED, IMAGE_NOT_FOUND for an image that can't be had
  * @throws IMAGE_BUILD_FAILED, DISK_TOO_FULL when no registry answers and none can be built here
  */
 export async function prepareImages(
@@ -67,16 +70,18 @@ export async function prepareImages(
     for (const role of imageRoles) {
       const { ref, info, source: from } = resolved[role];
       const isForced = source === 'debian' && from === 'engine' && isDefaultImage(config, role);
-      if (info && from && !isForced) prepared[role] = { ref, id: info.id, source: from };
+      if (info && from && !isForced) prepared[role] = preparedAs(ref, info, from);
       else missing.push(role);
     }
   }
   const built = missing.filter((role) => source === 'debian' && isDefaultImage(config, role));
   const asked = missing.filter((role) => !built.includes(role));
-  built.push(...(await pullAll(engine, config, { asked, mayBuild: source === 'auto', prepared, emit })));
+  built.push(
+    ...(await pullAll(engine, config, { asked, mayBuild: source === 'auto', prepared, emit, signal })),
+  );
   if (built.length > 0) {
     const debian = await ensureDebianImage(engine, signal ? { emit, signal } : { emit });
-    for (const role of built) prepared[role] = { ref: debian.ref, id: debian.info.id, source: 'debian' };
+    for (const role of built) prepared[role] = preparedAs(debian.ref, debian.info, 'debian');
     emit({
       type: 'note',
       level: 'info',
@@ -95,34 +100,34 @@ async function pullAll(
     mayBuild: boolean;
     prepared: Partial<Record<ImageRole, PreparedImage>>;
     emit: Emit;
+    signal: AbortSignal | undefined;
   },
 ): Promise<ImageRole[]> {
   const pulls = await Promise.allSettled(
-    pull.asked.map((role) => {
-      const ref = config.images[role];
-      return engine.pullImage(ref, ({ message, done, total }) => {
-        if (done === undefined) pull.emit({ type: 'note', level: 'detail', message: `${ref}: ${message}` });
-        else
-          pull.emit({ type: 'progress', label: `pulling ${ref}`, done, total: total ?? null, unit: 'bytes' });
-      });
-    }),
+    pull.asked.map((role) => pullTold(engine, config.images[role], pull)),
   );
   const unreachable: ImageRole[] = [];
   for (const [index, result] of pulls.entries()) {
     const role = pull.asked[index] as ImageRole;
     if (result.status === 'fulfilled') {
-      pull.prepared[role] = { ref: config.images[role], id: result.value.id, source: 'registry' };
-    } else if (
-      pull.mayBuild &&
-      isDefaultImage(config, role) &&
-      isOpsError(result.reason, 'REGISTRY_UNREACHABLE')
-    ) {
+      pull.prepared[role] = preparedAs(config.images[role], result.value, 'registry');
+    } else if (isDefaultImage(config, role) && isOpsError(result.reason, 'REGISTRY_UNREACHABLE')) {
+      if (!pull.mayBuild) throw mayBeBuilt(result.reason);
       unreachable.push(role);
     } else {
       throw result.reason;
     }
   }
   return unreachable;
+}
+
+/** What `--source registry` insisted on can't be had; what it ruled out can. */
+function mayBeBuilt({ code, message, next, facts }: OpsError): OpsError {
+  return new OpsError(code, { message, next: ['gameops images prepare --source debian', ...next], facts });
+}
+
+function preparedAs(ref: string, info: ImageInfo, source: ImageSource): PreparedImage {
+  return { ref, id: info.id, source, digestRef: digestRefOf(ref, info) };
 }
 
 /** Pure. */

@@ -30,6 +30,7 @@ export interface ImageInfo {
   /** `USER` of the image, "" for root. */
   user: string;
   bytes: number;
+  /** "ghcr.io/arena/server@sha256:…", one for each repository that it was pulled from or pushed to. */
   repoDigests: string[];
 }
 
@@ -151,7 +152,13 @@ export interface LockHolder {
   since: string;
 }
 
-export type Progress = (line: { message: string; done?: number; total?: number }) => void;
+export type Progress = (line: {
+  message: string;
+  done?: number;
+  total?: number;
+  /** It goes on, but people should know. */
+  isTrouble?: true;
+}) => void;
 
 export interface Engine {
   info(): Promise<EngineInfo>;
@@ -167,8 +174,11 @@ export interface Engine {
 
   // Images ----------------------------------------------------------------------------------------------------
   image(ref: string): Promise<ImageInfo | null>;
-  /** @throws REGISTRY_UNREACHABLE (nobody answers), IMAGE_NOT_FOUND (answered: no) */
-  pullImage(ref: string, progress?: Progress): Promise<ImageInfo>;
+  /**
+   * @param signal ends it at once, by an AbortError
+   * @throws REGISTRY_UNREACHABLE (nobody answers), REGISTRY_DENIED (answered: not to you), IMAGE_NOT_FOUND (answered: no)
+   */
+  pullImage(ref: string, progress?: Progress, signal?: AbortSignal): Promise<ImageInfo>;
   /** Classic build from an in-memory context. @throws IMAGE_BUILD_FAILED */
   buildImage(
     build: { tag: string; context: readonly FileEntry[]; labels: Record<string, string> },

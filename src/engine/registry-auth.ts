@@ -7,14 +7,14 @@ import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
-export interface RegistryAuth {
-  username: string;
-  password: string;
-  serveraddress: string;
-}
+export type RegistryAuth = { serveraddress: string } & (
+  | { username: string; password: string }
+  /** What a log-in by browser leaves. */
+  | { identitytoken: string }
+);
 
-interface DockerConfig {
-  auths?: Record<string, { auth?: string }>;
+export interface DockerConfig {
+  auths?: Record<string, { auth?: string; identitytoken?: string }>;
   credsStore?: string;
   credHelpers?: Record<string, string>;
 }
@@ -42,13 +42,24 @@ export async function registryAuth(ref: string): Promise<RegistryAuth | null> {
         timeout: 10_000,
       });
       const { Username, Secret } = JSON.parse(stdout) as { Username: string; Secret: string };
-      return { username: Username, password: Secret, serveraddress: registry };
+      return Username === '<token>'
+        ? { identitytoken: Secret, serveraddress: registry }
+        : { username: Username, password: Secret, serveraddress: registry };
     }
-    const encoded = config.auths?.[registry]?.auth ?? config.auths?.[`https://${registry}`]?.auth;
-    if (encoded === undefined) return null;
-    const [username = '', ...password] = Buffer.from(encoded, 'base64').toString('utf8').split(':');
-    return { username, password: password.join(':'), serveraddress: registry };
+    return authIn(config, registry);
   } catch {
     return null;
   }
 }
+
+/** Pure: what the file itself holds for a registry. Older logins stand under a URL. */
+export function authIn({ auths = {} }: DockerConfig, registry: string): RegistryAuth | null {
+  const host = hostOf(registry);
+  const entry = auths[registry] ?? Object.entries(auths).find(([key]) => hostOf(key) === host)?.[1];
+  if (entry?.identitytoken) return { identitytoken: entry.identitytoken, serveraddress: registry };
+  if (!entry?.auth) return null;
+  const [username = '', ...password] = Buffer.from(entry.auth, 'base64').toString('utf8').split(':');
+  return { username, password: password.join(':'), serveraddress: registry };
+}
+
+const hostOf = (key: string) => key.replace(/^https?:\/\//, '').replace(/\/.*$/, '');

@@ -13,7 +13,7 @@ export interface FoundationState {
 }
 
 /** Fetches before anything that runs is touched. */
-export function planImages(state: FoundationState): FoundationStep[] {
+export function planImages(state: Pick<FoundationState, 'missingImages' | 'imageToBuild'>): FoundationStep[] {
   const steps: FoundationStep[] = [];
   if (state.missingImages.length > 0) {
     const cause = 'not on this engine';

@@ -2,7 +2,6 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { collectOutput, demuxer, linesOf } from '../../src/engine/demux.ts';
 import { portTakenBy, translate } from '../../src/engine/docker-errors.ts';
-import { registryOf } from '../../src/engine/registry-auth.ts';
 import { driftBetween, specLabel } from '../../src/engine/spec.ts';
 import {
   divide,
@@ -117,12 +116,6 @@ describe('specifications', () => {
   it('a file path that would leave its volume is a bug', () => {
     for (const path of ['../x', '/etc/passwd', 'a/../../x', '', '.']) expect(() => inside(path)).toThrow();
     expect(inside('./a//b/../c')).toBe('a/c');
-  });
-
-  it('credentials are looked up under the registry that the name begins with', () => {
-    expect(registryOf('ghcr.io/arena/server:1')).toBe('ghcr.io');
-    expect(registryOf('localhost:5000/server')).toBe('localhost:5000');
-    expect(registryOf('nginx:1.30')).toBe(registryOf('docker.io/library/nginx'));
   });
 });
 
