@@ -1,5 +1,5 @@
 /**
- * Durations and sizes as people write them. Imports nothing, so that the command line can check an option
+ * Durations, sizes and image ids as people write them. Imports nothing, so that the command line can check an option
  * without loading the schema library.
  */
 
@@ -34,4 +34,9 @@ export function formatBytes(bytes: number): string {
   if (bytes >= 1024 ** 3) return `${(bytes / 1024 ** 3).toFixed(1)} GB`;
   if (bytes >= 1024 ** 2) return `${Math.round(bytes / 1024 ** 2)} MB`;
   return `${Math.round(bytes / 1024)} kB`;
+}
+
+/** "sha256:f1258a277e40…" → "f1258a277e40", as `docker images` has it. */
+export function shortId(id: string): string {
+  return id.replace('sha256:', '').slice(0, 12);
 }

@@ -14,6 +14,8 @@ export interface ActResult {
   previous: number | null;
   strategy: string;
   image: string | null;
+  /** The image by digest; null for one that never was in a registry. */
+  digestRef: string | null;
   steps: StepReport[];
   players: Session['players'];
   probes: Session['probes'];
@@ -47,6 +49,7 @@ export function resultOf(context: Context, session: Session, plan: Plan, began: 
     previous: plan.previous,
     strategy: strategyOf(plan, session),
     image: (acted ?? live)?.imageRef ?? null,
+    digestRef: (acted ?? live)?.digestRef ?? null,
     steps: session.steps,
     players: session.players,
     probes: session.probes,

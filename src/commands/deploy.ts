@@ -1,6 +1,7 @@
 /** gameops deploy: intent → world → plan → run → result. */
 import { parseBytes, parseDurationMs } from '../config.ts';
 import { listMigrations } from '../database/migration-files.ts';
+import { digestRefOf } from '../engine/images-pull.ts';
 import { checkRoom } from '../engine/images-room.ts';
 import type { Intent, Plan, Release, World } from '../release/model.ts';
 import { planAct } from '../release/plan.ts';
@@ -8,6 +9,7 @@ import { liveRelease } from '../release/position.ts';
 import { causeOf, newCandidate } from '../runner/candidate.ts';
 import { observe } from '../runner/observe.ts';
 import { newRecord, type ProjectRecord } from '../runner/record.ts';
+import { shortId } from '../units.ts';
 import { headingOf, planOutcome } from './act.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { foundationSteps, observeFoundation, protocolOf, type Supply, supplyImages } from './foundation.ts';
@@ -35,8 +37,18 @@ export async function run(context: Context, options: DeployOptions): Promise<Out
     const { world } = await observe(session.ports, session.record, pending);
     const candidate = candidateOf(context, env, session.record, request, supplied);
     const plan = planFor(context, options, world, candidate);
+    if (plan.steps.length === 0) tellWhichImage(context, options, candidate);
     return { plan, heading: headingOf(plan, world, candidate.replicas) };
   });
+}
+
+/** What the engine has counts, so a tag that moved in its registry changes nothing by itself. */
+function tellWhichImage({ emit }: Context, options: DeployOptions, { imageRef, image, digestRef }: Release) {
+  if (digestRef === null || imageRef.includes('@')) return;
+  const fetch =
+    options.image === undefined ? 'gameops images prepare --source registry' : `docker pull ${imageRef}`;
+  const message = `${imageRef} is ${shortId(image)} on the engine; if that tag moved in its registry: ${fetch}, then deploy`;
+  emit({ type: 'note', level: 'info', message });
 }
 
 async function showPlan(
@@ -96,7 +108,7 @@ function candidateOf(
       id: info?.id ?? '',
       ref: supply.game?.ref ?? supply.state.imageToBuild ?? request.image,
       protocol: info ? protocolOf(info) : isBundled ? 'gameops' : null,
-      digestRef: info?.repoDigests[0] ?? null,
+      digestRef: info && supply.game ? digestRefOf(supply.game.ref, info) : null,
       user: info?.user ?? '',
     },
     page: hashPage(findPage(context, isBundled)),

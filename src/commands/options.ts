@@ -84,7 +84,7 @@ export function strategyOption(): Option {
 }
 
 export function imageSourceOption(): Option {
-  return new Option('--source <name>', 'where images come from')
+  return new Option('--source <name>', 'where images come from; registry: pull also what is here')
     .choices(['auto', 'registry', 'debian'])
     .default('auto');
 }

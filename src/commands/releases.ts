@@ -1,13 +1,14 @@
 /** gameops releases: every release on record, newest first, and whether going back to it is instant. */
 import type { Release } from '../release/model.ts';
 import { columns } from '../report/table.ts';
+import { shortId } from '../units.ts';
 import type { Context, Outcome, Style } from './context.ts';
 import { readProject } from './project.ts';
 
 interface ReleaseLine
   extends Pick<
     Release,
-    'id' | 'verdict' | 'image' | 'imageRef' | 'replicas' | 'createdAt' | 'createdBy' | 'reason'
+    'id' | 'verdict' | 'image' | 'imageRef' | 'digestRef' | 'replicas' | 'createdAt' | 'createdBy' | 'reason'
   > {
   /** Its containers are kept: a rollback starts them instead of making new ones. */
   kept: boolean;
@@ -17,9 +18,9 @@ export async function run(context: Context): Promise<Outcome> {
   const { record, observed } = await readProject(context);
   const fleets = observed?.world.fleets ?? [];
   const releases: ReleaseLine[] = (record?.releases ?? [])
-    .map(({ id, verdict, image, imageRef, replicas, createdAt, createdBy, reason }) => {
+    .map(({ id, verdict, image, imageRef, digestRef, replicas, createdAt, createdBy, reason }) => {
       const kept = fleets.some((fleet) => fleet.release === id && fleet.replicas.length >= replicas);
-      return { id, verdict, image, imageRef, replicas, createdAt, createdBy, reason, kept };
+      return { id, verdict, image, imageRef, digestRef, replicas, createdAt, createdBy, reason, kept };
     })
     .sort((a, b) => b.id - a.id);
   return { ok: true, result: { releases }, text: (style) => releasesText(style, releases) };
@@ -38,6 +39,8 @@ function releasesText(style: Style, releases: readonly ReleaseLine[]): string {
     one.createdAt.replace('T', ' ').slice(0, 19),
     one.createdBy,
     one.imageRef,
+    // A tag moves: two releases of one reference may be two images.
+    shortId(one.image),
     one.reason ?? (one.kept && one.verdict !== 'live' ? 'kept for rollback' : ''),
   ]);
   return columns(rows).join('\n');

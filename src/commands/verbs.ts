@@ -58,7 +58,11 @@ export const verbs: readonly Verb[] = [
     name: 'images prepare',
     summary: 'have every image on the engine before anything is touched',
     options: [imageSourceOption()],
-    examples: ['gameops images prepare', 'gameops images prepare --source debian'],
+    examples: [
+      'gameops images prepare',
+      'gameops images prepare --source registry',
+      'gameops images prepare --source debian',
+    ],
     load: () => import('./images/prepare.ts'),
   },
   {

@@ -2,7 +2,10 @@
 
 import { imageRoles, prepareImages } from '../../engine/images.ts';
 import { gameImage } from '../../engine/images-game.ts';
+import { digestRefOf, pullTold } from '../../engine/images-pull.ts';
+import type { Engine } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
+import { shortId } from '../../units.ts';
 import type { Context, Outcome } from '../context.ts';
 
 const sources = ['auto', 'registry', 'debian'] as const;
@@ -13,26 +16,38 @@ interface Row {
   ref: string;
   id: string;
   source: string;
+  digestRef: string | null;
 }
 
 export async function run(context: Context, options: { source?: string } = {}): Promise<Outcome> {
   const source = sourceOf(options.source ?? 'auto');
   const engine = await context.engine();
   const { emit, signal, config } = context;
+  const own = config.server.image === 'bundled' ? null : await ownImage(engine, context, source);
   const prepared = await prepareImages(engine, config, { source, emit, signal });
   const images: Row[] = imageRoles.map((role) => ({ role, ...prepared[role] }));
-  if (config.server.image === 'bundled') {
+  if (own) images.push(own);
+  else {
     const game = await gameImage(engine, { nodeImage: prepared.node.id, emit });
-    images.push({ role: 'game', ref: game.tag, id: game.id, source: 'built' });
+    images.push({ role: 'game', ref: game.tag, id: game.id, source: 'built', digestRef: null });
   }
   return { ok: true, result: { images }, text: () => table(images) };
+}
+
+/** A game server that is not ours comes from its registry or not at all. */
+async function ownImage(engine: Engine, context: Context, source: Source): Promise<Row> {
+  const ref = context.config.server.image;
+  const present = source === 'registry' ? null : await engine.image(ref);
+  const info = present ?? (await pullTold(engine, ref, context));
+  const from = present ? 'engine' : 'registry';
+  return { role: 'game', ref, id: info.id, source: from, digestRef: digestRefOf(ref, info) };
 }
 
 function table(images: readonly Row[]): string {
   const width = Math.max(...images.map(({ ref }) => ref.length));
   const lines = images.map(
-    ({ role, ref, id, source }) =>
-      `${role.padEnd(9)} ${ref.padEnd(width)}  ${id.replace('sha256:', '').slice(0, 12)}  ${source}`,
+    ({ role, ref, id, source, digestRef }) =>
+      `${role.padEnd(9)} ${ref.padEnd(width)}  ${shortId(id)}  ${source}${digestRef ? `  ${digestRef.split('@')[1]}` : ''}`,
   );
   return [...lines, 'Next: gameops deploy'].join('\n');
 }
