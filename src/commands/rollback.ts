@@ -1,9 +1,8 @@
 /** gameops rollback: the old image and settings, with today's secrets; instant while its fleet is kept here. */
 
 import { parseDurationMs } from '../config.ts';
-import type { Engine } from '../engine/port.ts';
-import { isOpsError, OpsError } from '../errors.ts';
-import type { Intent, Release, World } from '../release/model.ts';
+import { OpsError } from '../errors.ts';
+import type { Intent, Plan, Release, World } from '../release/model.ts';
 import { planAct, planRepair } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
 import { revivedCandidate } from '../runner/candidate.ts';
@@ -11,21 +10,23 @@ import type { ProjectRecord } from '../runner/record.ts';
 import { headingOf, planOutcome } from './act.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { actOnProject, requestOf } from './existing.ts';
+import { findLost, planLost } from './lost-images.ts';
 import type { RollbackOptions } from './options.ts';
 import { nothingThere, readProject } from './project.ts';
 
 export async function run(context: Context, options: RollbackOptions): Promise<Outcome> {
   if (options.plan) {
-    const { record, observed } = await readProject(context);
+    const { engine, record, observed } = await readProject(context);
     if (!record || !observed) throw nothingThere(context);
     const env = context.readEnv(requestOf(record).image);
     const target = chooseTarget(context, record, observed.world, options.to);
     const plan = planFor(context, env, record, observed.world, target);
-    return planOutcome(plan, headingOf(plan, observed.world, target.replicas));
+    const lost = await findLost(engine, context.project, plan, record.releases);
+    const whole: Plan = { ...plan, steps: [...planLost(lost), ...plan.steps] };
+    return planOutcome(whole, headingOf(plan, observed.world, target.replicas));
   }
   return actOnProject(context, async (session, world, env) => {
     const target = chooseTarget(context, session.record, world, options.to);
-    await ensureImage(session.ports.engine, target);
     const plan = planFor(context, env, session.record, world, target);
     return { plan, heading: headingOf(plan, world, target.replicas) };
   });
@@ -95,23 +96,5 @@ function chooseTarget(
         ? [`gameops rollback --to ${known.at(-1)}`]
         : ['gameops releases', 'gameops deploy --image <ref>'],
     facts: { live: live?.id ?? null, served: known },
-  });
-}
-
-/** @throws IMAGE_NOT_FOUND, REGISTRY_UNREACHABLE */
-async function ensureImage(engine: Engine, release: Release): Promise<void> {
-  if (await engine.image(release.image)) return;
-  if (release.digestRef !== null) {
-    try {
-      await engine.pullImage(release.digestRef);
-      return;
-    } catch (error) {
-      if (!isOpsError(error)) throw error;
-    }
-  }
-  throw new OpsError('IMAGE_NOT_FOUND', {
-    message: `The image of release ${release.id} (${release.imageRef}) is neither on the engine nor to be had from a registry. Nothing was changed; players are where they were.`,
-    next: ['gameops releases', 'gameops rollback --to <another release>'],
-    facts: { release: release.id, image: release.image },
   });
 }

@@ -1,11 +1,12 @@
 /** The middle of every verb that moves releases: lock, foundation, observe, plan, run, tell. */
 import type { Plan, ReleaseStep } from '../release/model.ts';
 import type { Runner } from '../runner/run.ts';
-import { runPlan } from '../runner/run.ts';
+import { runPlan, runSteps } from '../runner/run.ts';
 import type { Session } from '../runner/session.ts';
 import { actText, attachResult, resultOf } from './act.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { layFoundation, type Request, type Supply } from './foundation.ts';
+import { findLost, planLost, pullLost } from './lost-images.ts';
 import { openPorts } from './ports.ts';
 import { migrationsDir, schemaOf, sessionOf, withLock } from './project.ts';
 
@@ -32,8 +33,12 @@ export async function runAct(context: Context, ground: Ground, decide: Decide): 
       const schema = schemaOf(context, ports.engine, env, dir);
       const session = sessionOf(context, runner, { ports: { ...ports, schema }, record, proxy });
       const { plan, heading } = await decide(session);
-      context.emit({ type: 'plan', plan, heading });
+      const lost = await findLost(ports.engine, context.project, plan, session.record.releases);
+      const first = planLost(lost);
+      context.emit({ type: 'plan', plan: { ...plan, steps: [...first, ...plan.steps] }, heading });
       const result = () => resultOf(context, session, plan, began);
+      const failure = await runSteps(session, first, () => pullLost(ports.engine, lost, context));
+      if (failure) throw attachResult(failure.error, result());
       await runPlan(session, plan).catch((error) => {
         throw attachResult(error, result());
       });

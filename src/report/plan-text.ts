@@ -30,7 +30,7 @@ export function planLines(
 function subjectOf(step: Step): string {
   switch (step.kind) {
     case 'prepare-images':
-      return step.images.join(', ');
+      return step.images.map((image) => image.replace(/(@sha256:.{12}).*/, '$1')).join(', ');
     case 'build-image':
       return step.image;
     case 'make-network':
