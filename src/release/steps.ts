@@ -163,13 +163,17 @@ export function drainStep(
   );
   const to = canHandOver ? goal : null;
   const atMost = `at most ${Math.round(intent.drainMs / 1000)} s`;
+  // Told at its start, a server can't be told another pace: what it holds at the deadline is cut with the stop.
+  const pacedMs = to === null ? (findRelease(position.world, release)?.drainMs ?? 0) : 0;
+  const mayCut =
+    pacedMs > intent.drainMs ? `; its servers pace for ${pacedMs / 1000} s, who is left is cut` : '';
   return {
     kind: 'drain',
     phase: 'settle',
     release,
     replicas,
     to,
-    cause: `${drainWords(players, to)}, ${atMost}`,
+    cause: `${drainWords(players, to)}, ${atMost}${mayCut}`,
     deadlineMs: intent.drainMs,
   };
 }

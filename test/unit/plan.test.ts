@@ -54,6 +54,16 @@ describe('a blue-green deploy', () => {
     `);
   });
 
+  it('says that a drain shorter than what the old servers pace for cuts who is left', () => {
+    const cause = (drainMs: number) =>
+      planAct(liveWorld(), intent(41, { drainMs }), opening).steps.find(({ kind }) => kind === 'drain')
+        ?.cause;
+    expect(cause(5_000)).toBe(
+      '214 players let go, at most 5 s; its servers pace for 300 s, who is left is cut',
+    );
+    expect(cause(600_000)).toBe('214 players let go, at most 600 s');
+  });
+
   it('of what is live already is an empty plan', () => {
     const same = release(41, 'candidate', 2, { fingerprint: 'print-40' });
     expect(planAct(liveWorld(), intent(41), { ...opening, candidate: same }).steps).toEqual([]);
