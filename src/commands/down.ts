@@ -3,7 +3,7 @@ import { namesOf } from '../contract.ts';
 import type { Engine, Lock } from '../engine/port.ts';
 import { type Context, confirmLoss, type Outcome } from './context.ts';
 import type { DownOptions } from './options.ts';
-import { withLock } from './project.ts';
+import { lockImage, withLock } from './project.ts';
 
 export async function run(context: Context, options: DownOptions): Promise<Outcome> {
   const engine = await context.engine();
@@ -18,9 +18,9 @@ export async function run(context: Context, options: DownOptions): Promise<Outco
   }
   if (options.volumes)
     await confirmLoss(context, `This removes all data of ${project}: ${volumes.join(', ')}.`, '--volumes');
-  // The lock needs an image to run `cat` from; Nginx's own is there as long as anything is.
-  const image = containers.find((one) => one.name === namesOf(project).proxy)?.image ?? containers[0]?.image;
+  const image = await lockImage(context, containers);
   const remove = (lock?: Lock) => removeAll(engine, project, options.volumes === true, lock);
+  // Without any image nobody else can hold the lock or begin to deploy either.
   const removed = image ? await withLock(context, image, remove) : await remove();
   return outcome(context, removed, options.volumes ? [] : volumes);
 }

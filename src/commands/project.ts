@@ -7,8 +7,9 @@ import { resolve } from 'node:path';
 import { namesOf, port } from '../contract.ts';
 import { databaseEndpoint, withClient } from '../database/connection.ts';
 import { migrateForward, pendingMigrations } from '../database/migrations.ts';
+import { resolveImages } from '../engine/images.ts';
 import { packageRoot } from '../engine/images-files.ts';
-import type { Engine, Lock } from '../engine/port.ts';
+import type { Engine, Lock, ObservedContainer } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import { openDoor } from '../observe/door.ts';
 import { openPlayers, type Players, redisEndpoint } from '../observe/players.ts';
@@ -142,6 +143,20 @@ export function migrationsDir(context: Context, isBundled: boolean): string | nu
   if (isBundled) return resolve(packageRoot(), 'migrations');
   const own = resolve(context.cwd, context.config.database.migrations);
   return existsSync(own) ? own : null;
+}
+
+/**
+ * The lock runs `cat`: only an image of the foundation is sure to have it, for a server of somebody else's may hold
+ * nothing but itself. Null when the engine has none.
+ */
+export async function lockImage(
+  context: Context,
+  containers: readonly ObservedContainer[],
+): Promise<string | null> {
+  const ours = containers.find(({ role }) => role === 'proxy' || role === 'postgres' || role === 'redis');
+  if (ours) return ours.image;
+  const roles = await resolveImages(await context.engine(), context.config);
+  return Object.values(roles).find(({ info }) => info !== null)?.info?.id ?? containers[0]?.image ?? null;
 }
 
 /** Takes the lock for the verb and lets go of it whatever happens. @throws LOCKED */

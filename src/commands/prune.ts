@@ -7,13 +7,12 @@ import { retained } from '../release/rules.ts';
 import { gameContainers, releaseOf, replicaOf, stopGraceMs } from '../runner/fleet.ts';
 import type { Context, Outcome } from './context.ts';
 import type { PruneOptions } from './options.ts';
-import { readProject, withLock } from './project.ts';
+import { lockImage, readProject, withLock } from './project.ts';
 
 export async function run(context: Context, options: PruneOptions): Promise<Outcome> {
   const { engine, observed } = await readProject(context);
   if (!observed) return outcome([]);
-  const proxy = observed.containers.find((one) => one.name === namesOf(context.project).proxy);
-  const image = proxy?.image ?? observed.containers[0]?.image;
+  const image = await lockImage(context, observed.containers);
   if (!image) return outcome([]);
   return withLock(context, image, async (lock) => {
     // Seen again under the lock: a deploy may have ended in between.

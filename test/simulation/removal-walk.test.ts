@@ -121,3 +121,22 @@ describe('dying anywhere', () => {
     );
   });
 });
+
+describe('what somebody else works on', () => {
+  it('is not removed by down --volumes, also when there are only volumes yet', async () => {
+    const memory = await fourReleases();
+    const config = { ...defaultConfig(), images: { ...defaultConfig().images, nginx: 'nginx' } };
+    const context = { ...contextOf(memory.engine), config };
+    await down(context, {});
+    const volumes = [...memory.state.volumes.keys()];
+    const lock = await memory.engine.lock(project, 'nginx', {
+      holder: 'bob@desk',
+      host: 'desk',
+      verb: 'deploy',
+      since: '',
+    });
+    await expect(down(context, { volumes: true })).rejects.toMatchObject({ code: 'LOCKED' });
+    expect([...memory.state.volumes.keys()]).toEqual(volumes);
+    await lock.release();
+  });
+});
