@@ -151,7 +151,7 @@ async function copyImages(socket) {
   const listed = await ask(ownSocket, 'GET', '/images/json').catch(() => null);
   if (listed?.statusCode !== 200) return;
   const tags = JSON.parse(await text(listed)).flatMap((image) => image.RepoTags ?? []);
-  const ours = tags.filter((tag) => tag.startsWith('gameops-debian:'));
+  const ours = tags.filter((tag) => /^gameops-(debian|test-registry):/.test(tag));
   if (ours.length === 0) {
     say(
       "this machine's engine has no images built by gameops; to have them: gameops images prepare --source debian",
