@@ -140,7 +140,7 @@ export function redisKeys(project: string) {
     bus: `${base}:bus`,
     /** Hash, room → its newest offset. */
     offsets: `${base}:offsets`,
-    /** Stream of one room; ids are `<offset>-0`. Bounded by length, expires with the resume window. */
+    /** Stream of one room; ids are `<offset>-0`. Bounded by length, expires when nothing is told for an hour. */
     room: (room: string) => `${base}:room:${room}`,
     /** String, expires with the resume window: the newest accepted sequence of a session. */
     sequence: (session: string) => `${base}:seq:${session}`,

@@ -49,10 +49,10 @@ export const closeCode = {
   slow: 4008,
   tokenExpired: 4401,
   helloTimeout: 4408,
-  /** More frames than any player sends. */
-  flood: 4429,
   /** The server can't go on from what this client has: come back with nothing in hand. */
   resync: 4410,
+  /** More frames than any player sends. */
+  flood: 4429,
   badMessage: 4500,
   badToken: 4501,
   /** The same session was opened somewhere else. */

@@ -43,17 +43,20 @@ export interface Arrival {
   frames: Bucket;
 }
 
-/** Where a player goes on in a room: `offset` is what he has when `backlog` is sent; `people` when he has nothing. */
+/** Where a player goes on in a room: `offset` is what he has when `backlog` is sent, or with the snapshot. */
 interface Start {
   offset: number;
   backlog: Buffer[];
-  people: Person[] | null;
+  /** When he has nothing that could be gone on from. */
+  snapshot: { people: Person[]; latest: RoomMessage[] } | null;
   how: 'warm' | 'cold' | 'none';
 }
 
 /** Redis may be away for a moment: a restart of it is no reason to send a player through his back-off. */
 const patienceMs = 5_000;
 const latestCount = 20;
+/** Joins and leaves are among them. */
+const latestRead = 80;
 const peopleCount = 200;
 
 /** The player is welcome and hears his room, or why not. */
@@ -90,7 +93,7 @@ async function tryToAdmit(ground: Ground, { hello, person, link, owner, frames }
   const replay = rooms.enter(player, region, start.offset);
   if (replay === null) throw new Error('the room went on too far meanwhile');
   welcome(ground, player, start);
-  sendStart(ground, player, start);
+  sendStart(player, start);
   if (replay.length > 0) send(link, replay);
   metrics.resumes.inc({ how: resume || hello.resume ? start.how : 'fresh' });
   return player;
@@ -125,18 +128,34 @@ async function startIn(
 ): Promise<Start> {
   if (has !== undefined && has <= newest) {
     if (has === newest || rooms.covers(region, has))
-      return { offset: has, backlog: [], people: null, how: 'warm' };
+      return { offset: has, backlog: [], snapshot: null, how: 'warm' };
     const history = await bus.history(region, has);
     const last = history.at(-1)?.offset ?? 0;
     if (history[0]?.offset === has + 1 && last === has + history.length && last >= newest) {
       const backlog = history.map((entry) => frameOf(messageText(entry)));
-      return { offset: last, backlog, people: null, how: 'cold' };
+      return { offset: last, backlog, snapshot: null, how: 'cold' };
     }
   }
-  const people = await presence.people(region, peopleCount);
-  // The list is at least as new as this: what follows is told again rather than left out.
+  const [people, latest] = await Promise.all([
+    presence.people(region, peopleCount),
+    latestIn(rooms, bus, region),
+  ]);
+  // Both are at least as new as this: what follows is told again rather than left out.
   const offset = Math.min(newest, rooms.newest(region) ?? newest);
-  return { offset, backlog: [], people, how: 'none' };
+  const snapshot = { people, latest: latest.filter((message) => message.offset <= offset) };
+  return { offset, backlog: [], snapshot, how: 'none' };
+}
+
+/** What was said and found last: from memory, or from Redis where this server has not heard enough. */
+async function latestIn(rooms: Rooms<Player>, bus: Bus, region: string): Promise<RoomMessage[]> {
+  const known = rooms.latest(region, latestRead);
+  const texts =
+    known.length === latestRead ? known.map(textOf) : (await bus.recent(region, latestRead)).map(messageText);
+  return texts
+    .map(parseDownward)
+    .filter(isRoomMessage)
+    .filter(({ t }) => t === 'said' || t === 'discovered')
+    .slice(-latestCount);
 }
 
 function welcome({ bus, identity }: Ground, player: Player, start: Start): void {
@@ -152,28 +171,13 @@ function welcome({ bus, identity }: Ground, player: Player, start: Start): void 
     replica,
     heartbeatMs: limits.heartbeatMs,
     resumeMs: limits.resumeMs,
-    rooms: [{ room, offset: sent, resumed: start.people === null }],
+    rooms: [{ room, offset: sent, resumed: start.snapshot === null }],
   });
 }
 
-function sendStart({ rooms }: Ground, { link, room }: Player, { offset, backlog, people }: Start): void {
+function sendStart({ link, room }: Player, { offset, backlog, snapshot }: Start): void {
   if (backlog.length > 0) send(link, Buffer.concat(backlog));
-  if (people !== null)
-    tell(link, { t: 'snapshot', room, offset, people, latest: latestIn(rooms, room, offset) });
-}
-
-function latestIn(rooms: Rooms<Player>, room: string, offset: number): RoomMessage[] {
-  return rooms
-    .latest(room, limits.replayMessages)
-    .slice(-4 * latestCount)
-    .flatMap((frame) => {
-      const message = parseDownward(textOf(frame));
-      if (!isRoomMessage(message)) return [];
-      return message.offset <= offset && (message.t === 'said' || message.t === 'discovered')
-        ? [message]
-        : [];
-    })
-    .slice(-latestCount);
+  if (snapshot !== null) tell(link, { t: 'snapshot', room, offset, ...snapshot });
 }
 
 /** To another region. Rejects, and he stays where he is, when Redis is away. */
@@ -206,6 +210,6 @@ function goOn(ground: Ground, player: Player, room: string, start: Start): void 
     close(player.link, 'restart');
     return;
   }
-  sendStart(ground, player, start);
+  sendStart(player, start);
   if (replay.length > 0) send(player.link, replay);
 }

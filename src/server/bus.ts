@@ -50,6 +50,8 @@ export interface Bus {
   announce(room: string, event: RoomEvent): Promise<void>;
   /** What a room was told after `offset`, oldest first, as far as it is kept. */
   history(room: string, offset: number): Promise<BusEntry[]>;
+  /** The newest that a room was told, oldest first. */
+  recent(room: string, count: number): Promise<BusEntry[]>;
   script(name: string, lua: string): Script;
   /** Redis has given out an offset twice: everybody begins anew. */
   renew(): Promise<void>;
@@ -70,6 +72,10 @@ export interface BusRequest {
 
 const readCount = 500;
 const readBlockMs = 1_000;
+/** How much of the past a new server reads before it is ready: what players miss while they move, many times over. */
+const warmMs = 30_000;
+/** Who comes into a room sees what was said there last, also when that is a while ago. */
+const roomMs = 3_600_000;
 const busLength = 20_000;
 const sharedArgs = 3;
 
@@ -83,7 +89,7 @@ local function append(room, body)
   local offset = redis.call('HINCRBY', KEYS[3], room, 1)
   local stream = ARGV[2] .. room
   redis.call('XADD', stream, 'MAXLEN', '~', ${limits.replayMessages}, offset .. '-0', 'v', 1, 'b', body)
-  redis.call('PEXPIRE', stream, ARGV[3])
+  redis.call('PEXPIRE', stream, ${roomMs})
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ${busLength}, '*', 'v', 1, 'e', ARGV[1], 'r', room, 'o', offset, 'b', body)
   return offset
 end
@@ -113,6 +119,8 @@ export function openBus({ url, identity, readiness, log, onEntries, onBreak }: B
   let epoch = '';
   let isVerified = false;
   let lastId: string | null = null;
+  /** Where reading starts while nothing was read yet. */
+  let beginning = '0-0';
   /** Counts connections: what began on an earlier one ends by itself. */
   let turn = 0;
   const waiting = new Set<() => void>();
@@ -171,6 +179,7 @@ export function openBus({ url, identity, readiness, log, onEntries, onBreak }: B
     if (before === '') return;
     log.warn({ before, epoch }, 'redis has forgotten: players begin anew');
     lastId = null;
+    beginning = '0-0';
     onBreak('epoch');
   }
 
@@ -180,15 +189,23 @@ export function openBus({ url, identity, readiness, log, onEntries, onBreak }: B
 
   async function follow(own: number): Promise<void> {
     let isBehind = true;
+    if (lastId === null) beginning = await warmStart();
     while (own === turn) {
-      const after = lastId ?? '0-0';
+      const after = lastId ?? beginning;
       const entries: [string, string[]][] = await read(after, isBehind);
       if (own !== turn) return;
       // A renewal meanwhile began the stream anew: this belongs to before.
-      if (after === (lastId ?? '0-0')) take(entries);
+      if (after === (lastId ?? beginning)) take(entries);
       isBehind = entries.length === readCount;
       if (!isBehind) readiness.set('bus', true);
     }
+  }
+
+  /** By the clock of the bus itself. */
+  async function warmStart(): Promise<string> {
+    const [newest] = await tail.xrevrange(keys.bus, '+', '-', 'COUNT', 1);
+    const ms = Number.parseInt(idOf(newest) ?? '0', 10);
+    return `${Math.max(0, ms - warmMs)}-0`;
   }
 
   async function read(after: string, isBehind: boolean): Promise<[string, string[]][]> {
@@ -259,11 +276,10 @@ export function openBus({ url, identity, readiness, log, onEntries, onBreak }: B
       await publish([keys.sequence('')], [room, 0, 0, JSON.stringify(event)]);
     },
     async history(room, offset) {
-      const entries = await commands.xrange(keys.room(room), `${offset + 1}-0`, '+');
-      return entries.flatMap(([id, fields]) => {
-        const { v, b } = recordOf(fields);
-        return v === '1' && b !== undefined ? [{ room, offset: Number.parseInt(id, 10), body: b }] : [];
-      });
+      return entriesOf(room, await commands.xrange(keys.room(room), `${offset + 1}-0`, '+'));
+    },
+    async recent(room, count) {
+      return entriesOf(room, await commands.xrevrange(keys.room(room), '+', '-', 'COUNT', count)).reverse();
     },
     script,
     renew,
@@ -292,6 +308,13 @@ export function entryOf(fields: readonly string[]): (BusEntry & { epoch: string 
   const { v, e, r, o, b } = recordOf(fields);
   if (v !== '1' || r === undefined || o === undefined || b === undefined) return null;
   return { room: r, offset: Number(o), body: b, epoch: e ?? null };
+}
+
+function entriesOf(room: string, entries: readonly [string, string[]][]): BusEntry[] {
+  return entries.flatMap(([id, fields]) => {
+    const { v, b } = recordOf(fields);
+    return v === '1' && b !== undefined ? [{ room, offset: Number.parseInt(id, 10), body: b }] : [];
+  });
 }
 
 function recordOf(fields: readonly string[]): Partial<Record<string, string>> {

@@ -33,6 +33,8 @@ export interface HandoverRequest {
   players: () => ReadonlySet<Player>;
   /** Of this server, 99th percentile, ms. */
   lagMs: () => number;
+  /** Then the drain closes everybody: there is no time left to move by oneself. */
+  isDraining: () => boolean;
 }
 
 const tickMs = 50;
@@ -47,7 +49,7 @@ const replicasMax = 50;
 type Counted = Pick<HandoverProgress, 'hinted' | 'moved' | 'closed' | 'gone'>;
 
 export function openHandover(request: HandoverRequest): Handover {
-  const { identity, bus, counts, metrics, log, players, lagMs } = request;
+  const { identity, bus, counts, metrics, log, players, lagMs, isDraining } = request;
   const keys = redisKeys(identity.project);
   let heard: string | null = null;
   let order: HandoverOrder | null = null;
@@ -70,7 +72,6 @@ export function openHandover(request: HandoverRequest): Handover {
     stopTimers();
     order = next;
     waiting = [];
-    for (const player of hinted) if (player.handover === 'hinted') player.handover = 'none';
     hinted = [];
     if (next === null) return;
     log.info({ order: next.order, to: next.to, players: players().size }, 'handover');
@@ -88,7 +89,7 @@ export function openHandover(request: HandoverRequest): Handover {
   }
 
   function step(): void {
-    if (order === null) return;
+    if (order === null || isDraining()) return;
     const now = performance.now();
     const share = perSecond / order.replicas.length;
     // A stall must not be made up for all at once.
@@ -108,7 +109,6 @@ export function openHandover(request: HandoverRequest): Handover {
 
   function hint(player: Player, { to, patienceMs }: HandoverOrder, now: number): void {
     const afterMs = Math.round(Math.random() * jitterMs);
-    player.handover = 'hinted';
     player.overdueAt = now + afterMs + patienceMs;
     tell(player.link, { t: 'reconnect', reason: 'deploy', to, afterMs, deadlineMs: afterMs + patienceMs });
     hinted.push(player);
@@ -119,9 +119,7 @@ export function openHandover(request: HandoverRequest): Handover {
     const ids = late.map(({ person }) => person.id);
     await Promise.race([counts.closed(ids), new Promise((resolve) => setTimeout(resolve, recordMs))]);
     for (const player of late) {
-      if (!isOpen(player.link)) continue;
-      player.handover = 'closed';
-      close(player.link, 'restart');
+      if (order?.order === 'hand-over') close(player.link, 'restart');
     }
   }
 
@@ -163,7 +161,7 @@ export function openHandover(request: HandoverRequest): Handover {
     },
     left(player, how) {
       if (order === null) return;
-      if (player.handover === 'closed') count('closed');
+      if (player.link.closedFor === 'restart') count('closed');
       else count(how === 'moved' ? 'moved' : 'gone');
     },
     hear,

@@ -30,6 +30,8 @@ export function createHttp(request: HttpRequest): Http {
     disableRequestLogging: true,
     keepAliveTimeout: keepAliveMs,
     requestTimeout: 30_000,
+    // Who opens a connection and does not ask is gone soon, by a check that is not once in half a minute.
+    http: { headersTimeout: 10_000, connectionsCheckingInterval: 2_000 },
     bodyLimit: 16_384,
     // With the default, requests that arrive after close() get a 503; we close at zero traffic, but never that way.
     return503OnClosing: false,

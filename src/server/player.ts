@@ -23,8 +23,7 @@ export interface Player extends Listener {
   misses: number;
   readonly frames: Bucket;
   readonly saying: Bucket;
-  handover: 'none' | 'hinted' | 'closed';
-  /** When a hint has had its time. */
+  /** When a hint to go elsewhere has had its time. */
   overdueAt: number;
 }
 
@@ -56,7 +55,6 @@ export function newPlayer({ region, ...given }: NewPlayer, now: number): Player 
     isMoving: false,
     misses: 0,
     saying: fullBucket(rates.saying, now),
-    handover: 'none',
     overdueAt: Number.POSITIVE_INFINITY,
   };
 }

@@ -67,6 +67,7 @@ export async function startServer(request: ServerRequest): Promise<GameServer> {
     ...{ identity, bus, counts, metrics, log },
     players: () => sockets.players,
     lagMs: () => pulse.lagMs(),
+    isDraining: readiness.isDraining,
   });
   const pulse = startPulse({
     ...{ identity, bus, gauges, metrics, log, presence, sweepMs: times.sweepMs },
