@@ -11,8 +11,6 @@ import type { Identity } from './settings.ts';
 export interface Counts {
   /** Players that a drain is about to close. */
   closed(players: readonly string[]): Promise<void>;
-  /** A player who joins is back, whichever release let him go. */
-  back(player: string): Promise<void>;
   /** Takes back how many are connected here; the key dies with the process anyway. */
   gone(): Promise<void>;
 }
@@ -34,7 +32,6 @@ export function openCounts(bus: Bus, { project, release, replica }: Identity, lo
           .exec(),
         log,
       ),
-    back: (player) => quietly(commands.zrem(keys.closed, player), log),
     gone: () => quietly(commands.del(keys.players(release, replica), keys.vitals(release, replica)), log),
   };
 }

@@ -31,7 +31,8 @@ export interface Here {
 
 export interface Presence {
   /**
-   * Owns the player from now on, wherever he was before, and keeps his session for a resume.
+   * Owns the player from now on, wherever he was before, and keeps his session for a resume. Whoever let him go, he
+   * counts as back.
    * @returns the region's newest offset
    */
   join(here: Here, session: string): Promise<number>;
@@ -58,7 +59,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 `;
 
-/** KEYS owners, present, session; ARGV player, owner entry, region, session, joined, left, goneMs, prefix of here. */
+/** KEYS owners, present, session, closed; ARGV player, owner entry, region, session, joined, left, goneMs, prefix of here. */
 const joinLua = `${nowLua}
 local player, region, here = ${ownArg(1)}, ${ownArg(3)}, ${ownArg(8)}
 local found = redis.call('HGET', KEYS[4], player)
@@ -66,6 +67,7 @@ local was = found and cjson.decode(found).region
 redis.call('HSET', KEYS[4], player, ${ownArg(2)})
 redis.call('ZADD', KEYS[5], now + ${ownArg(7)}, player)
 redis.call('SET', KEYS[6], ${ownArg(4)}, 'PX', ARGV[3])
+redis.call('ZREM', KEYS[7], player)
 if was and was ~= region then
   redis.call('ZREM', here .. was, player)
   append(was, ${ownArg(6)})
@@ -166,7 +168,7 @@ export function openPresence(
     async join(here, session) {
       const { person, region } = here;
       const [, offset] = await join(
-        [...shared, keys.session(here.session)],
+        [...shared, keys.session(here.session), keys.closed],
         [
           ...[person.id, entryOf(here), region, session],
           ...[announcement('joined', person), announcement('left', person), goneMs, hereOf],

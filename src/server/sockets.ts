@@ -157,7 +157,6 @@ export function openSockets(request: SocketsRequest): Sockets {
     players.add(player);
     wheel.add(player);
     metrics.connections.set(players.size);
-    counts.back(id);
     if (draining) close(player.link, 'restart');
     else request.onJoined(player);
   }
