@@ -14,6 +14,7 @@ import { headingOf, planOutcome } from './act.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { foundationSteps, observeFoundation, protocolOf, type Supply, supplyImages } from './foundation.ts';
 import type { DeployOptions } from './options.ts';
+import { preflight } from './preflight.ts';
 import { migrationsDir, readProject, runnerOf, schemaOf } from './project.ts';
 import { runAct } from './run-act.ts';
 import { findPage, hashPage } from './supplies.ts';
@@ -27,6 +28,7 @@ export async function run(context: Context, options: DeployOptions): Promise<Out
   const env = context.readEnv(request.image);
   if (options.whenQuiet !== undefined && !options.plan) await untilQuiet(context, options.whenQuiet);
   const supply = await observeFoundation(context, env, request);
+  await preflight(context, request, supply);
   if (options.plan) return showPlan(context, env, options, request, supply);
 
   const runner = runnerOf(context, new AbortController().signal);

@@ -93,6 +93,7 @@ async function lookThrough(context: Context, engine: Engine): Promise<Finding[]>
     engine: () => lookAtSize(context, engine),
     ports: () => lookAtPorts(context, engine),
     images: () => lookAtImages(context, engine),
+    names: () => lookAtNames(context, engine),
     lock: async () => [await lookAtLock(context, engine)],
     unfinished: () => lookAtRecord(context, engine),
   };
@@ -171,6 +172,11 @@ async function lookAtImages({ project, config }: Context, engine: Engine): Promi
   const freeDiskBytes = await engine.freeDiskBytes(project, carrier.id);
   const isOk = `${formatBytes(freeDiskBytes)} free where the engine keeps its data`;
   return [images, roomFinding('disk', isOk, needOf(config), { freeDiskBytes })];
+}
+
+async function lookAtNames({ project }: Context, engine: Engine): Promise<Finding[]> {
+  await engine.mustOwnNames(project);
+  return [ok('names', `nobody else has a name of ${project}`)];
 }
 
 async function lookAtLock({ project }: Context, engine: Engine): Promise<Finding> {

@@ -13,8 +13,9 @@ import { fleetVerbs } from './docker-fleet.ts';
 import { imageVerbs } from './docker-images.ts';
 import { lockVerbs } from './docker-lock.ts';
 import { networkVerbs } from './docker-network.ts';
-import { engineFailed } from './failures.ts';
+import { engineFailed, foreign } from './failures.ts';
 import type { Engine, EngineInfo } from './port.ts';
+import { isNameOf } from './spec.ts';
 
 /** @param options.host as DOCKER_HOST, which it overrides @throws ENGINE_UNREACHABLE */
 export async function dockerEngine(options: { host?: string; emit?: Emit } = {}): Promise<Engine> {
@@ -22,6 +23,7 @@ export async function dockerEngine(options: { host?: string; emit?: Emit } = {})
   const containers = containerVerbs(connection);
   const engine: Engine = {
     info: () => info(connection),
+    mustOwnNames: (project) => mustOwnNames(connection, project),
     projects: () => projects(connection),
     ...containers,
     ...imageVerbs(connection),
@@ -65,6 +67,22 @@ async function info({ docker, isLocal }: Connection): Promise<EngineInfo> {
     time: String(about.SystemTime ?? ''),
     isLocal,
   };
+}
+
+async function mustOwnNames({ docker }: Connection, project: string): Promise<void> {
+  const [containers, volumes, networks] = await Promise.all([
+    docker.listContainers({ all: true }),
+    docker.listVolumes(),
+    docker.listNetworks(),
+  ]);
+  const found = [
+    ...containers.map(({ Names, Labels }) => ({ kind: 'container', name: Names[0]?.slice(1), Labels })),
+    ...(volumes.Volumes ?? []).map(({ Name, Labels }) => ({ kind: 'volume', name: Name, Labels })),
+    ...networks.map(({ Name, Labels }) => ({ kind: 'network', name: Name, Labels })),
+  ];
+  for (const { kind, name = '', Labels } of found) {
+    if (isNameOf(project, name) && Labels?.[label.project] !== project) throw foreign(kind, name, project);
+  }
 }
 
 async function projects({ docker }: Connection): Promise<string[]> {

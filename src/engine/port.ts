@@ -169,6 +169,8 @@ export interface Engine {
   /** Names of the project's volumes. */
   volumes(project: string): Promise<string[]>;
   network(project: string): Promise<NetworkInfo | null>;
+  /** Looks at every name that the project may come to use. @throws FOREIGN_CONTAINER when somebody else has one */
+  mustOwnNames(project: string): Promise<void>;
   /** Names of all projects on this engine. */
   projects(): Promise<string[]>;
 

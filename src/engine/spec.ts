@@ -85,3 +85,14 @@ export function replicaSpec(fleet: FleetSpec, replica: number, address: string):
 export function fleetLabel(fleet: FleetSpec): string {
   return specLabel({ ...fleet.container, network: fleet.network });
 }
+
+/** Whether a container, volume or network of that name would be taken for one of the project's. */
+export function isNameOf(project: string, name: string): boolean {
+  const { volume, ...others } = namesOf(project);
+  const fixed = [...Object.values(others), ...Object.values(volume)];
+  if (fixed.some((one) => one === name)) return true;
+  const [release = 0, replica = 0] = (/-(?:game|settings)-(\d+)(?:-(\d+))?$/.exec(name) ?? [])
+    .slice(1)
+    .map(Number);
+  return name === others.game(release, replica) || name === volume.settings(release);
+}

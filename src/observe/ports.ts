@@ -9,6 +9,17 @@ export async function isPortFree(port: number, address = '0.0.0.0'): Promise<boo
   });
 }
 
+/** Why a port can't be had; null when it can, or when only the engine can tell: this user may not open low ports. */
+export async function whyNotFree(port: number, address: string): Promise<'taken' | 'not here' | null> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.once('error', ({ code }: NodeJS.ErrnoException) => {
+      resolve(code === 'EADDRINUSE' ? 'taken' : code === 'EADDRNOTAVAIL' ? 'not here' : null);
+    });
+    server.listen({ port, host: address, exclusive: true }, () => server.close(() => resolve(null)));
+  });
+}
+
 const portsTriedMax = 200;
 
 /**

@@ -11,7 +11,7 @@ import { loadTemplates, renderConfig } from './render.ts';
 import { configInput, doorFingerprint, type ProxySettings } from './switch.ts';
 
 /** Files of generation `number`, the pointer last. */
-function firstGeneration(settings: ProxySettings, number = 1): FileEntry[] {
+export function firstGeneration(settings: ProxySettings, number = 1): FileEntry[] {
   const generation = {
     generation: number,
     routes: [],

@@ -8,7 +8,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { namesOf } from '../../src/contract.ts';
+import { label, namesOf } from '../../src/contract.ts';
 import { badServers, type ImageMaker, imageMaker } from '../support/bad-images.ts';
 import { type Clients, inDetail, startClients } from '../support/clients.ts';
 import { engineImage } from '../support/engine-image.ts';
@@ -259,8 +259,32 @@ describe('as a first deploy', () => {
     await site.configure({ http: { port } });
     const taken = await site.run(['deploy', ...quick]);
     expectRefused(taken, { exitCode: 3, code: 'PORT_TAKEN', says: new RegExp(String(port)) });
+    expect(await site.containers()).toEqual([]);
     squatter.close();
     await site.configure({ http: { port: 0 } });
+  });
+
+  it('what is asked for and can not be is told with nothing made', async () => {
+    const foreign = await site.docker.createVolume({ Name: namesOf(site.project).volume.web });
+    const cases: [object, Refusal][] = [
+      [{}, { exitCode: 3, code: 'FOREIGN_CONTAINER', says: /-web/ }],
+      [{ web: { dir: 'nowhere' } }, { exitCode: 3, code: 'CONFIG_INVALID', says: /nowhere/ }],
+      [{ http: { templates: 'nowhere' } }, { exitCode: 3, code: 'TEMPLATE_INVALID', says: /nowhere/ }],
+      [
+        { http: { address: '192.0.2.7', port: 18_999 } },
+        { exitCode: 3, code: 'CONFIG_INVALID', says: /no address of this machine/ },
+      ],
+    ];
+    const asIs = { web: undefined, http: { templates: undefined, address: '127.0.0.1', port: 0 } };
+    for (const [change, refusal] of cases) {
+      await site.configure(change as Record<string, unknown>);
+      expectRefused(await site.run(['deploy', ...quick]), refusal);
+      await foreign.remove().catch(() => undefined);
+      await site.configure(asIs);
+    }
+    const filters = JSON.stringify({ label: [`${label.project}=${site.project}`] });
+    expect((await site.docker.listVolumes({ filters: filters as never })).Volumes ?? []).toEqual([]);
+    expect(await site.containers()).toEqual([]);
   });
 
   it('a bad release leaves nothing that serves, and a good one then does', async () => {

@@ -141,6 +141,18 @@ export function engineContract(open: () => Promise<Body>): void {
       expect(await engine.observe(project)).toEqual([]);
     });
 
+    it('a name that the project may come to use and somebody else has is told before it is used', async () => {
+      await engine.ensureVolume(project, names.volume.record, 'record');
+      await engine.ensureNetwork(project);
+      await body.foreignContainer(`${names.game(7, 12)}-b`);
+      await engine.mustOwnNames(project);
+      await body.foreignContainer(names.game(7, 12));
+      await expect(engine.mustOwnNames(project)).rejects.toMatchObject({
+        code: 'FOREIGN_CONTAINER',
+        facts: { name: names.game(7, 12) },
+      });
+    });
+
     it('observing lists only the project, and every project once', async () => {
       await engine.ensureVolume(project, names.volume.record, 'record');
       await engine.ensureContainer(idle(names.proxy));

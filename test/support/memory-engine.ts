@@ -19,6 +19,7 @@ import {
   driftBetween,
   fleetLabel,
   identityLabels,
+  isNameOf,
   labelsOf,
   replicaSpec,
   specLabel,
@@ -223,6 +224,16 @@ function readVerbs({ state }: Context) {
       const name = namesOf(project).network;
       const network = own('network', state().networks.get(name), name, project);
       return network && { name, subnet: network.subnet };
+    },
+    mustOwnNames(project: string) {
+      const { containers, volumes, networks } = state();
+      const kinds = {
+        container: [...containers].map(([n, one]) => [n, one.spec] as const),
+        volume: volumes,
+        network: networks,
+      };
+      for (const [kind, named] of Object.entries(kinds))
+        for (const [name, one] of named) if (isNameOf(project, name)) own(kind, one, name, project);
     },
     projects: () => [...new Set(projectsIn())].filter(Boolean).sort(),
     readFiles(project: string, volume: string, folder: string) {
