@@ -68,7 +68,9 @@ type Ground = Omit<FoundationState, 'missingImages' | 'imageToBuild'>;
 
 async function observeGround(engine: Engine, project: string, owned: Supply['owned']): Promise<Ground> {
   const names = namesOf(project);
-  const [containers, network] = await Promise.all([engine.observe(project), engine.network(project)]);
+  const [found, network] = await Promise.all([engine.observe(project), engine.network(project)]);
+  // The engine removes no network that is in use: whatever is left of one that is gone reaches nobody.
+  const containers = network === null ? [] : found;
   const isRunning = (name: string) => containers.some((one) => one.name === name && one.state === 'running');
   const wanted = (['postgres', 'redis'] as const).filter((name) => owned[name] === 'managed');
   const proxy = containers.find((one) => one.name === names.proxy);
@@ -149,6 +151,7 @@ export async function layFoundation(
   const failure = await runSteps(runner, planFoundation({ ...supply.state, ...ground }), async (step) => {
     switch (step.kind) {
       case 'make-network':
+        await removeCutOff(engine, project);
         await engine.ensureNetwork(project);
         return;
       case 'start-accessories':
@@ -161,6 +164,12 @@ export async function layFoundation(
   if (failure) throw failure.error;
   tellDrift(context, record, request);
   return record;
+}
+
+/** Containers of a network that is gone: none can be reached, nor started again. Their data is in volumes. */
+async function removeCutOff(engine: Engine, project: string): Promise<void> {
+  const cutOff = (await engine.observe(project)).filter(({ role }) => role !== 'lock' && role !== 'carrier');
+  await Promise.all(cutOff.map(({ name }) => engine.removeContainer(project, name)));
 }
 
 async function haveRecord(engine: Engine, project: string): Promise<ProjectRecord> {

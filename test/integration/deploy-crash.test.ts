@@ -61,6 +61,17 @@ describe('a deploy under load', () => {
     expect(await whatIsNotWhole(site, live)).toEqual([]);
   });
 
+  it('comes back whole when its network was removed under it', async () => {
+    const live = await liveOf(site);
+    const network = site.docker.getNetwork(namesOf(site.project).network);
+    for (const { Id, State } of await site.containers())
+      if (State === 'running') await network.disconnect({ Container: Id, Force: true });
+    await network.remove();
+    expect((await site.run(['resume'])).exitCode).toBe(0);
+    expect(await statusOf(new URL('/api/discoveries', await site.url()).href)).toBe(200);
+    expect(await whatIsNotWhole(site, live)).toEqual([]);
+  });
+
   it('comes back at the address it had when Nginx and Postgres were removed, by what doctor says', async () => {
     const live = await liveOf(site);
     const url = await site.url();
