@@ -74,7 +74,7 @@ export function actText(style: Style, result: ActResult): string {
   ];
   if (http.sent > 0)
     lines.push(`  probes: ${http.sent} HTTP, ${ws.sent} WebSocket, ${http.failed + ws.failed} failed`);
-  if (result.players.online !== null) {
+  if (result.players.online) {
     const { online, moved, closed, lost } = result.players;
     const handed = moved === null ? 'let go' : `${moved} handed over`;
     lines.push(
