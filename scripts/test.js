@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const gameops = ['node', 'bin/gameops.js', '--config', 'test/support/project.yaml'];
 const vitest = ['node', 'node_modules/vitest/vitest.mjs', 'run'];
+const tsc = ['node', 'node_modules/typescript/bin/tsc', '--noEmit', '-p'];
 const reports = mkdtempSync(join(tmpdir(), 'gameops-test-'));
 
 const grounds = [
@@ -21,7 +22,8 @@ const grounds = [
   { name: 'images', command: [...gameops, 'images', 'prepare'] },
 ];
 const checks = [
-  { name: 'types', command: ['node', 'node_modules/typescript/bin/tsc', '--noEmit', '-p', '.'] },
+  { name: 'types', command: [...tsc, '.'] },
+  { name: 'types of the page', command: [...tsc, 'src/client/web'] },
   { name: 'lint', command: ['node', 'node_modules/@biomejs/biome/bin/biome', 'check', '.'] },
 ];
 // Two files at a time on the engine: more of them, and what is measured is the machine.
