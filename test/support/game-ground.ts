@@ -1,8 +1,10 @@
 /** Real Postgres (migrated) and Redis for game servers of one test file, and what such a file always needs. */
 import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { Client } from 'pg';
 import { redisKeys } from '../../src/contract.ts';
+import { packageRoot } from '../../src/engine/images-files.ts';
 import { mintToken } from '../../src/tokens.ts';
 import { ground } from './accessories.ts';
 import {
@@ -48,10 +50,10 @@ export async function gameGround(area: string, { isMigrated = true } = {}): Prom
   const players: WirePlayer[] = [];
 
   async function migrate(direction: 'up' | 'down'): Promise<void> {
-    const folder = new URL('../../migrations/', import.meta.url);
+    const folder = join(packageRoot(), 'migrations');
     const names = (await readdir(folder)).filter((name) => name.endsWith('.sql')).sort();
     for (const name of direction === 'up' ? names : names.reverse()) {
-      const [up = '', down = ''] = (await readFile(new URL(name, folder), 'utf8')).split('-- Down Migration');
+      const [up = '', down = ''] = (await readFile(join(folder, name), 'utf8')).split('-- Down Migration');
       await database.query(direction === 'up' ? up : down);
     }
   }

@@ -5,11 +5,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { namesOf, port } from '../../src/contract.ts';
+import { packageRoot } from '../../src/engine/images-files.ts';
 import type { Ground } from './accessories.ts';
 
-const bundle = fileURLToPath(new URL('../../dist/server/server.mjs', import.meta.url));
+const bundle = join(packageRoot(), 'dist/server/server.mjs');
 
 export interface Database {
   host: string;
