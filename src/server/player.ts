@@ -45,10 +45,17 @@ export interface NewPlayer {
   frames: Bucket;
 }
 
-export function newPlayer({ region, ...given }: NewPlayer, now: number): Player {
+/** Written out: an object that is spread has a shape of its own, and whatever touches all players then looks it up. */
+export function newPlayer(given: NewPlayer, now: number): Player {
   return {
-    ...given,
-    room: region,
+    link: given.link,
+    person: given.person,
+    session: given.session,
+    owner: given.owner,
+    room: given.region,
+    before: given.before,
+    seq: given.seq,
+    frames: given.frames,
     sent: 0,
     refusedFrom: null,
     heading: null,
