@@ -91,6 +91,8 @@ describe('what is said', () => {
     player.say(1, 'a');
     player.say(2, 'b');
     await player.next('ack', ({ seq }) => seq === 2);
+    // An acknowledgement may come before one's own message: what was not heard yet would be replayed.
+    await player.next('said', ({ text }) => text === 'b');
     const again = await game.join(two, 'twice', { resume: player.resume() });
     expect(again.welcome.seq).toBe(2);
     // The old socket says more than the new server knows of.
