@@ -3,6 +3,8 @@
  * the same client as the page, and trusts it with nothing: that offsets follow each other and that every room mate's
  * own counter does is checked here once more.
  */
+import { isIP } from 'node:net';
+import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { WebSocket } from 'ws';
 import { closeCode, protocolVersion, type RoomMessage } from '../protocol.ts';
 import { type Client, createClient, type Socket } from './client.ts';
@@ -27,6 +29,8 @@ export interface PlayerCounts {
   /** Holes in the room's offsets, or in what a room mate counted: whichever shows more. */
   lost: number;
   duplicated: number;
+  /** Room mates of the same run who were said to have left. */
+  matesLeft: number;
   /** Longest time without a live welcome, ms. */
   longestGapMs: number;
   /** Code of the last close that was not a restart, null when there was none. */
@@ -66,6 +70,8 @@ export interface PlayerRequest {
   refresh?: () => string;
   pingEveryMs?: number;
   times?: Times;
+  /** Default: `ws` as it comes. */
+  openSocket?: (url: string) => Socket;
   onEvent?: (event: ClientEvent) => void;
 }
 
@@ -84,7 +90,7 @@ export function startPlayer(request: PlayerRequest): LoadPlayer {
     ...(region === undefined ? {} : { region }),
     ...(pingEveryMs === undefined ? {} : { pingEveryMs }),
     ...(refresh && { refresh: async () => refresh() }),
-    openSocket,
+    openSocket: request.openSocket ?? openSocket,
     onEvent(event) {
       see(watch, event, request.times);
       onEvent?.(event);
@@ -137,6 +143,7 @@ function newWatch(name: string): Watch {
     received: 0,
     lost: 0,
     duplicated: 0,
+    matesLeft: 0,
     longestGapMs: 0,
     lastCode: null,
   };
@@ -179,7 +186,10 @@ function hear(watch: Watch, message: RoomMessage, times: Times | undefined): voi
   }
   if (isHere) watch.holes += message.offset - place.offset - 1;
   watch.place = { room: message.room, offset: message.offset };
-  if (message.t === 'said' && watch.run !== '') hearMate(watch, message.text, times);
+  if (watch.run !== '') {
+    if (message.t === 'said') hearMate(watch, message.text, times);
+    if (message.t === 'left' && message.player.id.startsWith(watch.run)) counts.matesLeft += 1;
+  }
   judge(watch);
 }
 
@@ -205,11 +215,33 @@ function judge({ counts, holes, missedOfMates }: Watch): void {
   counts.lost = Math.max(holes, missedOfMates);
 }
 
+/** Made once: reading the machine's certificates for every socket costs more than the handshake. */
+let trust: SecureContext | null = null;
+/** Host → the newest TLS session with it, which browsers go on from, too. */
+const sessions = new Map<string, Buffer>();
+
 function openSocket(url: string): Socket {
+  const { protocol, host } = new URL(url);
   return new WebSocket(url, protocolVersion, {
     perMessageDeflate: false,
     handshakeTimeout: 10_000,
     // Newer than the published types.
     closeTimeout: 2_000,
+    ...(protocol === 'wss:' ? { createConnection: () => connectSecurely(new URL(url), host) } : {}),
   } as object) as Socket;
+}
+
+function connectSecurely({ hostname, port }: URL, host: string): TLSSocket {
+  trust ??= createSecureContext();
+  const session = sessions.get(host);
+  const socket = connect({
+    host: hostname,
+    port: port === '' ? 443 : Number(port),
+    ...(isIP(hostname) === 0 ? { servername: hostname } : {}),
+    secureContext: trust,
+    ...(session ? { session } : {}),
+  });
+  socket.setNoDelay(true);
+  socket.on('session', (newest) => sessions.set(host, newest));
+  return socket;
 }

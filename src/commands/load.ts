@@ -122,6 +122,7 @@ function reportText(style: Style, report: LoadReport): string {
     ['received', number(report.received), ''],
     ['lost', good(report.lost), 'by offsets and by what every sender counted'],
     ['duplicated', good(report.duplicated), ''],
+    ['gone', good(report.falseOffline), 'times a player was told that another one had left who had not'],
     ['moved', number(report.moved), `to another server without a gap; came back: ${number(report.resumed)}`],
     ['gap', `${gapMs.max} ms`, `the longest; p50 ${gapMs.p50}, p99 ${gapMs.p99}`],
     ['round trip', `${rttMs.p50} ms`, `p50; p95 ${rttMs.p95}, p99 ${rttMs.p99}, max ${rttMs.max}`],

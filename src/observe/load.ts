@@ -35,6 +35,8 @@ export interface LoadReport {
   received: number;
   lost: number;
   duplicated: number;
+  /** How often a player heard that another one had left, while all of them played on. */
+  falseOffline: number;
   /** Players who never came in, or gave up. */
   failed: number;
   /** Of the last close that was no restart; null when there was none. */
@@ -87,7 +89,7 @@ export async function runLoad(request: LoadRequest): Promise<LoadReport> {
     }
     stopTalking();
     const ms = performance.now() - begunAt;
-    if (!signal.aborted) await settle(players);
+    await settle(players);
     const generatorLagMs = { p99: rounded(lag.percentile(99) / 1e6), max: rounded(lag.max / 1e6) };
     return {
       ...report(players, times),
@@ -219,6 +221,7 @@ function report(players: readonly LoadPlayer[], { gap, rtt, delivery }: Times): 
     received: sum(({ counts }) => counts.received),
     lost: sum(({ counts }) => counts.lost) + behind(players),
     duplicated: sum(({ counts }) => counts.duplicated),
+    falseOffline: sum(({ counts }) => counts.matesLeft),
     failed: players.filter((player) => !player.isOn()).length,
     lastCode: players.findLast(({ counts }) => counts.lastCode !== null)?.counts.lastCode ?? null,
     unacknowledged: sum((player) => player.waiting()),

@@ -2,8 +2,8 @@
  * Sends the players of this server to the next release, when the CLI orders it through Redis. Each is told when to
  * open a second connection, and closes the first one only when the second is welcome: make before break.
  *
- * Promises: never more at a time than both fleets bear; who does not move in time is closed with 1012 at the same
- * pace; "stay" ends it between any two players; everybody is counted once.
+ * Promises: never more at a time than both fleets bear, neither a second nor under way; who does not move in time is
+ * closed with 1012 at the same pace; "stay" ends it between any two players; everybody is counted once.
  */
 import type { Logger } from 'pino';
 import { type HandoverOrder, type HandoverProgress, redisKeys, type Vitals } from '../contract.ts';
@@ -37,10 +37,15 @@ export interface HandoverRequest {
   isDraining: () => boolean;
 }
 
-const tickMs = 50;
+const tickMs = 20;
 const judgeMs = 250;
 const measuredMs = 1_000;
-const jitterMs = 500;
+/** Hints are spread already; this only keeps those of one tick from coming back in step. */
+const jitterMs = 100;
+/** Of the whole fleet, told to move and not there yet: a fleet that falls behind is sent no more, before it shows any strain. */
+const underwayMax = 64;
+/** Who has not moved by then may not have heard, and holds up nobody else. */
+const underwayMs = 2_000;
 const recordMs = 100;
 const progressForSeconds = 3_600;
 /** As many replicas as a release may have. */
@@ -58,6 +63,8 @@ export function openHandover(request: HandoverRequest): Handover {
   /** Still to be hinted, and hinted in the order in which their time is up. */
   let waiting: Player[] = [];
   let hinted: Player[] = [];
+  /** Told to move and still here, oldest first → since when. */
+  const underway = new Map<Player, number>();
   let slowedAt = Number.NEGATIVE_INFINITY;
   let credit = 0;
   let lastAt = performance.now();
@@ -73,6 +80,7 @@ export function openHandover(request: HandoverRequest): Handover {
     order = next;
     waiting = [];
     hinted = [];
+    underway.clear();
     if (next === null) return;
     log.info({ order: next.order, to: next.to, players: players().size }, 'handover');
     if (!isAgain) counted = nobody();
@@ -96,9 +104,11 @@ export function openHandover(request: HandoverRequest): Handover {
     credit = Math.min(credit + (share * (now - lastAt)) / 1_000, Math.max(1, share / 10));
     lastAt = now;
     const overdue: Player[] = [];
+    forgetSilent(now);
+    const room = Math.max(1, Math.floor(underwayMax / order.replicas.length));
     while (credit >= 1) {
       const late = nextOf(hinted, (player) => player.overdueAt <= now);
-      const next = late ?? nextOf(waiting, () => true);
+      const next = late ?? (underway.size < room ? nextOf(waiting, () => true) : null);
       if (next === null) break;
       credit -= 1;
       if (late) overdue.push(late);
@@ -107,11 +117,19 @@ export function openHandover(request: HandoverRequest): Handover {
     if (overdue.length > 0) void closeOverdue(overdue);
   }
 
+  function forgetSilent(now: number): void {
+    for (const [player, since] of underway) {
+      if (now - since < underwayMs) break;
+      underway.delete(player);
+    }
+  }
+
   function hint(player: Player, { to, patienceMs }: HandoverOrder, now: number): void {
     const afterMs = Math.round(Math.random() * jitterMs);
     player.overdueAt = now + afterMs + patienceMs;
     tell(player.link, { t: 'reconnect', reason: 'deploy', to, afterMs, deadlineMs: afterMs + patienceMs });
     hinted.push(player);
+    underway.set(player, now);
     count('hinted');
   }
 
@@ -160,6 +178,7 @@ export function openHandover(request: HandoverRequest): Handover {
       if (order?.order === 'hand-over') waiting.push(player);
     },
     left(player, how) {
+      underway.delete(player);
       if (order === null) return;
       if (player.link.closedFor === 'restart') count('closed');
       else count(how === 'moved' ? 'moved' : 'gone');

@@ -1,0 +1,148 @@
+/** One player stops reading while the others of his room go on: runs with and without him, in turn. */
+import { readFileSync } from 'node:fs';
+import type { Socket as TcpSocket } from 'node:net';
+import { WebSocket } from 'ws';
+import { createClient, type Socket } from '../../src/client/client.ts';
+import { percentile } from '../../src/client/histogram.ts';
+import { type LoadPlayer, newTimes, startPlayer } from '../../src/client/player.ts';
+import { protocolVersion } from '../../src/protocol.ts';
+import { mintToken } from '../../src/tokens.ts';
+import type { TlsSite } from '../support/tls-site.ts';
+import { gameProcesses, rssMiB } from '../support/vital-signs.ts';
+import { judge, median, say, sleep, worst } from './table.ts';
+
+const mates = 50;
+const talkMs = 30_000;
+const everyMs = 25;
+const region = 'r0-0';
+/** About 20 KB/s, so that what the kernels and Nginx hold for the victim is full in half of the time. */
+const text = 'x'.repeat(450);
+
+interface Seen {
+  deliveryP99Ms: number;
+  lost: number;
+  rssMiB: number;
+  victim: { closedWith: number | null; missed: number; heard: number } | null;
+}
+
+export async function stalledReader(ground: TlsSite, pairs: number): Promise<void> {
+  const [withHim, without]: [Seen[], Seen[]] = [[], []];
+  for (let n = 0; n < pairs; n += 1) {
+    without.push(await round(ground, false));
+    withHim.push(await round(ground, true));
+  }
+  const delivery = (seen: Seen[]) => seen.map(({ deliveryP99Ms }) => deliveryP99Ms);
+  const noiseMs = Math.max(...delivery(without)) - Math.min(...delivery(without));
+  const shift = median(delivery(withHim)) - median(delivery(without));
+  say(
+    `stalled: delivery p99 without ${delivery(without).join(', ')} ms, with ${delivery(withHim).join(', ')} ms`,
+  );
+  judge('stalled: others’ delivery p99 beyond the noise, ms', [shift - noiseMs], 0, worst);
+  judge(
+    'stalled: others lost',
+    [...withHim, ...without].map(({ lost }) => lost),
+    0,
+    worst,
+  );
+  const grown = median(withHim.map((one) => one.rssMiB)) - median(without.map((one) => one.rssMiB));
+  judge('stalled: server RSS more than without, MiB', [grown], 5, worst);
+  judge(
+    'stalled: victim not closed 4008',
+    withHim.map(({ victim }) => (victim?.closedWith === 4008 ? 0 : 1)),
+    0,
+    worst,
+  );
+  judge(
+    'stalled: victim missed',
+    withHim.map(({ victim }) => victim?.missed ?? 1),
+    0,
+    worst,
+  );
+}
+
+async function round(ground: TlsSite, isStalled: boolean): Promise<Seen> {
+  const ca = readFileSync(ground.certificateFile);
+  const secret = (await ground.site.env()).JWT_SECRET ?? '';
+  const run = `stall-${Math.random().toString(36).slice(2, 6)}`;
+  const tokenOf = (name: string) => mintToken(secret, { id: name, name }, 600_000);
+  const times = newTimes();
+  const open = (url: string) =>
+    new WebSocket(url, protocolVersion, { perMessageDeflate: false, ca }) as unknown as Socket;
+  const players: LoadPlayer[] = Array.from({ length: mates }, (_, n) => {
+    const name = `${run}-${n}`;
+    return startPlayer({
+      url: ground.socketUrl,
+      token: tokenOf(name),
+      name,
+      region,
+      times,
+      openSocket: open,
+    });
+  });
+  const victim = isStalled ? startVictim(ground, tokenOf(`${run}-victim`), open) : null;
+  while (players.some((player) => !player.isOn())) await sleep(50);
+  victim?.stall();
+  let turn = 0;
+  const talking = setInterval(() => {
+    const player = players[turn % mates];
+    turn += 1;
+    // What mates check, and between it what fills the pipes.
+    if (turn % 2 === 0) player?.say(text);
+    else player?.count();
+  }, everyMs);
+  await sleep(talkMs);
+  victim?.goOn();
+  await sleep(5_000);
+  clearInterval(talking);
+  await sleep(2_000);
+  const rss = Math.max(...(await gameProcesses(ground.site)).map(({ pid }) => rssMiB(pid)));
+  const lost = players.reduce((sum, { counts }) => sum + counts.lost, 0);
+  const newest = Math.max(...players.map((player) => player.place()?.offset ?? 0));
+  const seen = {
+    deliveryP99Ms: percentile(times.delivery, 0.99),
+    lost,
+    rssMiB: rss,
+    victim: victim?.seen(newest) ?? null,
+  };
+  say(`stalled ${isStalled ? 'with' : 'without'}: ${JSON.stringify(seen)}`);
+  for (const player of players) player.stop();
+  victim?.stop();
+  await sleep(1_000);
+  return seen;
+}
+
+/** A player whose connection can be left unread. */
+function startVictim({ socketUrl }: TlsSite, token: string, open: (url: string) => Socket) {
+  let socket: (Socket & { _socket?: TcpSocket }) | null = null;
+  let offset = 0;
+  let missed = 0;
+  let heard = 0;
+  let closedWith: number | null = null;
+  const client = createClient({
+    url: socketUrl,
+    token,
+    region,
+    openSocket: (url) => {
+      socket = open(url);
+      return socket;
+    },
+    onEvent(event) {
+      if (event.type === 'state' && event.code !== null) closedWith = event.code;
+      if (event.type === 'snapshot') {
+        if (offset > 0) missed += event.missed;
+        offset = event.snapshot.offset;
+      } else if (event.type === 'message') {
+        heard += 1;
+        if (offset > 0) missed += event.message.offset - offset - 1;
+        offset = event.message.offset;
+      }
+    },
+  });
+  client.start();
+  return {
+    stall: () => socket?._socket?.pause(),
+    goOn: () => socket?._socket?.resume(),
+    seen: (newest: number) => ({ closedWith, missed: missed + Math.max(0, newest - offset), heard }),
+    stop: client.stop,
+  };
+}
