@@ -74,7 +74,8 @@ describe('two guests', () => {
     await bo.shows('#feed .said', 'Ada Who is <b>there</b>?');
     await bo.say('Me.');
     await ada.shows('#feed .said', 'Bo Me.');
-    expect(await bo.text('#waiting')).toBe('');
+    // Others may hear it before its speaker is told that it was taken.
+    await until(async () => (await bo.text('#waiting')) === '');
     for (const player of [ada, bo]) {
       expect(await player.text('#release')).toBe('1');
       await player.shows('#rtt', /^\d+ ms$/);
