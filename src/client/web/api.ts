@@ -12,7 +12,7 @@ export interface Pass {
 }
 
 export interface Leader {
-  name: string;
+  player: Person;
   discoveries: number;
 }
 
@@ -71,7 +71,13 @@ export async function explore(
 }
 
 /** The server answered, and it was no. */
-export class Refusal extends Error {}
+export class Refusal extends Error {
+  readonly status: number;
+  constructor(message: string, status: number) {
+    super(message);
+    this.status = status;
+  }
+}
 
 async function post<T>(path: string, body: object): Promise<T> {
   return read<T>(await send('POST', path, body));
@@ -89,7 +95,7 @@ async function read<T>(response: Response): Promise<T> {
   const answer: unknown = await response.json().catch(() => null);
   if (response.ok) return answer as T;
   const { error } = (answer ?? {}) as { error?: { message?: string } };
-  throw new Refusal(error?.message ?? `The server answered ${response.status}.`);
+  throw new Refusal(error?.message ?? `The server answered ${response.status}.`, response.status);
 }
 
 /** randomUUID needs a secure context, and the page must also work over plain HTTP. */

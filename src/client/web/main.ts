@@ -2,7 +2,7 @@
  * The page: come in, walk the world, talk, and see who serves you. Plays by the same client as every load player, so
  * that a deploy is one more line under "Handovers".
  */
-import { type Discovery, type Person, protocolVersion, world } from '../../protocol.ts';
+import { closeCode, type Discovery, type Person, protocolVersion, world } from '../../protocol.ts';
 import { type Client, createClient, type Socket } from '../client.ts';
 import type { ClientEvent } from '../core-state.ts';
 import * as api from './api.ts';
@@ -12,11 +12,15 @@ import * as view from './view.ts';
 const { at } = view;
 const pingEveryMs = 2_000;
 const leadersEveryMs = 30_000;
+/** The server's own answer is a few seconds old. */
+const leadersAfterFindMs = 6_000;
 const passKey = 'frontier.pass';
 
 interface Game {
   pass: api.Pass;
   client: Client;
+  /** Who the server says this is. */
+  me: string;
   region: string | null;
   epoch: string | null;
   people: Map<string, Person>;
@@ -27,6 +31,8 @@ interface Game {
 }
 
 let game: Game | null = null;
+let isComingIn = false;
+let areLeadersDue = false;
 
 const map = openMap(at('map-frame'), at<HTMLCanvasElement>('map'), {
   explore: (tile) => void explore(tile),
@@ -46,11 +52,14 @@ function begin(pass: api.Pass): void {
     onEvent: (event) => game && take(game, event),
   });
   const nothing = { people: new Map(), found: new Map(), shown: new Map() };
-  game = { pass, client, region: null, epoch: null, ...nothing };
+  game = { pass, client, me: pass.player.id, region: null, epoch: null, ...nothing };
+  view.clear();
   at('entrance').hidden = true;
   at('game').hidden = false;
   at('leave').hidden = false;
   at('player').textContent = pass.player.name;
+  // What had the focus is hidden now; from here, arrows and Enter play.
+  at('map-frame').focus({ preventScroll: true });
   client.start();
   void loadLeaders();
   void loadRegions();
@@ -68,7 +77,8 @@ async function refresh(): Promise<string | null> {
   return pass.token;
 }
 
-async function leave(): Promise<void> {
+/** @param why what a player who did not ask for it has to know */
+async function leave(why = ''): Promise<void> {
   const pass = game?.pass;
   game?.client.stop();
   game = null;
@@ -76,7 +86,10 @@ async function leave(): Promise<void> {
   at('game').hidden = true;
   at('leave').hidden = true;
   at('entrance').hidden = false;
+  at('entrance-error').textContent = why;
+  at('guest-name').focus({ preventScroll: true });
   view.showState('offline');
+  view.showTrouble(null);
   if (pass) await api.endPass(pass);
 }
 
@@ -86,6 +99,7 @@ function take(now: Game, event: ClientEvent): void {
     // In another epoch rooms count from the beginning.
     if (now.epoch !== event.welcome.epoch) now.shown.clear();
     now.epoch = event.welcome.epoch;
+    now.me = event.welcome.player.id;
     view.showServer(event.welcome.release, event.welcome.replica);
     at('player').textContent = event.welcome.player.name;
     const [room] = event.welcome.rooms;
@@ -105,9 +119,10 @@ function take(now: Game, event: ClientEvent): void {
 
 function showState(state: Parameters<typeof view.showState>[0], code: number | null): void {
   view.showState(state);
-  const isOver = state === 'gave-up';
-  const why = code === null ? '' : ` (${code})`;
-  view.showTrouble(isOver ? `The connection is lost${why}.` : null);
+  if (state !== 'gave-up') view.showTrouble(null);
+  // Trying again with what the server does not accept would lead back here.
+  else if (kept() === null || code === closeCode.badToken) void leave('Your session is over. Come in again.');
+  else view.showTrouble(`The connection is lost${code === null ? '' : ` (${code})`}.`);
 }
 
 function showWaiting({ client }: Game): void {
@@ -122,6 +137,8 @@ function hear(now: Game, message: Parameters<typeof view.showMessage>[0]): void 
   else if (message.t === 'discovered') {
     find(now, message.discovery);
     showMap(now);
+    if (!areLeadersDue) setTimeout(loadLeaders, leadersAfterFindMs);
+    areLeadersDue = true;
   }
   if (message.t === 'joined' || message.t === 'left') showPeople(now);
   if (isShown) return;
@@ -135,26 +152,29 @@ function find({ found }: Game, discovery: Discovery): void {
 
 function goTo(now: Game, region: string): void {
   if (now.region === region) return;
+  if (now.region !== null) view.addPlace(nameOf(region));
   now.region = region;
   now.people.clear();
   now.found.clear();
-  at('region-title').textContent = `Region ${region.slice(1).replace('-', ', ')}`;
+  at('region-title').textContent = nameOf(region);
   at<HTMLSelectElement>('region').value = region;
   showPeople(now);
   void loadDiscoveries(now, region);
 }
 
+const nameOf = (region: string) => `Region ${region.slice(1).replace('-', ', ')}`;
+
 function showPeople(now: Game): void {
-  view.showPeople([...now.people.values()], now.pass.player.id);
+  view.showPeople([...now.people.values()], now.me);
   showMap(now);
 }
 
-function showMap({ region, people, found, pass }: Game): void {
+function showMap({ region, people, found, me }: Game): void {
   map.show({
     region: region ?? 'r0-0',
     people: [...people.values()],
     discoveries: [...found.values()],
-    me: pass.player.id,
+    me,
   });
   at('cursor').textContent = describe(map.chosen());
 }
@@ -170,12 +190,25 @@ async function explore(tile: Tile): Promise<void> {
   const now = game;
   if (now === null || now.region === null) return;
   try {
-    const discovery = await api.explore(now.pass.token, now.region, tile);
+    const { region } = now;
+    const discovery = await withToken(now, (token) => api.explore(token, region, tile));
     if (now.region === discovery.region) find(now, discovery);
     showMap(now);
-    void loadLeaders();
   } catch (error) {
     view.addLine('refused', 'Server', error instanceof Error ? error.message : '', new Date().toISOString());
+  }
+}
+
+/** A socket outlives the token that it came with; what is asked beside it needs a fresh one then. */
+async function withToken<T>(now: Game, ask: (token: string) => Promise<T>): Promise<T> {
+  try {
+    return await ask(now.pass.token);
+  } catch (error) {
+    if (!(error instanceof api.Refusal) || error.status !== 401) throw error;
+    const token = await refresh();
+    if (token !== null) return ask(token);
+    if (game === now) void leave('Your session is over. Come in again.');
+    throw error;
   }
 }
 
@@ -188,6 +221,7 @@ async function loadDiscoveries(now: Game, region: string): Promise<void> {
 }
 
 async function loadLeaders(): Promise<void> {
+  areLeadersDue = false;
   const leaders = await api.leaders().catch(() => null);
   if (leaders !== null) view.showLeaders(leaders);
 }
@@ -237,12 +271,16 @@ function kept(): api.Pass | null {
 }
 
 async function comeIn(ask: () => Promise<api.Pass>): Promise<void> {
+  if (isComingIn) return;
+  isComingIn = true;
   at('entrance-error').textContent = '';
   try {
     begin(await ask());
   } catch (error) {
     const text = error instanceof api.Refusal ? error.message : 'The server does not answer; try again.';
     at('entrance-error').textContent = text;
+  } finally {
+    isComingIn = false;
   }
 }
 
@@ -256,7 +294,11 @@ at('account').addEventListener('submit', (event: SubmitEvent) => {
   event.preventDefault();
   const how = (event.submitter as HTMLButtonElement | null)?.value === 'register' ? 'register' : 'login';
   const password = at<HTMLInputElement>('account-password').value;
-  void comeIn(() => api.accountPass(how, textIn('account-name'), password));
+  void comeIn(async () => {
+    const pass = await api.accountPass(how, textIn('account-name'), password);
+    at<HTMLInputElement>('account-password').value = '';
+    return pass;
+  });
 });
 at('say').addEventListener('submit', (event) => {
   event.preventDefault();

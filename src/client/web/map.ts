@@ -21,28 +21,26 @@ export interface RegionMap {
   chosen(): Tile;
 }
 
+/** The colours are those of the page (style.css), whose legend shows them, too. */
 interface Palette {
-  land: readonly [string, string, string, string, string];
+  land: readonly string[];
   found: string;
   person: string;
   me: string;
   edge: string;
 }
 
-const light: Palette = {
-  land: ['#9cc4e4', '#e8dcb0', '#bcd79a', '#8fb97a', '#b8b3aa'],
-  found: '#b3590a',
-  person: '#1d3a6e',
-  me: '#c2185b',
-  edge: '#101828',
-};
-const dark: Palette = {
-  land: ['#173450', '#4a4430', '#2c4630', '#1f3826', '#3a3d45'],
-  found: '#ffc85c',
-  person: '#a9c8ff',
-  me: '#ff7fb2',
-  edge: '#ffffff',
-};
+function paletteOf(element: HTMLElement): Palette {
+  const style = getComputedStyle(element);
+  const colour = (name: string) => style.getPropertyValue(`--map-${name}`).trim();
+  return {
+    land: colour('land').split(/\s+/),
+    found: colour('found'),
+    person: colour('person'),
+    me: colour('me'),
+    edge: colour('edge'),
+  };
+}
 
 /**
  * @param frame has the focus
@@ -63,7 +61,7 @@ export function openMap(
     isDue = true;
     requestAnimationFrame(() => {
       isDue = false;
-      draw(canvas, scene, chosen, darkness.matches ? dark : light);
+      draw(canvas, scene, chosen, paletteOf(canvas));
     });
   };
   const choose = (tile: Tile) => {
@@ -149,7 +147,7 @@ function drawLand(pen: CanvasRenderingContext2D, region: string, step: number, {
   for (let y = 0; y < world.tiles; y += 1)
     for (let x = 0; x < world.tiles; x += 1) {
       const height = heightAt(column * world.tiles + x, row * world.tiles + y);
-      pen.fillStyle = land[Math.min(4, Math.floor(height * 5))] ?? land[2];
+      pen.fillStyle = land[Math.min(4, Math.floor(height * 5))] ?? '';
       // One pixel more than a tile, or lines show between them.
       pen.fillRect(Math.floor(x * step), Math.floor(y * step), Math.ceil(step) + 1, Math.ceil(step) + 1);
     }

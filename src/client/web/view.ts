@@ -19,14 +19,16 @@ const words: Record<ClientStatus | 'offline', string> = {
   offline: 'offline',
   connecting: 'connecting',
   online: 'online',
-  moving: 'online, moving',
+  // Nothing that a player has to know: he hears and is heard all the time.
+  moving: 'online',
   reconnecting: 'coming back',
   'gave-up': 'no connection',
   stopped: 'offline',
 };
 
 export function showState(state: ClientStatus | 'offline'): void {
-  at('state').textContent = words[state];
+  // Written anew it would be read out anew.
+  if (at('state').textContent !== words[state]) at('state').textContent = words[state];
   at('state').dataset.state = state;
 }
 
@@ -37,8 +39,19 @@ export function showTrouble(text: string | null): void {
 }
 
 export function showServer(release: number, replica: number): void {
+  const before = Number(at('release').textContent);
   at('release').textContent = String(release);
   at('replica').textContent = String(replica);
+  if (before > 0 && before !== release) at('release').animate(glow, { duration: 4_000, easing: 'ease-out' });
+}
+
+/** Colour only: it moves nothing. */
+const glow = [{ color: 'var(--good)' }, { color: 'var(--good)', offset: 0.5 }, {}];
+
+/** As it is before anything happened. */
+export function clear(): void {
+  for (const id of ['feed', 'moves', 'people', 'leaders']) at(id).replaceChildren();
+  for (const id of ['release', 'replica', 'rtt']) at(id).textContent = '–';
 }
 
 export function showRoundTrip(ms: number): void {
@@ -48,11 +61,17 @@ export function showRoundTrip(ms: number): void {
 export function showHandover({ from, to, gapMs, how }: Handover): void {
   const gap = gapMs === 0 ? 'without a gap' : `after ${Math.round(gapMs)} ms`;
   const what = { moved: 'moved', resumed: 'came back', anew: 'began anew' }[how];
-  const item = line(how, new Date(), `${from} → ${to}: ${what} ${gap}`);
+  const item = line(how, new Date(), `${wayBetween(from, to)}: ${what} ${gap}`);
   const moves = at('moves');
   moves.prepend(item);
   while (moves.childElementCount > movesLength) moves.lastElementChild?.remove();
-  at('moves-none').hidden = true;
+}
+
+/** @param from "1/2": release and replica */
+function wayBetween(from: string, to: string): string {
+  const [[release, replica], [nextRelease, nextReplica]] = [from.split('/'), to.split('/')];
+  if (release !== nextRelease) return `Release ${release} → ${nextRelease}`;
+  return replica === nextReplica ? `Replica ${replica}` : `Replica ${replica} → ${nextReplica}`;
 }
 
 export function showPeople(people: readonly Person[], me: string | null): void {
@@ -76,10 +95,10 @@ export function showPeople(people: readonly Person[], me: string | null): void {
 }
 
 export function showLeaders(leaders: readonly Leader[]): void {
-  const items = leaders.map(({ name, discoveries }) => {
+  const items = leaders.map(({ player, discoveries }) => {
     const item = document.createElement('li');
     const who = document.createElement('span');
-    who.textContent = name;
+    who.textContent = player.name;
     const count = document.createElement('span');
     count.textContent = String(discoveries);
     item.append(who, count);
@@ -104,6 +123,18 @@ export function addLine(kind: string, who: string, text: string, when: string): 
   const name = document.createElement('b');
   name.textContent = who;
   item.append(name, ` ${text}`);
+  intoFeed(item);
+}
+
+/** What follows was said somewhere else. */
+export function addPlace(name: string): void {
+  const item = document.createElement('li');
+  item.className = 'place';
+  item.textContent = name;
+  intoFeed(item);
+}
+
+function intoFeed(item: HTMLElement): void {
   const feed = at('feed');
   const isAtEnd = feed.scrollHeight - feed.scrollTop - feed.clientHeight < 40;
   feed.append(item);
@@ -116,7 +147,9 @@ function line(kind: string, when: Date, text: string): HTMLElement {
   const item = document.createElement('li');
   item.className = kind;
   const time = document.createElement('time');
-  time.textContent = when.toLocaleTimeString();
+  time.textContent = when.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+  time.title = when.toLocaleString();
+  time.dateTime = when.toISOString();
   item.append(time, text);
   return item;
 }
