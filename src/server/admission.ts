@@ -92,9 +92,12 @@ async function tryToAdmit(ground: Ground, { hello, person, link, owner, frames }
   if (epoch !== bus.epoch()) throw new Error('the epoch has changed meanwhile');
   const replay = rooms.enter(player, region, start.offset);
   if (replay === null) throw new Error('the room went on too far meanwhile');
+  // In one piece: a fleet that arrives is bound by how often it writes.
+  link.stream.cork();
   welcome(ground, player, start);
   sendStart(player, start);
   if (replay.length > 0) send(link, replay);
+  link.stream.uncork();
   metrics.resumes.inc({ how: resume || hello.resume ? start.how : 'fresh' });
   return player;
 }

@@ -4,6 +4,7 @@
  * on top of what it lost. Entries are versioned, because an old and a new release read each other's.
  */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { redisKeys } from '../contract.ts';
@@ -72,6 +73,8 @@ export interface BusRequest {
 
 const readCount = 500;
 const readBlockMs = 1_000;
+/** What comes within it is read at once: a read for every message costs more than telling it to a room. */
+const readApartMs = 8;
 /** How much of the past a new server reads before it is ready: what players miss while they move, many times over. */
 const warmMs = 30_000;
 /** Who comes into a room sees what was said there last, also when that is a while ago. */
@@ -190,10 +193,14 @@ export function openBus({ url, identity, readiness, log, onEntries, onBreak }: B
   async function follow(own: number): Promise<void> {
     let isBehind = true;
     if (lastId === null) beginning = await warmStart();
+    let readAt = Number.NEGATIVE_INFINITY;
     while (own === turn) {
+      const restMs = readAt + readApartMs - performance.now();
+      if (!isBehind && restMs > 1) await sleep(restMs);
       const after = lastId ?? beginning;
       const entries: [string, string[]][] = await read(after, isBehind);
       if (own !== turn) return;
+      readAt = performance.now();
       // A renewal meanwhile began the stream anew: this belongs to before.
       if (after === (lastId ?? beginning)) take(entries);
       isBehind = entries.length === readCount;
