@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { unreachable } from '../../src/database/connection.ts';
+import { migrationLockKey } from '../../src/database/lock.ts';
 import { listMigrations, parseMigration } from '../../src/database/migration-files.ts';
-import { migrationLockKey } from '../../src/database/migrations.ts';
 import { statementsOf } from '../../src/database/sql.ts';
 
 const good = '-- Up Migration\nCREATE TABLE a (id int);\n-- Down Migration\nDROP TABLE a;\n';
@@ -33,13 +33,18 @@ describe('a folder of migrations', () => {
     expect(names).toEqual(['001_a', '9_b', '10_c', '1700000000000_ms', '20260101000000000_utc']);
   });
 
+  it('is refused when two files are the same migration', async () => {
+    const dir = await folderOf('1_a.sql', '1_a.js');
+    await expect(listMigrations(dir)).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
+  });
+
   it('may be empty, absent, or hold a README', async () => {
     expect(await listMigrations(await folderOf())).toEqual([]);
     expect(await listMigrations(await folderOf('README.md', '.keep'))).toEqual([]);
     expect(await listMigrations('/nowhere/at/all')).toEqual([]);
   });
 
-  it.each(['init.sql', '001.sql', "1_a'b.sql", '1_a.js', '1_a b.sql'])(
+  it.each(['init.sql', '001.sql', "1_a'b.sql", '1_a.py', '1_a.d.ts', '1_a b.sql'])(
     'is refused for the name %s',
     async (name) => {
       await expect(listMigrations(await folderOf(name))).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
@@ -59,8 +64,12 @@ describe('a migration file', () => {
   it('is additive and reversible unless its header says otherwise', () => {
     expect(parseMigration('1_a.sql', good)).toEqual({
       name: '1_a',
+      file: '1_a.sql',
+      kind: 'sql',
       phase: 'expand',
       reversible: 'yes',
+      isTransactional: true,
+      allow: [],
       up: 'CREATE TABLE a (id int);',
       down: 'DROP TABLE a;',
     });
@@ -82,6 +91,19 @@ describe('a migration file', () => {
     ['a BEGIN behind a comment', good.replace('CREATE', '/* x /* y */ ; */ BEGIN; CREATE')],
     ['an END', good.replace('CREATE', 'END; CREATE')],
     ['START TRANSACTION in the Down', good.replace('DROP', 'START  TRANSACTION; DROP')],
+    [
+      'a concurrent index inside a transaction',
+      good.replace('CREATE', 'CREATE INDEX CONCURRENTLY i ON b (c); CREATE'),
+    ],
+    ['a VACUUM inside a transaction', good.replace('CREATE', 'VACUUM; CREATE')],
+    [
+      'a concurrent index without a name, which could not be found after a crash',
+      `-- gameops: transaction=off\n${good.replace('CREATE', 'CREATE INDEX CONCURRENTLY ON b (c); CREATE')}`,
+    ],
+    [
+      'what changes the server',
+      `-- gameops: transaction=off\n${good.replace('CREATE', 'ALTER SYSTEM SET x = 1; CREATE')}`,
+    ],
     ['an unknown header word', `-- gameops: phase=sideways\n${good}`],
     ['an unknown header key', `-- gameops: toString=yes\n${good}`],
   ])('is refused for %s', (_why, text) => {
