@@ -42,6 +42,8 @@ export interface Run {
   files: Migration[];
   ledger: Ledger;
   options: RunOptions;
+  /** Failed outside of a transaction, with a part done that has no way back. */
+  partly: Set<string>;
 }
 
 const lockMs = 300;
@@ -62,7 +64,7 @@ export async function underLock<T>(
     const { ledger, notes } = await reconcileLedger(client, files);
     for (const message of notes) options.emit({ type: 'note', level: 'info', message });
     const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
-    return use({ endpoint, client, pid: rows[0]?.pid ?? 0, dir, files, ledger, options });
+    return use({ endpoint, client, pid: rows[0]?.pid ?? 0, dir, files, ledger, options, partly: new Set() });
   };
   try {
     return await withClient(endpoint, work, { lockMs, statementMs: statementMsOf(options) });
@@ -119,12 +121,13 @@ export async function runWithRetry(run: Run, task: Task): Promise<number> {
 }
 
 /** Best effort here: what is left is in the journal, and the next run goes on with it. */
-async function clearAway({ client, options }: Run, { name, direction }: Task): Promise<void> {
+async function clearAway({ client, options, partly }: Run, { name, direction }: Task): Promise<void> {
   const pace = paceOf(options, Date.now() + 30_000);
   const isBack = await withPatience(client, pace, () => takeBackSteps(client, name, direction)).catch(
     () => false,
   );
   if (isBack) return;
+  partly.add(name);
   const message = `part of ${name} is done and has no way back: the next run goes on behind it`;
   options.emit({ type: 'note', level: 'warning', message });
 }

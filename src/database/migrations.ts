@@ -204,7 +204,9 @@ async function afterFailure(
   const { reverted, kept } = await goBack(run, names);
   const facts = { applied: kept, reverted };
   const what = [
-    'It was rolled back whole',
+    run.partly.has(failed.name)
+      ? 'Part of it is done and has no way back: the next run goes on behind that'
+      : 'It was rolled back whole',
     ...(reverted.length > 0 ? [`${reverted.join(', ')} before it ${isOrAre(reverted)} taken back, too`] : []),
     ...(kept.length > 0 ? [`${kept.join(', ')} before it stay applied: they have no safe way back`] : []),
   ].join('; ');

@@ -83,12 +83,19 @@ interface Stage {
 
 const nothing = { rows: [], rowCount: 0 };
 
-/** Its questions about its own table, which is there, and about what is applied, which the caller knows. */
-function answerTo(text: string, { name, direction }: Task): object | null {
-  if (/^SELECT \w+ FROM information_schema\./.test(text)) return { rows: [{}], rowCount: 1 };
-  if (text.startsWith(`SELECT name FROM "public"."${appliedTable}"`))
+/**
+ * Its questions about its own table, which is there, and about what is applied, which the caller knows. They come first;
+ * what comes after them is the migration's own.
+ */
+function answering({ name, direction }: Task): (text: string) => object | null {
+  let isOver = false;
+  return (text) => {
+    if (isOver) return null;
+    if (/^SELECT \w+ FROM information_schema\./.test(text)) return { rows: [{}], rowCount: 1 };
+    if (!text.startsWith(`SELECT name FROM "public"."${appliedTable}"`)) return null;
+    isOver = true;
     return { rows: direction === 'down' ? [{ name }] : [] };
-  return null;
+  };
 }
 
 const isBookkeeping = (text: string): boolean =>
@@ -103,6 +110,7 @@ function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
   let isBegun = false;
   let isDone = false;
   let books = '';
+  const answerTo = answering(task);
   const opening = () => {
     const sql = isOpen ? '' : `BEGIN;\n${task.before}`;
     isOpen = true;
@@ -115,7 +123,7 @@ function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
         if (!isOpen) await client.query(opening());
         return client.query(text as string, values);
       }
-      const known = answerTo(text, task);
+      const known = answerTo(text);
       if (known) return known;
       // Its own, once; any other of the kind is the migration's, and refused below.
       if (text === 'BEGIN;' && !isBegun) {
@@ -145,11 +153,12 @@ const resetSql = ({ lockMs, statementMs }: Pace): string =>
 
 function journaledStage(client: pg.Client, task: Task, pace: Pace): Stage {
   let isDone = false;
+  const answerTo = answering(task);
   return {
     isDone: () => isDone,
     async query(text) {
       if (typeof text !== 'string') throw new Error('a journaled migration is plain SQL');
-      const known = answerTo(text, task);
+      const known = answerTo(text);
       if (known) return known;
       if (isBookkeeping(text)) {
         const books = `${task.before}${text}\n${journalEndSql(task.name)}\n${task.book}`;

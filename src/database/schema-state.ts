@@ -21,8 +21,9 @@ export interface SchemaState {
   pending: { name: string; phase: Migration['phase']; reversible: Migration['reversible'] }[];
   /** Newest contract migration that is applied: images that do not know it are too old. */
   floor: string | null;
-  /** Newest migration of the folder: what an image with this folder needs. */
+  /** What an image with this folder needs, and the newest that it knows. */
   needs: string | null;
+  knows: string | null;
   fingerprint: string;
   findings: Finding[];
 }
@@ -43,7 +44,7 @@ export function compare(ledger: Ledger, files: readonly Migration[], drift: Drif
     })),
     pending: pending.map(({ name, phase, reversible }) => ({ name, phase, reversible })),
     floor: ledger.floor,
-    needs: newestNeeded(files),
+    ...imageNeeds(files),
     fingerprint: drift.fingerprint,
     findings: [
       ...ledger.applied.flatMap((one) => findingsOf(one, onFile.get(one.name))),
@@ -61,10 +62,30 @@ export function compare(ledger: Ledger, files: readonly Migration[], drift: Drif
   };
 }
 
-/** What an image with these migrations needs to be there. Contract ones come later by design, so it does not need them. */
-export function newestNeeded(files: readonly Pick<Migration, 'name' | 'phase'>[]): string | null {
-  const names = files.filter(({ phase }) => phase === 'expand').map(({ name }) => name);
-  return names.sort(byPrefix).at(-1) ?? null;
+export interface ImageNeeds {
+  /** Newest expand migration: must be applied. Contract ones come later by design, so no image needs them. */
+  needs: string | null;
+  /** Newest migration of either phase: an image that does not know a contract migration still uses what it removed. */
+  knows: string | null;
+}
+
+export function imageNeeds(files: readonly Pick<Migration, 'name' | 'phase'>[]): ImageNeeds {
+  const newest = (some: readonly Pick<Migration, 'name'>[]) =>
+    some
+      .map(({ name }) => name)
+      .sort(byPrefix)
+      .at(-1) ?? null;
+  return { needs: newest(files.filter(({ phase }) => phase === 'expand')), knows: newest(files) };
+}
+
+/** Whether an image may run on a schema. An older one may, as long as no contract migration went past it. */
+export function mayBoot(
+  { needs, knows }: ImageNeeds,
+  { applied, floor }: { applied: ReadonlySet<string>; floor: string | null },
+): 'yes' | 'schema-too-old' | 'image-too-old' {
+  if (needs !== null && !applied.has(needs)) return 'schema-too-old';
+  if (floor !== null && (knows === null || byPrefix(knows, floor) < 0)) return 'image-too-old';
+  return 'yes';
 }
 
 const finding = (rule: string, severity: Finding['severity'], file: string, message: string): Finding => ({

@@ -196,7 +196,9 @@ describe('taking the schema forward', () => {
     await write('1_a', 'CREATE TABLE a (id int)');
     await write('2_b', 'CREATE TABLE b (id int)');
     const stop = new AbortController();
-    const emit = () => stop.abort(new Error('asked'));
+    const emit = (event: Event) => {
+      if (event.type === 'note' && event.message.includes('applied')) stop.abort(new Error('asked'));
+    };
     await expect(migrateForward(endpoint, dir, { emit, signal: stop.signal })).rejects.toThrow('asked');
     expect(await applied()).toEqual(['1_a']);
   });
