@@ -105,7 +105,7 @@ export async function rescueOf(client: pg.ClientBase, loss: Loss, at: Date, nth:
       WHERE i.indrelid = to_regclass($1) AND i.indisprimary`,
     [loss.table],
   );
-  const stamp = at.toISOString().replace(/\D/g, '').slice(0, 14);
+  const stamp = at.toISOString().replace(/\D/g, '').slice(0, 17);
   const savedAs = `gameops.rescue_${stamp}_${nth}`;
   const key = rows.map(({ name }) => name).filter((name) => !loss.columns.includes(name));
   const what = loss.columns.length === 0 ? '*' : [...key, ...loss.columns].map(quote).join(', ');

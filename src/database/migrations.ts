@@ -5,8 +5,7 @@
  */
 import type pg from 'pg';
 import { isOpsError, OpsError } from '../errors.ts';
-import type { DatabaseEndpoint } from './connection.ts';
-import { codeOf, isConnectionLoss } from './connection.ts';
+import { codeOf, type DatabaseEndpoint, isConnectionLoss } from './connection.ts';
 import { rememberSchema } from './drift.ts';
 import { type AppliedMigration, entrySql, floorOf, floorSql, readLedger, removalSql } from './ledger.ts';
 import { loadCode, sqlOf } from './migration-code.ts';

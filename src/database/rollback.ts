@@ -5,8 +5,7 @@
  */
 import type pg from 'pg';
 import { isOpsError, OpsError } from '../errors.ts';
-import type { DatabaseEndpoint } from './connection.ts';
-import { codeOf, isConnectionLoss } from './connection.ts';
+import { codeOf, type DatabaseEndpoint, isConnectionLoss } from './connection.ts';
 import { rememberSchema } from './drift.ts';
 import { type AppliedMigration, type Ledger, type MigrationText, readLedger, readTexts } from './ledger.ts';
 import { type Loss, lossesOf, type Rescue, rescueOf } from './losses.ts';

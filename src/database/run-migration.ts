@@ -187,7 +187,8 @@ async function journalOf(client: pg.Client, name: string, direction: Direction):
   return rows;
 }
 
-const sumOf = (code: string): string => createHash('sha256').update(code).digest('hex').slice(0, 16);
+/** What tells that a statement of the journal is the one on file. */
+export const sumOf = (code: string): string => createHash('sha256').update(code).digest('hex').slice(0, 16);
 
 async function runSteps(client: pg.Client, task: Task, pace: Pace, statements: Statement[]): Promise<void> {
   let journal = await journalOf(client, task.name, task.direction);

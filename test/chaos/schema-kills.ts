@@ -7,7 +7,7 @@ import type { SchemaSite } from '../support/schema-site.ts';
 
 export interface Kills {
   kills: number;
-  /** Hit while it was at work, not before and not after. */
+  /** Hit after it had the lock and before it had said how it ended. */
   midRun: number;
   /** Of those, with a concurrent statement under way or half journaled. */
   midIndex: number;
@@ -69,6 +69,7 @@ export async function killRuns(
   for (let n = 0; n < count; n += 1) {
     await killOnce(site, migrate, whole.migrate, seen.migrate, names);
     await killOnce(site, rollback, whole.rollback, seen.rollback, []);
+    await dropRescues(site);
     if (n % 20 === 19)
       say(`${n + 1} kills each way: ${seen.migrate.stuck.length + seen.rollback.stuck.length} stuck`);
   }
@@ -102,14 +103,13 @@ async function killOnce(
   await running.atWork;
   await new Promise((resolve) => setTimeout(resolve, spanMs * Math.random()));
   running.process.kill('SIGKILL');
-  await running.ended;
+  const { json } = await running.ended;
   const killed = performance.now();
   seen.kills += 1;
+  if (json === null) seen.midRun += 1;
   const { held, open } = await untilLockIsFree(site);
   if (held) seen.lockFreeMsMax = Math.max(seen.lockFreeMsMax, performance.now() - killed);
   const applied = await appliedIn(site);
-  const isMidRun = held || open > 0 || (applied.length > 0 && applied.length < names.length);
-  if (isMidRun) seen.midRun += 1;
   if (open > 0) seen.midIndex += 1;
   for (const [name, table] of Object.entries(tables)) {
     const [row] = await site.query(`SELECT to_regclass('${table}') IS NOT NULL AS there`);
@@ -124,6 +124,13 @@ async function killOnce(
       `${args[1]}: exit ${again.exitCode}, applied ${now.join()}, ${problems} ${again.json?.error?.message ?? ''}`,
     );
   }
+}
+
+/** A copy of every round would fill the disk. */
+async function dropRescues(site: SchemaSite): Promise<void> {
+  for (const { saved_as } of await site.query('SELECT saved_as FROM gameops.rescues'))
+    await site.query(`DROP TABLE IF EXISTS ${saved_as}`);
+  await site.query('DELETE FROM gameops.rescues');
 }
 
 async function untilLockIsFree(site: SchemaSite): Promise<{ held: boolean; open: number }> {

@@ -9,6 +9,7 @@ import { readLedger } from '../../src/database/ledger.ts';
 import { listMigrations } from '../../src/database/migration-files.ts';
 import { migrateForward, pendingMigrations } from '../../src/database/migrations.ts';
 import { migrateBack, migrationsOfRelease, planBack } from '../../src/database/rollback.ts';
+import { sumOf } from '../../src/database/run-migration.ts';
 import { stateOf } from '../../src/database/schema-state.ts';
 import type { Event } from '../../src/report/events.ts';
 import { type Ground, ground } from '../support/accessories.ts';
@@ -312,7 +313,84 @@ describe('the ledger', () => {
   });
 });
 
+describe('what a killed run left outside of a transaction', () => {
+  const build = 'CREATE INDEX CONCURRENTLY a_x ON a (x)';
+  const drop = 'DROP INDEX CONCURRENTLY a_x';
+  const begun = (direction: string, statement: string, undo: string) =>
+    query(`INSERT INTO gameops.steps (migration, direction, step, sum, undo, done)
+      VALUES ('2_i', '${direction}', 0, '${sumOf(statement)}', '${undo}', false)`);
+  const oid = async () => (await query(`SELECT to_regclass('a_x')::oid AS oid`))[0].oid;
+
+  beforeEach(async () => {
+    await write('1_a', 'CREATE TABLE a (x int)', 'DROP TABLE a');
+    await forward();
+    await write('2_i', build, drop, off);
+  });
+
+  it('is told by status, and an index that was built is not built again', async () => {
+    await begun('up', build, 'DROP INDEX CONCURRENTLY IF EXISTS public.a_x');
+    await query(build);
+    const before = await oid();
+    expect(await rules()).toEqual(['unfinished 2_i.sql']);
+    expect((await forward()).applied).toHaveLength(1);
+    expect(await oid()).toBe(before);
+    expect(await rules()).toEqual([]);
+  });
+
+  it('is undone when another way is taken: a rollback after half a migration', async () => {
+    await begun('up', build, 'DROP INDEX CONCURRENTLY IF EXISTS public.a_x');
+    await query(build);
+    expect((await back({ count: 1 })).reverted.map(({ name }) => name)).toEqual(['1_a']);
+    expect(await query('SELECT * FROM gameops.steps')).toEqual([]);
+  });
+
+  it('is undone when another way is taken: a migration after half a rollback', async () => {
+    await forward();
+    await begun('down', drop, 'CREATE INDEX CONCURRENTLY a_x ON public.a USING btree (x)');
+    await query(drop);
+    await forward();
+    expect(await isThere('a_x')).toBe(true);
+    expect((await back({ count: 1 })).reverted).toHaveLength(1);
+    expect(await isThere('a_x')).toBe(false);
+  });
+
+  it('is undone when the file has another text now', async () => {
+    await begun('up', build, 'DROP INDEX CONCURRENTLY IF EXISTS public.a_x');
+    await query(build);
+    await write('2_i', 'CREATE INDEX CONCURRENTLY a_other ON a (x)', 'DROP INDEX CONCURRENTLY a_other', off);
+    await forward();
+    expect([await isThere('a_x'), await isThere('a_other')]).toEqual([false, true]);
+  });
+
+  it('does what is no index, too: a partition leaves, rows are written once', async () => {
+    await query(
+      'CREATE TABLE p (x int) PARTITION BY RANGE (x); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (1) TO (9)',
+    );
+    await write(
+      '2_i',
+      'ALTER TABLE p DETACH PARTITION p1 CONCURRENTLY; INSERT INTO a VALUES (1); VACUUM a; REINDEX TABLE CONCURRENTLY a; SELECT 1 / (SELECT count(*) FROM p)',
+      'SELECT 1',
+      `${off} reversible=no`,
+    );
+    await expect(forward()).rejects.toMatchObject({ code: 'MIGRATION_FAILED' });
+    expect(notes()).toContain('has no way back');
+    await query('INSERT INTO p1 VALUES (1); ALTER TABLE p ATTACH PARTITION p1 FOR VALUES FROM (1) TO (9)');
+    expect((await forward()).applied).toHaveLength(1);
+    expect(await query('SELECT * FROM a')).toEqual([{ x: 1 }]);
+  });
+});
+
 describe('code', () => {
+  it('without a way back has to say so', async () => {
+    const text = `export const up = (pgm) => pgm.sql('SELECT 1'); export const down = false;`;
+    await writeFile(join(dir, '1_a.mjs'), text);
+    await expect(forward()).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
+    await rm(join(dir, '1_a.mjs'));
+    await writeFile(join(dir, '2_a.mjs'), `// gameops: reversible=no\n${text}`);
+    expect((await forward()).applied).toHaveLength(1);
+    await expect(back({ count: 1 })).rejects.toMatchObject({ code: 'MIGRATION_IRREVERSIBLE' });
+  });
+
   it('goes forward, and back without its file as long as its way back needs no database', async () => {
     await writeFile(
       join(dir, '1_a.ts'),

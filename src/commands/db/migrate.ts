@@ -8,7 +8,8 @@ import { OpsError } from '../../errors.ts';
 import { formatMs } from '../../units.ts';
 import type { Context, Outcome } from '../context.ts';
 import type { DbMigrateOptions } from '../options.ts';
-import { openEndpoint, readMigrations, withProjectLock } from './open.ts';
+import { openEndpoint, readMigrations } from './open.ts';
+import { withProjectLock } from './project-lock.ts';
 
 export async function run(context: Context, options: DbMigrateOptions): Promise<Outcome> {
   const { dir, files } = await readMigrations(context);

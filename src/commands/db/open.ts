@@ -1,6 +1,6 @@
 /**
- * What the db verbs have in common: where the database is, where its migrations are, and the project's lock for those
- * that change it. An external database needs no engine.
+ * What the db verbs have in common: where the database is, and where its migrations are. An external database needs no
+ * engine.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
@@ -8,11 +8,8 @@ import { accessoryHost, namesOf } from '../../contract.ts';
 import { type DatabaseEndpoint, databaseEndpoint, unreachable } from '../../database/connection.ts';
 import { listMigrations, type Migration } from '../../database/migration-files.ts';
 import { packageRoot } from '../../engine/images-files.ts';
-import type { Engine } from '../../engine/port.ts';
-import { isOpsError, OpsError } from '../../errors.ts';
-import { readRecord } from '../../runner/record.ts';
+import { OpsError } from '../../errors.ts';
 import type { Context } from '../context.ts';
-import { lockImage, withLock } from '../project.ts';
 
 /** @throws NO_DATABASE, DATABASE_UNREACHABLE, ENGINE_UNREACHABLE (for one that gameops runs) */
 export async function openEndpoint(context: Context): Promise<DatabaseEndpoint> {
@@ -68,20 +65,4 @@ export function readFolder(context: Context): string {
 export function shownPath(context: Context, path: string): string {
   const near = relative(context.cwd, path);
   return near.startsWith('..') ? path : near;
-}
-
-/** Keeps deploys away while the schema changes. Without an engine there are none to keep away. @throws LOCKED */
-export async function withProjectLock<T>(
-  context: Context,
-  use: (engine: Engine | null) => Promise<T>,
-): Promise<T> {
-  const engine = await context.engine().catch((error) => {
-    if (isOpsError(error, 'ENGINE_UNREACHABLE')) return null;
-    throw error;
-  });
-  if (engine === null) return use(null);
-  const containers = await engine.observe(context.project);
-  const isKnown = containers.length > 0 || (await readRecord(engine, context.project)) !== null;
-  const image = isKnown ? await lockImage(context, containers) : null;
-  return image === null ? use(engine) : withLock(context, image, () => use(engine));
 }

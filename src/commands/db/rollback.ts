@@ -14,7 +14,8 @@ import { columns } from '../../report/table.ts';
 import { formatMs } from '../../units.ts';
 import { type Context, confirmLoss, type Outcome } from '../context.ts';
 import type { DbRollbackOptions } from '../options.ts';
-import { migrationsFolder, openEndpoint, withProjectLock } from './open.ts';
+import { migrationsFolder, openEndpoint } from './open.ts';
+import { withProjectLock } from './project-lock.ts';
 
 export async function run(context: Context, options: DbRollbackOptions): Promise<Outcome> {
   const folder = migrationsFolder(context);
