@@ -5,7 +5,7 @@
 import { catalogueOf, type Difference, differenceOf } from './catalogue.ts';
 import { type DatabaseEndpoint, withClient } from './connection.ts';
 import { rememberSchema } from './drift.ts';
-import { appliedTable, entrySql, floorOf, floorSql, readLedger } from './ledger.ts';
+import { appliedTable, entrySql, floorOf, floorSql, readLedger, removalSql } from './ledger.ts';
 import { loadCode, sqlOf } from './migration-code.ts';
 import type { Migration } from './migration-files.ts';
 import { type RunOptions, underLock } from './migration-run.ts';
@@ -46,7 +46,7 @@ export async function adopt(
       const release = before?.row?.release ?? null;
       const origin = before?.row?.origin ?? 'baseline';
       const appliedAt = before ? { appliedAt: before.appliedAt } : {};
-      sql.push(entrySql({ migration, down, release, origin, ...appliedAt }));
+      sql.push(removalSql(migration.name), entrySql({ migration, down, release, origin, ...appliedAt }));
     }
     const added = chosen.map(({ name }) => name).filter((name) => !there.has(name));
     for (const name of added)

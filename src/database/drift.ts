@@ -26,7 +26,8 @@ export async function driftOf(client: pg.ClientBase, ledger: Ledger): Promise<Dr
   const catalogue = await catalogueOf(client);
   const fingerprint = fingerprintOf(catalogue);
   const { drift } = ledger;
-  if (!drift) return { known: false, fingerprint };
+  // Half an index is no drift: the next run goes on with it.
+  if (!drift || ledger.unfinished.length > 0) return { known: false, fingerprint };
   const { rows } = await client.query<{ head: string }>(headSql);
   if (rows[0]?.head !== drift.head) return { known: false, fingerprint };
   return { known: true, fingerprint, ...differenceOf(drift.catalogue, catalogue) };

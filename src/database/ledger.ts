@@ -205,20 +205,32 @@ export interface Entry {
 const literal = (value: string | number | boolean | null): string =>
   value === null ? 'NULL' : typeof value === 'string' ? pg.escapeLiteral(value) : String(value);
 
-/** SQL for the migration's own transaction. */
+/** SQL for the migration's own transaction. What is in the ledger already is an error. */
 export function entrySql({ migration, down, release, origin, appliedAt }: Entry): string {
   const { name, phase, reversible, isTransactional, kind, up } = migration;
   const values = [
     ...[name, release, phase, reversible, isTransactional, kind, up, down],
     ...[checksum(up), down === null ? null : checksum(down), origin],
   ];
-  return `INSERT INTO gameops.migrations
-    (name, release, phase, reversible, is_transactional, kind, up, down, up_sum, down_sum, origin, applied_at)
-    VALUES (${values.map(literal).join(', ')}, ${appliedAt === undefined ? 'now()' : literal(appliedAt)})
-    ON CONFLICT (name) DO UPDATE SET release = excluded.release, phase = excluded.phase, reversible = excluded.reversible,
-      is_transactional = excluded.is_transactional, kind = excluded.kind, up = excluded.up, down = excluded.down,
-      up_sum = excluded.up_sum, down_sum = excluded.down_sum, origin = excluded.origin, applied_at = excluded.applied_at;`;
+  return `INSERT INTO gameops.migrations (${entryColumns.join(', ')})
+    VALUES (${values.map(literal).join(', ')}, ${appliedAt === undefined ? 'now()' : literal(appliedAt)});`;
 }
+
+const entryColumns = [
+  ...[
+    'name',
+    'release',
+    'phase',
+    'reversible',
+    'is_transactional',
+    'kind',
+    'up',
+    'down',
+    'up_sum',
+    'down_sum',
+  ],
+  ...['origin', 'applied_at'],
+];
 
 export const removalSql = (name: string): string =>
   `DELETE FROM gameops.migrations WHERE name = ${literal(name)};`;

@@ -57,10 +57,16 @@ export async function listMigrations(dir: string): Promise<Migration[]> {
   return migrations;
 }
 
+const sums = new Map<string, string>();
+
 /** What tells whether a text is the one that was applied: comments and white space do not count. */
 export function checksum(sql: string): string {
+  const known = sums.get(sql);
+  if (known !== undefined) return known;
   const code = splitStatements(sql.replaceAll('\r\n', '\n')).map((one) => one.code);
-  return createHash('sha256').update(code.join(';\n')).digest('hex');
+  const sum = createHash('sha256').update(code.join(';\n')).digest('hex');
+  sums.set(sql, sum);
+  return sum;
 }
 
 /** node-pg-migrate's order: by number; 17 digits are a UTC date, others milliseconds or an index. */

@@ -20,6 +20,8 @@ import { runMigration, type Task, takeBackSteps, withPatience } from './run-migr
 
 export interface RunOptions {
   emit: Emit;
+  /** What the folder holds, when the caller has read it already. */
+  files?: readonly Migration[];
   /** Heeded between migrations and while waiting, never inside one. */
   signal?: AbortSignal;
   /** Bound of waiting for the lock, and of each migration's waiting for its tables. */
@@ -39,7 +41,7 @@ export interface Run {
   pid: number;
   /** null: there is no folder, as when only an old image is left. */
   dir: string | null;
-  files: Migration[];
+  files: readonly Migration[];
   ledger: Ledger;
   options: RunOptions;
   /** Failed outside of a transaction, with a part done that has no way back. */
@@ -56,7 +58,7 @@ export async function underLock<T>(
   use: (run: Run) => Promise<T>,
 ): Promise<T> {
   // Read before a database is touched.
-  const files = dir === null ? [] : await listMigrations(dir);
+  const files = dir === null ? [] : (options.files ?? (await listMigrations(dir)));
   const work = async (client: pg.Client): Promise<T> => {
     await takeLock(client, Date.now() + waitMsOf(options), options.signal);
     options.emit({ type: 'note', level: 'detail', message: 'the lock of migrations is ours' });
@@ -64,7 +66,10 @@ export async function underLock<T>(
     const { ledger, notes } = await reconcileLedger(client, files);
     for (const message of notes) options.emit({ type: 'note', level: 'info', message });
     const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
-    return use({ endpoint, client, pid: rows[0]?.pid ?? 0, dir, files, ledger, options, partly: new Set() });
+    const pid = rows[0]?.pid ?? 0;
+    return flushedOnce(client, () =>
+      use({ endpoint, client, pid, dir, files, ledger, options, partly: new Set() }),
+    );
   };
   try {
     return await withClient(endpoint, work, { lockMs, statementMs: statementMsOf(options) });
@@ -72,6 +77,24 @@ export async function underLock<T>(
     if (!isOpsError(error) && isConnectionLoss(error)) throw unreachable(endpoint, error);
     throw error;
   }
+}
+
+/**
+ * A commit waits for the disk, a thousand of them a thousand times. The log is written in order and a migration is in it
+ * together with its books, so one wait at the end, before anybody is told, is worth the same.
+ */
+async function flushedOnce<T>(client: pg.Client, work: () => Promise<T>): Promise<T> {
+  const flush = () => client.query('RESET synchronous_commit; UPDATE gameops.state SET format = format');
+  await client.query('SET synchronous_commit = off');
+  let done: T;
+  try {
+    done = await work();
+  } catch (error) {
+    await flush().catch(() => {});
+    throw error;
+  }
+  await flush();
+  return done;
 }
 
 const waitMsOf = (options: RunOptions): number => options.waitMs ?? 60_000;

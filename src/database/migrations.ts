@@ -32,8 +32,12 @@ export interface PendingMigrations {
  * Reads, changes nothing: not even the ledger is made. @throws MIGRATION_INVALID, also when one was changed since it
  * was applied
  */
-export async function pendingMigrations(client: pg.ClientBase, dir: string): Promise<PendingMigrations> {
-  const [migrations, { applied }] = [await listMigrations(dir), await readLedger(client)];
+export async function pendingMigrations(
+  client: pg.ClientBase,
+  dir: string,
+  files?: readonly Migration[],
+): Promise<PendingMigrations> {
+  const [migrations, { applied }] = [files ?? (await listMigrations(dir)), await readLedger(client)];
   refuseChanged(migrations, applied);
   const names = new Set(applied.map(({ name }) => name));
   const pending = migrations.filter(({ name }) => !names.has(name));
@@ -115,9 +119,13 @@ export async function migrateForward(
   });
 }
 
-function chooseMigrations(migrations: Migration[], names: readonly string[] | undefined): Migration[] {
+function chooseMigrations(
+  migrations: readonly Migration[],
+  names: readonly string[] | undefined,
+): Migration[] {
   if (!names) return migrations.filter(({ phase }) => phase === 'expand');
-  const missing = names.filter((name) => !migrations.some((migration) => migration.name === name));
+  const known = new Set(migrations.map(({ name }) => name));
+  const missing = names.filter((name) => !known.has(name));
   if (missing.length > 0) {
     throw new OpsError('MIGRATION_INVALID', {
       message: `the plan names migrations that the folder no longer has: ${missing.join(', ')}; nothing was run`,
@@ -125,7 +133,8 @@ function chooseMigrations(migrations: Migration[], names: readonly string[] | un
       facts: { missing },
     });
   }
-  return migrations.filter(({ name }) => names.includes(name));
+  const wanted = new Set(names);
+  return migrations.filter(({ name }) => wanted.has(name));
 }
 
 /** Two branches were merged. Each was right by itself, so it is said and not refused; the ledger keeps the real order. */

@@ -4,7 +4,8 @@
  * Never retries and never decides what to run.
  */
 import { createHash } from 'node:crypto';
-import { basename, dirname, extname } from 'node:path';
+import { existsSync } from 'node:fs';
+import { basename, dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { MigrationBuilder } from 'node-pg-migrate';
 import type pg from 'pg';
@@ -34,18 +35,24 @@ export interface Pace {
   patienceMs: number;
 }
 
+/**
+ * The runner wants a folder and finds one file in it, whichever: what runs comes from the loader, so that it also runs
+ * when its own file is gone. A small folder, because it is listed for each migration.
+ */
+const self = fileURLToPath(import.meta.url);
+const program = join(dirname(self), '../../bin/gameops.js');
+const anyFile = existsSync(program) ? program : self;
+
 /** After any failure the session may be inside a failed transaction. */
 export async function runMigration(client: pg.Client, task: Task, pace: Pace): Promise<void> {
   const stage = task.isTransactional
     ? transactionalStage(client, task, pace)
     : journaledStage(client, task, pace);
   const { runner } = await import('node-pg-migrate');
-  const self = fileURLToPath(import.meta.url);
   await runner({
     dbClient: { query: stage.query } as never,
-    // Any one file will do: what runs comes from the loader, so that it also runs when its file is gone.
-    dir: dirname(self),
-    ignorePattern: `(?!${basename(self).replaceAll('.', '\\.')}$).*`,
+    dir: dirname(anyFile),
+    ignorePattern: `(?!${basename(anyFile).replaceAll('.', '\\.')}$).*`,
     direction: task.direction,
     count: 1,
     checkOrder: false,
@@ -55,7 +62,7 @@ export async function runMigration(client: pg.Client, task: Task, pace: Pace): P
     logger: silent,
     migrationLoaderStrategies: [
       {
-        extensions: [extname(self)],
+        extensions: [extname(anyFile)],
         loader: async () => [{ id: `/${task.name}.sql`, filePaths: [], actions: actionsOf(task) as never }],
       },
     ],
@@ -110,6 +117,7 @@ function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
   let isBegun = false;
   let isDone = false;
   let books = '';
+  const maySet = typeof task.what !== 'string' || /\b(set|set_config|reset|discard)\b/i.test(task.what);
   const answerTo = answering(task);
   const opening = () => {
     const sql = isOpen ? '' : `BEGIN;\n${task.before}`;
@@ -135,7 +143,7 @@ function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
         return nothing;
       }
       if (text === 'COMMIT;' && books !== '') {
-        await client.query(`${opening()}${books}\n${task.book}\nCOMMIT;\n${resetSql(pace)}`);
+        await client.query(`${opening()}${books}\n${task.book}\nCOMMIT;${maySet ? resetSql(pace) : ''}`);
         isDone = true;
         return nothing;
       }

@@ -32,7 +32,7 @@ export async function run(context: Context, options: DbMigrateOptions): Promise<
     const { applied } =
       chosen.length === 0
         ? { applied: [] }
-        : await migrateForward(endpoint, dir, { emit, signal, names: chosen });
+        : await migrateForward(endpoint, dir, { emit, signal, files, names: chosen });
     const result = { applied, reverted: [], pending: left, findings: [] };
     return { ok: true, result, text: () => doneText(applied, left) };
   });
@@ -50,7 +50,7 @@ async function choose(
   { to, contract }: DbMigrateOptions,
 ): Promise<Chosen> {
   const { pending, isApplied } = await withClient(endpoint, async (client) => {
-    const { expand, contract: later } = await pendingMigrations(client, dir);
+    const { expand, contract: later } = await pendingMigrations(client, dir, files);
     const names = new Set([...expand, ...later]);
     const applied = (await readLedger(client)).applied.map(({ name }) => name);
     return {
