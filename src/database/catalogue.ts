@@ -54,18 +54,25 @@ const queries = [
    FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typtype IN ('e', 'd', 'r') AND ${ours} AND ${notExtension('pg_type', 't.oid')}`,
 ];
 
-/** In one round trip. With another search_path, names would come out with or without their schema. */
+/**
+ * In one round trip. With another search_path, names would come out with or without their schema; compiling a query
+ * that is so long and runs once (jit) takes longer than running it.
+ */
 const everything = `SELECT line FROM (${queries.map((query) => `SELECT * FROM (${query}) one(line)`).join('\nUNION ALL\n')}) all_of_them WHERE line IS NOT NULL`;
 
 export async function catalogueOf(client: pg.ClientBase): Promise<string[]> {
-  const { rows: before } = await client.query<{ path: string }>(
-    `SELECT current_setting('search_path') AS path, set_config('search_path', 'pg_catalog', false)`,
+  const { rows: before } = await client.query<{ path: string; jit: string }>(
+    `SELECT current_setting('search_path') AS path, set_config('search_path', 'pg_catalog', false),
+            current_setting('jit') AS jit, set_config('jit', 'off', false)`,
   );
   try {
     const { rows } = await client.query<{ line: string }>(everything);
     return rows.map(({ line }) => line.trim()).sort();
   } finally {
-    await client.query(`SELECT set_config('search_path', $1, false)`, [before[0]?.path ?? 'public']);
+    await client.query(`SELECT set_config('search_path', $1, false), set_config('jit', $2, false)`, [
+      before[0]?.path ?? 'public',
+      before[0]?.jit ?? 'on',
+    ]);
   }
 }
 

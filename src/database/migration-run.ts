@@ -59,6 +59,8 @@ export async function underLock<T>(
 ): Promise<T> {
   // Read before a database is touched.
   const files = dir === null ? [] : (options.files ?? (await listMigrations(dir)));
+  // Takes a moment to load, and so does connecting.
+  if (files.length > 0) import('node-pg-migrate').catch(() => {});
   const work = async (client: pg.Client): Promise<T> => {
     await takeLock(client, Date.now() + waitMsOf(options), options.signal);
     options.emit({ type: 'note', level: 'detail', message: 'the lock of migrations is ours' });

@@ -15,8 +15,9 @@ export async function withProjectLock<T>(
     throw error;
   });
   if (engine === null) return use(null);
-  const containers = await engine.observe(context.project);
-  const isKnown = containers.length > 0 || (await readRecord(engine, context.project)) !== null;
+  const { project } = context;
+  const [containers, record] = await Promise.all([engine.observe(project), readRecord(engine, project)]);
+  const isKnown = containers.length > 0 || record !== null;
   const image = isKnown ? await lockImage(context, containers) : null;
   return image === null ? use(engine) : withLock(context, image, () => use(engine));
 }
