@@ -198,7 +198,12 @@ async function journalOf(client: pg.Client, name: string, direction: Direction):
 /** What tells that a statement of the journal is the one on file. */
 export const sumOf = (code: string): string => createHash('sha256').update(code).digest('hex').slice(0, 16);
 
-async function runSteps(client: pg.Client, task: Task, pace: Pace, statements: Statement[]): Promise<void> {
+async function runSteps(
+  client: pg.Client,
+  task: Task,
+  pace: Pace,
+  statements: readonly Statement[],
+): Promise<void> {
   let journal = await journalOf(client, task.name, task.direction);
   if (journal.some(({ step, sum }) => sumOf(statements[step]?.code ?? '') !== sum)) {
     if (!(await takeBackSteps(client, task.name, task.direction)))

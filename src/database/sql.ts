@@ -28,8 +28,17 @@ const token = new RegExp(
   'g',
 );
 
+const split = new Map<string, readonly Statement[]>();
+
 /** A function body in the standard's BEGIN ATOMIC … END stays one with its function. */
-export function splitStatements(sql: string): Statement[] {
+export function splitStatements(sql: string): readonly Statement[] {
+  // A file is asked about its statements by each that checks, sums up or runs it.
+  const known = split.get(sql) ?? splitAnew(sql);
+  split.set(sql, known);
+  return known;
+}
+
+function splitAnew(sql: string): Statement[] {
   const statements: Statement[] = [];
   let now = { bare: '', code: '', at: -1 };
   let at = 0;

@@ -13,9 +13,11 @@ import { withProjectLock } from './project-lock.ts';
 
 export async function run(context: Context, options: DbMigrateOptions): Promise<Outcome> {
   const { dir, files } = await readMigrations(context);
+  // Needed for the lock; it connects while the database is asked.
+  if (!options.plan) context.engine().catch(() => {});
+  const endpoint = await openEndpoint(context);
+  const { chosen, left, isUntidy } = await choose(endpoint, dir, files, options);
   if (options.plan) {
-    const endpoint = await openEndpoint(context);
-    const { chosen, left } = await choose(endpoint, dir, files, options);
     const result = {
       applied: [],
       reverted: [],
@@ -25,22 +27,23 @@ export async function run(context: Context, options: DbMigrateOptions): Promise<
     };
     return { ok: true, result, text: () => planText(chosen, left, files) };
   }
-  return withProjectLock(context, async () => {
-    const endpoint = await openEndpoint(context);
-    const { chosen, left } = await choose(endpoint, dir, files, options);
-    const { emit, signal } = context;
-    const { applied } =
-      chosen.length === 0
-        ? { applied: [] }
-        : await migrateForward(endpoint, dir, { emit, signal, files, names: chosen });
-    const result = { applied, reverted: [], pending: left, findings: [] };
-    return { ok: true, result, text: () => doneText(applied, left) };
-  });
+  const { emit, signal } = context;
+  // What somebody else applies in the meantime is passed over.
+  const { applied } =
+    chosen.length === 0 && !isUntidy
+      ? { applied: [] }
+      : await withProjectLock(context, () =>
+          migrateForward(endpoint, dir, { emit, signal, files, names: chosen }),
+        );
+  const result = { applied, reverted: [], pending: left, findings: [] };
+  return { ok: true, result, text: () => doneText(applied, left) };
 }
 
 interface Chosen {
   chosen: string[];
   left: string[];
+  /** A killed run, or node-pg-migrate, left something that a run puts in order even when nothing is pending. */
+  isUntidy: boolean;
 }
 
 async function choose(
@@ -49,15 +52,14 @@ async function choose(
   files: readonly Migration[],
   { to, contract }: DbMigrateOptions,
 ): Promise<Chosen> {
-  const { pending, isApplied } = await withClient(endpoint, async (client) => {
+  const { pending, ledger } = await withClient(endpoint, async (client) => {
     const { expand, contract: later } = await pendingMigrations(client, dir, files);
     const names = new Set([...expand, ...later]);
-    const applied = (await readLedger(client)).applied.map(({ name }) => name);
-    return {
-      pending: files.filter(({ name }) => names.has(name)),
-      isApplied: to !== undefined && applied.includes(to),
-    };
+    return { pending: files.filter(({ name }) => names.has(name)), ledger: await readLedger(client) };
   });
+  const isApplied = ledger.applied.some(({ name }) => name === to);
+  const isUntidy =
+    ledger.unfinished.length + ledger.orphans.length > 0 || ledger.applied.some(({ row }) => !row);
   if (to !== undefined && !isApplied && !files.some(({ name }) => name === to))
     throw unknownMigration(
       to,
@@ -68,7 +70,8 @@ async function choose(
   if (target?.phase === 'contract' && !contract && !isApplied) throw needsContract(target.name);
   const reach = pending.filter((one) => files.indexOf(one) <= last && (contract || one.phase === 'expand'));
   const chosen = reach.map(({ name }) => name);
-  return { chosen, left: pending.map(({ name }) => name).filter((name) => !chosen.includes(name)) };
+  const left = pending.map(({ name }) => name).filter((name) => !chosen.includes(name));
+  return { chosen, left, isUntidy };
 }
 
 function needsContract(name: string): OpsError {
