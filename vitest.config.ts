@@ -3,7 +3,16 @@ import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Integration files that take long, the longest first: begun last, one would run on alone. */
-const longest = ['deploy-crash', 'deploy', 'deploy-refused', 'registry', 'proxy', 'engine', 'server'];
+const longest = [
+  'deploy-crash',
+  'deploy',
+  'schema',
+  'deploy-refused',
+  'registry',
+  'proxy',
+  'engine',
+  'server',
+];
 
 /** vitest itself goes by the times of earlier runs, which a fresh clone has none of. */
 class LongestFirst extends BaseSequencer {

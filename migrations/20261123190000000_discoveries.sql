@@ -1,4 +1,4 @@
--- gameops: phase=expand reversible=yes
+-- gameops: phase=expand reversible=lossy
 
 -- Up Migration
 create table discoveries (

@@ -8,7 +8,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const areas = { deploy: 'test/chaos/soak-deploy.ts' };
+const areas = { deploy: 'test/chaos/soak-deploy.ts', database: 'test/chaos/soak-database.ts' };
 const hourMs = 3_600_000;
 
 const [area = 'deploy', ...settings] = process.argv.slice(2);

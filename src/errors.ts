@@ -26,6 +26,8 @@ export const catalogue = {
   RELEASE_UNKNOWN: exitCode.usage,
   NOTHING_TO_ROLL_BACK_TO: exitCode.usage,
   CONFIRMATION_NEEDED: exitCode.usage,
+  MIGRATION_UNKNOWN: exitCode.usage,
+  NO_MIGRATIONS: exitCode.usage,
 
   CONFIG_INVALID: exitCode.config,
   ENV_INVALID: exitCode.config,
@@ -36,6 +38,7 @@ export const catalogue = {
   FOREIGN_CONTAINER: exitCode.config,
   FORMAT_TOO_NEW: exitCode.config,
   DB_HOST_LOOPBACK: exitCode.config,
+  NO_DATABASE: exitCode.config,
 
   ENGINE_UNREACHABLE: exitCode.unreachable,
   ENGINE_FAILED: exitCode.unreachable,
@@ -74,6 +77,10 @@ export const catalogue = {
   MIGRATION_FAILED: exitCode.migration,
   MIGRATION_INVALID: exitCode.migration,
   MIGRATION_BUSY: exitCode.migration,
+  MIGRATION_IRREVERSIBLE: exitCode.migration,
+  MIGRATION_UNSAFE: exitCode.migration,
+  MIGRATION_NOT_PROVEN: exitCode.migration,
+  BASELINE_DIFFERS: exitCode.migration,
   INTERRUPTED: exitCode.interrupted,
   TERMINATED: exitCode.terminated,
 } as const satisfies Record<string, number>;

@@ -39,6 +39,31 @@ export interface LoadOptions {
   rate?: number;
 }
 
+export interface DbCreateOptions {
+  name: string;
+}
+
+export interface DbBaselineOptions {
+  /** Name of a migration. */
+  to?: string;
+  plan?: boolean;
+}
+
+export interface DbMigrateOptions {
+  /** Name of a migration. */
+  to?: string;
+  contract?: boolean;
+  plan?: boolean;
+}
+
+export interface DbRollbackOptions {
+  count?: number;
+  /** Name of the migration that stays the newest. */
+  to?: string;
+  plan?: boolean;
+  acceptLoss?: boolean;
+}
+
 /** `--watch 30s` becomes `watchMs: 30000`. */
 class DurationOption extends Option {
   override attributeName(): string {

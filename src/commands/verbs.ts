@@ -20,6 +20,8 @@ export interface Verb {
   /** "deploy", or "images prepare" for a verb in a group. */
   name: string;
   summary: string;
+  /** The one word after the verb, required; the verb finds it among its options. */
+  argument?: { name: string; description: string };
   options?: readonly Option[];
   examples: readonly string[];
   /** Runs with the defaults when gameops.yaml can't be used. */
@@ -31,6 +33,7 @@ export interface Verb {
 export const groups: Readonly<Record<string, string>> = {
   host: 'this machine',
   images: 'container images',
+  db: 'the schema and its data',
 };
 
 export const verbs: readonly Verb[] = [
@@ -125,6 +128,69 @@ export const verbs: readonly Verb[] = [
     summary: 'who did what, when, and how it ended',
     examples: ['gameops history'],
     load: () => import('./history.ts'),
+  },
+  {
+    name: 'db create',
+    summary: 'write an empty migration that comes after all others',
+    argument: { name: 'name', description: 'what it does, such as add-guilds' },
+    examples: ['gameops db create add-guilds'],
+    load: () => import('./db/create.ts'),
+  },
+  {
+    name: 'db status',
+    summary: 'migrations applied and pending, and what does not fit: changed, missing, out of order, drift',
+    examples: ['gameops db status', 'gameops db status --json'],
+    load: () => import('./db/status.ts'),
+  },
+  {
+    name: 'db migrate',
+    summary: 'take the schema forward without a deploy; a failed batch goes back to where it began',
+    options: [
+      new Option('--to <name>', 'the last migration to apply (default: all that are pending)'),
+      new Option('--contract', 'also those that remove what older releases need'),
+      new Option('--plan', 'print what would be done, change nothing'),
+    ],
+    examples: ['gameops db migrate --plan', 'gameops db migrate', 'gameops db migrate --contract'],
+    load: () => import('./db/migrate.ts'),
+  },
+  {
+    name: 'db rollback',
+    summary: 'take the schema back, newest first; what would be lost is shown and saved',
+    options: [
+      countOption('--count <n>', 'how many to take back (default: 1)', 10_000).conflicts('to'),
+      new Option('--to <name>', 'the migration that stays the newest'),
+      new Option('--plan', 'print what would be done and lost, change nothing'),
+      new Option('--accept-loss', 'values that are shown may go; they are saved first'),
+    ],
+    examples: [
+      'gameops db rollback --plan',
+      'gameops db rollback',
+      'gameops db rollback --count 3 --accept-loss',
+    ],
+    load: () => import('./db/rollback.ts'),
+  },
+  {
+    name: 'db lint',
+    summary: 'what in the migrations would stall players, break the release that runs, or lose data',
+    examples: ['gameops db lint', 'gameops db lint --json'],
+    load: () => import('./db/lint.ts'),
+  },
+  {
+    name: 'db verify',
+    summary: 'prove every way back: up, down and up again on a throw-away server of the same image',
+    examples: ['gameops db verify'],
+    load: () => import('./db/verify.ts'),
+  },
+  {
+    name: 'db baseline',
+    summary:
+      'take an existing database into the ledger, once it is proven that the migrations lead to its schema',
+    options: [
+      new Option('--to <name>', 'the last migration that is in it already (default: all)'),
+      new Option('--plan', 'prove it, change nothing'),
+    ],
+    examples: ['gameops db baseline --plan', 'gameops db baseline --to 20260101000000000_first'],
+    load: () => import('./db/baseline.ts'),
   },
   {
     name: 'load',

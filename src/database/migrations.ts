@@ -1,26 +1,25 @@
 /**
- * Takes the schema forward. Promises: one transaction per migration, whole or not at all; waits for a lock never
- * hold players up longer than the session's lock timeout; two runners never run the same migration.
- * Never runs a contract migration: the release before may still need what it removes.
+ * Takes the schema forward. Promises: each migration is whole or not at all; waits for a lock never hold players up
+ * longer than the session's lock timeout; two runners never run the same migration; a failed batch goes back to where
+ * it began. Runs contract migrations only when they are asked for by name: the release before may need what they remove.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { OpsError } from '../errors.ts';
-import type { Emit } from '../report/events.ts';
+import { isOpsError, OpsError } from '../errors.ts';
+import { codeOf, type DatabaseEndpoint, isConnectionLoss } from './connection.ts';
+import { rememberSchema } from './drift.ts';
+import { type AppliedMigration, entrySql, floorOf, floorSql, readLedger, removalSql } from './ledger.ts';
+import { loadCode, sqlOf } from './migration-code.ts';
+import { byPrefix, checksum, invalid, listMigrations, type Migration } from './migration-files.ts';
 import {
-  codeOf,
-  type DatabaseEndpoint,
-  isConnectionLoss,
-  messageOf,
-  unreachable,
-  withClient,
-} from './connection.ts';
-import { listMigrations, type Migration } from './migration-files.ts';
-
-const table = 'pgmigrations';
-
-/** node-pg-migrate's PG_MIGRATE_LOCK_ID, held equal by a test: the package itself is loaded only to run a migration. */
-export const migrationLockKey = 7_241_865_325_823_964;
+  type Done,
+  migrationFailed,
+  type Run,
+  type RunOptions,
+  runWithRetry,
+  settleUnfinished,
+  underLock,
+} from './migration-run.ts';
+import type { Task } from './run-migration.ts';
 
 export interface PendingMigrations {
   /** Names that a deploy runs, in order. */
@@ -29,40 +28,58 @@ export interface PendingMigrations {
   contract: string[];
 }
 
-/** Reads, changes nothing: not even the table of applied migrations is made. @throws MIGRATION_INVALID */
-export async function pendingMigrations(client: pg.ClientBase, dir: string): Promise<PendingMigrations> {
-  const [migrations, applied] = [await listMigrations(dir), await appliedMigrations(client)];
-  const pending = migrations.filter(({ name }) => !applied.has(name));
+/**
+ * Reads, changes nothing: not even the ledger is made. @throws MIGRATION_INVALID, also when one was changed since it
+ * was applied
+ */
+export async function pendingMigrations(
+  client: pg.ClientBase,
+  dir: string,
+  files?: readonly Migration[],
+): Promise<PendingMigrations> {
+  const [migrations, { applied }] = [files ?? (await listMigrations(dir)), await readLedger(client)];
+  refuseChanged(migrations, applied);
+  const names = new Set(applied.map(({ name }) => name));
+  const pending = migrations.filter(({ name }) => !names.has(name));
   const namesIn = (phase: Migration['phase']) =>
     pending.filter((one) => one.phase === phase).map(({ name }) => name);
   return { expand: namesIn('expand'), contract: namesIn('contract') };
 }
 
 export async function appliedMigrations(client: pg.ClientBase): Promise<Set<string>> {
-  const { rows } = await client.query<{ there: boolean }>(
-    `SELECT to_regclass('public.${table}') IS NOT NULL AS there`,
-  );
-  if (!rows[0]?.there) return new Set();
-  const applied = await client.query<{ name: string }>(`SELECT name FROM public.${table}`);
-  return new Set(applied.rows.map(({ name }) => name));
+  return new Set((await readLedger(client)).applied.map(({ name }) => name));
 }
 
-export interface MigrateOptions {
-  emit: Emit;
-  /** Heeded between migrations and while waiting, never inside one. */
-  signal?: AbortSignal;
-  /** Those of the plan; others that are pending are left. Default: every pending expand migration. */
+export const isChanged = (file: Migration, { row }: AppliedMigration): boolean =>
+  row !== null && row.upSum !== checksum(file.up);
+
+function refuseChanged(files: readonly Migration[], applied: readonly AppliedMigration[]): void {
+  const byName = new Map(files.map((file) => [file.name, file]));
+  for (const one of applied) {
+    const file = byName.get(one.name);
+    if (file && isChanged(file, one)) throw changed(file);
+  }
+}
+
+function changed({ file, name }: Migration): OpsError {
+  return new OpsError('MIGRATION_INVALID', {
+    message: `the migration ${file} was changed since it was applied, so this folder no longer leads to this database; nothing was run`,
+    next: [
+      `put the former text back, and what you want into a new one (gameops db create <name>)`,
+      'or prove that the new text leads to the same schema: gameops db baseline',
+    ],
+    facts: { file, migration: name },
+  });
+}
+
+export interface MigrateOptions extends RunOptions {
+  /** Those of the plan, of either phase; others that are pending are left. Default: every pending expand migration. */
   names?: readonly string[];
-  /** Bound of all waiting for locks together. */
-  waitMs?: number;
-  /** Bound of one statement of a migration. */
-  statementMs?: number;
+  /** The release that brings them: a rollback of that one finds them by it. */
+  release?: number;
 }
 
-export interface Applied {
-  name: string;
-  ms: number;
-}
+export type { Done as Applied };
 
 /**
  * Those of `names` that are applied already are passed over, so it repeats safely.
@@ -72,216 +89,197 @@ export async function migrateForward(
   endpoint: DatabaseEndpoint,
   dir: string,
   options: MigrateOptions,
-): Promise<{ applied: Applied[] }> {
-  const chosen = chooseMigrations(await listMigrations(dir), options.names);
-  const deadline = Date.now() + (options.waitMs ?? 60_000);
-  const applied: Applied[] = [];
-  await withClient(
-    endpoint,
-    async (client) => {
-      await takeLock(client, deadline, options.signal);
-      if (chosen.length > 0) await ensureTable(client);
-      // Looked at under the lock: another runner may just have applied some of them.
-      const done = await appliedMigrations(client);
-      for (const migration of chosen.filter(({ name }) => !done.has(name))) {
+): Promise<{ applied: Done[] }> {
+  return underLock(endpoint, dir, options, async (run) => {
+    const { files, ledger } = run;
+    refuseChanged(files, ledger.applied);
+    // Looked at under the lock: another runner may just have applied some of them.
+    const there = new Set(ledger.applied.map(({ name }) => name));
+    const chosen = chooseMigrations(files, options.names).filter(({ name }) => !there.has(name));
+    await settleUnfinished(
+      run,
+      (name, direction) => direction === 'up' && chosen.some((one) => one.name === name),
+    );
+    tellOutOfOrder(run, chosen);
+    const applied: Done[] = [];
+    try {
+      for (const migration of chosen) {
         options.signal?.throwIfAborted();
-        const started = performance.now();
-        await runWithRetry({ endpoint, client, dir, migration, applied, deadline, options });
-        const ms = Math.round(performance.now() - started);
+        const ms = await applyOne(run, migration, options.release ?? null);
         applied.push({ name: migration.name, ms });
-        options.emit({
-          type: 'note',
-          level: 'info',
-          message: `migration ${migration.name} applied in ${ms} ms`,
-        });
+        const message = `migration ${migration.name} applied in ${ms} ms`;
+        options.emit({ type: 'note', level: 'info', message });
       }
-    },
-    // The lock ends with the session, so no unlock can fail or be forgotten.
-    { statementMs: options.statementMs ?? 600_000 },
-  );
-  return { applied };
+    } catch (error) {
+      if (options.signal?.aborted || !(await isStillThere(run, error))) throw error;
+      throw await afterFailure(run, chosen[applied.length] as Migration, applied, error);
+    }
+    if (applied.length > 0) await rememberSchema(run.client);
+    return { applied };
+  });
 }
 
-function chooseMigrations(migrations: Migration[], names: readonly string[] | undefined): Migration[] {
-  const expand = migrations.filter(({ phase }) => phase === 'expand');
-  if (!names) return expand;
-  const missing = names.filter((name) => !expand.some((migration) => migration.name === name));
+function chooseMigrations(
+  migrations: readonly Migration[],
+  names: readonly string[] | undefined,
+): Migration[] {
+  if (!names) return migrations.filter(({ phase }) => phase === 'expand');
+  const known = new Set(migrations.map(({ name }) => name));
+  const missing = names.filter((name) => !known.has(name));
   if (missing.length > 0) {
     throw new OpsError('MIGRATION_INVALID', {
-      message: `the plan names migrations that the folder no longer has as expand migrations: ${missing.join(', ')}; nothing was run`,
+      message: `the plan names migrations that the folder no longer has: ${missing.join(', ')}; nothing was run`,
       next: ['gameops deploy --plan'],
       facts: { missing },
     });
   }
-  return expand.filter(({ name }) => names.includes(name));
+  const wanted = new Set(names);
+  return migrations.filter(({ name }) => wanted.has(name));
 }
 
-// The lock --------------------------------------------------------------------------------------------------------
+/** Two branches were merged. Each was right by itself, so it is said and not refused; the ledger keeps the real order. */
+function tellOutOfOrder({ ledger, options }: Run, chosen: readonly Migration[]): void {
+  const newest = newestExpand(ledger.applied);
+  const late = chosen.filter(({ name, phase }) => phase === 'expand' && newest && byPrefix(name, newest) < 0);
+  if (late.length === 0) return;
+  const message = `${late.map(({ name }) => name).join(', ')} out of order: ${newest} was applied before`;
+  options.emit({ type: 'note', level: 'warning', message });
+}
 
-/**
- * node-pg-migrate's own key, so that a stray run of it is excluded too. By polling: a session that waits inside
- * pg_advisory_lock holds a snapshot that CREATE INDEX CONCURRENTLY of the holder waits for, and both wait for ever.
- */
-async function takeLock(client: pg.Client, deadline: number, signal: AbortSignal | undefined): Promise<void> {
-  for (;;) {
-    signal?.throwIfAborted();
-    const { rows } = await client.query<{ got: boolean }>('SELECT pg_try_advisory_lock($1) AS got', [
-      migrationLockKey,
-    ]);
-    if (rows[0]?.got) return;
-    if (Date.now() > deadline) throw await busy(client, 'another migration run holds the lock', lockHolders);
-    await pause(200, signal);
+/** By number; contract ones wait their turn, so they are never late. */
+export function newestExpand(applied: readonly AppliedMigration[]): string | null {
+  const names = applied.filter(({ row }) => row?.phase !== 'contract').map(({ name }) => name);
+  return names.sort(byPrefix).at(-1) ?? null;
+}
+
+async function applyOne(run: Run, migration: Migration, release: number | null): Promise<number> {
+  const task = await upTask(run, migration, release);
+  const ms = await runWithRetry(run, task);
+  run.ledger.applied.push({
+    name: migration.name,
+    appliedAt: new Date().toISOString(),
+    row: {
+      release,
+      ...{ phase: migration.phase, reversible: migration.reversible, kind: migration.kind },
+      isTransactional: migration.isTransactional,
+      ...{ upSum: checksum(migration.up), downSum: null, origin: 'applied' },
+    },
+  });
+  return ms;
+}
+
+async function upTask(run: Run, migration: Migration, release: number | null): Promise<Task> {
+  const { name, file, isTransactional, phase } = migration;
+  let what: Task['what'] = migration.up;
+  let down: string | null = migration.down;
+  if (migration.kind === 'code') {
+    const actions = await loadCode(run.dir ?? '', migration);
+    const up = isTransactional ? null : await sqlOf(actions, 'up');
+    if (!isTransactional && up === null)
+      throw invalid(
+        file,
+        'asks the database while it makes up its statements, which only works with transaction=on',
+      );
+    if (actions.down === false && migration.reversible !== 'no')
+      throw invalid(file, 'has down = false: write "gameops: reversible=no" on top');
+    what = up ?? actions;
+    down = await sqlOf(actions, 'down');
   }
+  const floor = [...(phase === 'contract' ? [name] : []), ...(run.ledger.floor ? [run.ledger.floor] : [])];
+  const newFloor = floor.sort(byPrefix).at(-1) ?? null;
+  run.ledger.floor = newFloor;
+  const book = `${entrySql({ migration, down, release, origin: 'applied' })}${phase === 'contract' ? floorSql(newFloor) : ''}`;
+  return { name, file, direction: 'up', isTransactional, what, before: '', book };
 }
 
-/** As node-pg-migrate makes it; made here because its own failure hides the server's answer. */
-async function ensureTable(client: pg.Client): Promise<void> {
-  try {
-    await client.query(`CREATE TABLE IF NOT EXISTS public.${table}
-      (id serial PRIMARY KEY, name varchar(255) NOT NULL, run_on timestamp NOT NULL)`);
-  } catch (error) {
-    throw new OpsError('MIGRATION_FAILED', {
-      message: `the table of applied migrations could not be made: ${messageOf(error)}; nothing was run`,
-      next:
-        codeOf(error) === '42501'
-          ? ['let the role make tables: GRANT CREATE ON SCHEMA public TO <DB_USER>']
-          : ['check that the server is the primary and writable', 'gameops doctor'],
-      facts: { sqlstate: codeOf(error) },
+// Back to where it began --------------------------------------------------------------------------------------------
+
+async function isStillThere({ client }: Run, error: unknown): Promise<boolean> {
+  if (isConnectionLoss(error)) return false;
+  return client.query('SELECT 1').then(
+    () => true,
+    () => false,
+  );
+}
+
+async function afterFailure(
+  run: Run,
+  failed: Migration,
+  applied: readonly Done[],
+  error: unknown,
+): Promise<OpsError> {
+  const names = applied.map(({ name }) => name);
+  const { reverted, kept } = await goBack(run, names);
+  const facts = { applied: kept, reverted };
+  const what = [
+    run.partly.has(failed.name)
+      ? 'Part of it is done and has no way back: the next run goes on behind that'
+      : 'It was rolled back whole',
+    ...(reverted.length > 0 ? [`${reverted.join(', ')} before it ${isOrAre(reverted)} taken back, too`] : []),
+    ...(kept.length > 0 ? [`${kept.join(', ')} before it stay applied: they have no safe way back`] : []),
+  ].join('; ');
+  if (isOpsError(error)) {
+    const { code, message, next } = error;
+    const more = names.length > 0 ? `. ${what}` : '';
+    return new OpsError(code, {
+      message: `${message}${more}`,
+      next,
+      facts: { ...error.facts, ...facts },
       cause: error,
     });
   }
+  const next = [`correct ${failed.file} and run the command again`, 'gameops db status'] as const;
+  return migrationFailed(run, failed.name, error, { what, next: [...next], facts });
 }
 
-/** Ends early with the reason of `signal`, not with the timer's own error. */
-async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  await sleep(ms, undefined, signal ? { signal } : {}).catch(() => signal?.throwIfAborted());
-}
+const isOrAre = (names: readonly string[]): string => (names.length === 1 ? 'was' : 'were');
 
-const session = `pid, usename, coalesce(application_name, '') AS application, state,
-  extract(epoch FROM now() - coalesce(xact_start, backend_start))::int AS seconds`;
-const lockHolders = `SELECT ${session} FROM pg_locks JOIN pg_stat_activity USING (pid)
-  WHERE locktype = 'advisory' AND granted AND ((classid::bigint << 32) | objid::bigint) = ${migrationLockKey}`;
-const oldestTransaction = `SELECT ${session} FROM pg_stat_activity
-  WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
-  ORDER BY xact_start LIMIT 1`;
-
-interface Session {
-  pid: number;
-  usename: string;
-  application: string;
-  state: string;
-  seconds: number;
-}
-
-async function busy(client: pg.Client, what: string, query: string): Promise<OpsError> {
-  const { rows } = await client.query<Session>(query).catch(() => ({ rows: [] as Session[] }));
-  const [who] = rows;
-  const name = who
-    ? `session ${who.pid} of ${who.usename} (${who.application || 'unnamed'}), ${who.state} for ${who.seconds} s`
-    : '';
-  return new OpsError('MIGRATION_BUSY', {
-    message: `${what}${name ? `: ${name}` : ''}; the schema is unchanged, players are not affected`,
-    next: [
-      'run the command again when that session is done',
-      ...(who ? [`or end it: SELECT pg_terminate_backend(${who.pid})`] : []),
-    ],
-    facts: who ? { pid: who.pid, user: who.usename, application: who.application, seconds: who.seconds } : {},
-  });
-}
-
-// One migration ---------------------------------------------------------------------------------------------------
-
-interface Run {
-  endpoint: DatabaseEndpoint;
-  client: pg.Client;
-  dir: string;
-  migration: Migration;
-  applied: readonly Applied[];
-  deadline: number;
-  options: MigrateOptions;
-}
-
-/** lock_not_available and deadlock_detected: nothing was done and it may well work in a moment. */
-const worthRetrying = ['55P03', '40P01'];
-
-async function runWithRetry(run: Run): Promise<void> {
-  for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, 2_000)) {
+/** Newest first, until one that has no way back or whose values are gone already. */
+async function goBack(run: Run, names: readonly string[]): Promise<{ reverted: string[]; kept: string[] }> {
+  const kept = [...names];
+  const reverted: string[] = [];
+  for (const name of [...names].reverse()) {
+    const migration = run.files.find((file) => file.name === name);
+    const isSafe =
+      migration?.reversible === 'yes' || (migration?.reversible === 'lossy' && migration.phase === 'expand');
+    if (!migration || !isSafe) break;
     try {
-      return await runOne(run);
+      await runWithRetry(run, await downTask(run, name, migration));
     } catch (error) {
-      // node-pg-migrate leaves the session inside the failed transaction.
-      await run.client.query('ROLLBACK').catch(() => {});
-      if (!worthRetrying.includes(codeOf(error))) throw failure(run, error);
-      if (Date.now() + pauseMs > run.deadline) {
-        throw await busy(
-          run.client,
-          `migration ${run.migration.name} waited too long for a lock`,
-          oldestTransaction,
-        );
-      }
+      const message = `${name} could not be taken back (${codeOf(error) || 'unknown'})`;
+      run.options.emit({ type: 'note', level: 'warning', message });
+      break;
     }
-    run.options.emit({
-      type: 'note',
-      level: 'detail',
-      message: `migration ${run.migration.name} found its table in use; trying again in ${pauseMs} ms`,
-    });
-    await pause(pauseMs, run.options.signal);
+    reverted.push(name);
+    kept.pop();
   }
+  return { reverted, kept };
 }
 
-const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-
-/** Given just that file, and its text from the strict reader: node-pg-migrate's own would run a down as an up. */
-async function runOne({ client, dir, migration }: Run): Promise<void> {
-  const file = `${migration.name}.sql`;
-  const { runner } = await import('node-pg-migrate');
-  const ran = await runner({
-    dbClient: client,
-    dir,
-    ignorePattern: `(?!${file.replaceAll('.', '\\.')}$).*`,
-    direction: 'up',
-    count: 1,
-    checkOrder: false,
-    noLock: true,
-    migrationsTable: table,
-    singleTransaction: false,
-    logger: silent,
-    migrationLoaderStrategies: [
-      {
-        extensions: ['.sql'],
-        loader: async (filePaths) =>
-          filePaths.map((id) => ({
-            id,
-            filePaths: [id],
-            actions: { up: (pgm) => pgm.sql(migration.up), down: (pgm) => pgm.sql(migration.down) },
-          })),
-      },
-    ],
-  });
-  if (ran.length !== 1 || ran[0]?.name !== migration.name) throw new Error(`${file} is no longer there`);
-}
-
-function failure({ endpoint, migration, applied }: Run, error: unknown): OpsError {
-  if (isConnectionLoss(error)) return unreachable(endpoint, error);
-  const { constraint, table: inTable, column, hint } = error as Record<string, string | undefined>;
-  const before = applied.map(({ name }) => name);
-  const kept =
-    before.length > 0 ? `; ${before.join(', ')} before it stay applied, any release can live with them` : '';
-  return new OpsError('MIGRATION_FAILED', {
-    message: `migration ${migration.name} failed: ${messageOf(error)}. It was rolled back whole${kept}; players are where they were`,
-    next: [
-      `correct ${migration.name}.sql and deploy again`,
-      'gameops deploy --plan',
-      ...(hint ? [hint] : []),
-    ],
-    facts: {
-      migration: migration.name,
-      sqlstate: codeOf(error),
-      ...(inTable ? { table: inTable } : {}),
-      ...(column ? { column } : {}),
-      ...(constraint ? { constraint } : {}),
-      applied: before,
-    },
-    cause: error,
-  });
+/** @param down SQL of the way back; default: the file's */
+export async function downTask(
+  run: Run,
+  name: string,
+  migration: Pick<Migration, 'file' | 'kind' | 'isTransactional' | 'down'> & Partial<Migration>,
+  before = '',
+): Promise<Task> {
+  const { file, isTransactional } = migration;
+  let what: Task['what'] = migration.down;
+  if (migration.kind === 'code') {
+    const actions = await loadCode(run.dir ?? '', migration as Migration);
+    what = isTransactional ? actions : ((await sqlOf(actions, 'down')) ?? '');
+  }
+  run.ledger.applied = run.ledger.applied.filter((one) => one.name !== name);
+  const floor = floorOf(run.ledger.applied);
+  const floorBook = floor === run.ledger.floor ? '' : floorSql(floor);
+  run.ledger.floor = floor;
+  return {
+    name,
+    file,
+    direction: 'down',
+    isTransactional,
+    what,
+    before,
+    book: `${removalSql(name)}${floorBook}`,
+  };
 }

@@ -1,7 +1,18 @@
 /**
- * Splits SQL into statements as far as telling their first words needs: comments are dropped, what stands in quotes
- * is blanked. Never judges whether the SQL is right.
+ * Splits SQL into statements as far as telling their first words and their names needs. Never judges whether the SQL
+ * is right; the real parser is lint's.
  */
+
+export interface Statement {
+  /** As written, comments inside included, without the semicolon. */
+  text: string;
+  /** Comments dropped, what stands in quotes blanked: for telling words apart. */
+  bare: string;
+  /** Comments dropped, white space outside of quotes made one space: equal for what differs in looks only. */
+  code: string;
+  /** Where it begins in the whole text, behind comments. */
+  at: number;
+}
 
 /** Longest first; a quoted text that never ends runs to the end of the file. */
 const token = new RegExp(
@@ -17,29 +28,63 @@ const token = new RegExp(
   'g',
 );
 
-/** Trimmed, without the semicolon. A function body in the standard's BEGIN ATOMIC … END stays one with its function. */
-export function statementsOf(sql: string): string[] {
-  const statements: string[] = [];
-  let current = '';
+const split = new Map<string, readonly Statement[]>();
+
+/** A function body in the standard's BEGIN ATOMIC … END stays one with its function. */
+export function splitStatements(sql: string): readonly Statement[] {
+  // A file is asked about its statements by each that checks, sums up or runs it.
+  const known = split.get(sql) ?? splitAnew(sql);
+  split.set(sql, known);
+  return known;
+}
+
+function splitAnew(sql: string): Statement[] {
+  const statements: Statement[] = [];
+  let now = { bare: '', code: '', at: -1 };
   let at = 0;
-  const closes = (): boolean => !/\bbegin\s+atomic\b/i.test(current) || /(^|;)\s*end\s*$/i.test(current);
+  const plain = (from: number, to: number) => {
+    const text = sql.slice(from, to);
+    if (now.at < 0 && text.trim() !== '') now.at = from + text.search(/\S/);
+    now.bare += text;
+    now.code += text.replace(/\s+/g, ' ');
+  };
+  const closes = (): boolean => !/\bbegin\s+atomic\b/i.test(now.bare) || /(^|;)\s*end\s*$/i.test(now.bare);
+  const close = (to: number) => {
+    const { bare, code } = now;
+    if (now.at >= 0)
+      statements.push({
+        text: sql.slice(now.at, to).trim(),
+        bare: bare.trim(),
+        code: code.trim(),
+        at: now.at,
+      });
+    now = { bare: '', code: '', at: -1 };
+  };
   for (;;) {
     token.lastIndex = at;
     const match = token.exec(sql);
-    current += sql.slice(at, match?.index ?? sql.length);
+    plain(at, match?.index ?? sql.length);
     if (!match) break;
     at = endOf(sql, match);
-    if (match[0] !== ';') {
-      current += ' ';
-      if (!/^(--|\/\*)/.test(match[0])) current += "'' ";
-      continue;
+    if (match[0] === ';') {
+      if (closes()) close(match.index);
+      else plain(match.index, at);
+    } else if (/^(--|\/\*)/.test(match[0])) {
+      now.bare += ' ';
+      now.code += ' ';
+    } else {
+      if (now.at < 0) now.at = match.index;
+      now.bare += " '' ";
+      now.code += sql.slice(match.index, at);
     }
-    if (closes()) {
-      statements.push(current);
-      current = '';
-    } else current += ';';
   }
-  return [...statements, current].map((text) => text.trim()).filter((text) => text !== '');
+  close(sql.length);
+  return statements;
+}
+
+/** Only what tells statements apart, as in `bare`. */
+export function statementsOf(sql: string): string[] {
+  return splitStatements(sql).map(({ bare }) => bare);
 }
 
 function endOf(sql: string, match: RegExpExecArray): number {
@@ -60,4 +105,15 @@ function endOfComment(sql: string, from: number): number {
     depth += match[0] === '/*' ? 1 : -1;
   }
   return edge.lastIndex;
+}
+
+// Names -----------------------------------------------------------------------------------------------------------
+
+const part = String.raw`(?:"(?:[^"]|"")+"|[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*)`;
+/** Source of a regular expression for a name as it stands in SQL, with or without its schema. */
+export const namePattern = String.raw`${part}(?:\s*\.\s*${part})*`;
+
+/** `"Öl"` → Öl, `Table` → table: as the catalogue has it. */
+export function unquoted(name: string): string {
+  return name.startsWith('"') ? name.slice(1, -1).replaceAll('""', '"') : name.toLowerCase();
 }

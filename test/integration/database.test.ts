@@ -26,7 +26,9 @@ beforeAll(async () => {
 afterAll(() => on?.remove(), 60_000);
 
 beforeEach(async () => {
-  await withClient(endpoint, (client) => client.query('DROP SCHEMA public CASCADE; CREATE SCHEMA public'));
+  await withClient(endpoint, (client) =>
+    client.query('DROP SCHEMA IF EXISTS gameops CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public'),
+  );
   dir = await mkdtemp(join(tmpdir(), 'gameops-db-'));
   events = [];
   return () => rm(dir, { recursive: true });
@@ -34,8 +36,8 @@ beforeEach(async () => {
 
 const options = () => ({ emit: (event: Event) => events.push(event) });
 const query = (sql: string) => withClient(endpoint, async (client) => (await client.query(sql)).rows);
-const write = (name: string, up: string, header = '') =>
-  writeFile(join(dir, `${name}.sql`), `${header}\n-- Up Migration\n${up};\n-- Down Migration\nSELECT 1;\n`);
+const write = (name: string, up: string, header = '', down = 'SELECT 1') =>
+  writeFile(join(dir, `${name}.sql`), `${header}\n-- Up Migration\n${up};\n-- Down Migration\n${down};\n`);
 const applied = () => withClient(endpoint, async (client) => [...(await appliedMigrations(client))]);
 const namesIn = (result: { applied: { name: string }[] }) => result.applied.map(({ name }) => name);
 
@@ -82,23 +84,23 @@ describe('taking the schema forward', () => {
     expect((await applied()).length).toBe(8);
   });
 
-  it('leaves the schema as it was when a migration fails, and says which and why', async () => {
-    await write('1_a', 'CREATE TABLE a (id int PRIMARY KEY)');
+  it('goes back to where it began when a migration fails, and says which and why', async () => {
+    await write('1_a', 'CREATE TABLE a (id int PRIMARY KEY)', '', 'DROP TABLE a');
     await write('2_b', 'CREATE TABLE b (id int); INSERT INTO a VALUES (1), (1)');
     await write('3_c', 'CREATE TABLE c (id int)');
     const error = await migrateForward(endpoint, dir, options()).catch((it) => it);
     expect(error).toMatchObject({
       code: 'MIGRATION_FAILED',
       exitCode: 9,
-      facts: { migration: '2_b', sqlstate: '23505', constraint: 'a_pkey', applied: ['1_a'] },
+      facts: { migration: '2_b', sqlstate: '23505', constraint: 'a_pkey', applied: [], reverted: ['1_a'] },
     });
     expect(error.message).toContain('duplicate key');
-    expect(await query(`SELECT to_regclass('b') AS b, to_regclass('c') AS c`)).toEqual([
-      { b: null, c: null },
-    ]);
-    expect(await applied()).toEqual(['1_a']);
+    expect(await query(`SELECT to_regclass('a') AS a, to_regclass('b') AS b, to_regclass('c') AS c`)).toEqual(
+      [{ a: null, b: null, c: null }],
+    );
+    expect(await applied()).toEqual([]);
     await write('2_b', 'CREATE TABLE b (id int)');
-    expect(namesIn(await migrateForward(endpoint, dir, options()))).toEqual(['2_b', '3_c']);
+    expect(namesIn(await migrateForward(endpoint, dir, options()))).toEqual(['1_a', '2_b', '3_c']);
   });
 
   it('never makes a player wait behind it for a table that someone uses, and tries again', async () => {
@@ -194,7 +196,9 @@ describe('taking the schema forward', () => {
     await write('1_a', 'CREATE TABLE a (id int)');
     await write('2_b', 'CREATE TABLE b (id int)');
     const stop = new AbortController();
-    const emit = () => stop.abort(new Error('asked'));
+    const emit = (event: Event) => {
+      if (event.type === 'note' && event.message.includes('applied')) stop.abort(new Error('asked'));
+    };
     await expect(migrateForward(endpoint, dir, { emit, signal: stop.signal })).rejects.toThrow('asked');
     expect(await applied()).toEqual(['1_a']);
   });

@@ -2,10 +2,14 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { nextPrefix } from '../../src/commands/db/create.ts';
 import { unreachable } from '../../src/database/connection.ts';
+import { migrationLockKey } from '../../src/database/lock.ts';
+import { removalsIn } from '../../src/database/losses.ts';
 import { listMigrations, parseMigration } from '../../src/database/migration-files.ts';
-import { migrationLockKey } from '../../src/database/migrations.ts';
+import { imageNeeds, mayBoot } from '../../src/database/schema-state.ts';
 import { statementsOf } from '../../src/database/sql.ts';
+import { stepOf } from '../../src/database/steps.ts';
 
 const good = '-- Up Migration\nCREATE TABLE a (id int);\n-- Down Migration\nDROP TABLE a;\n';
 
@@ -33,13 +37,18 @@ describe('a folder of migrations', () => {
     expect(names).toEqual(['001_a', '9_b', '10_c', '1700000000000_ms', '20260101000000000_utc']);
   });
 
+  it('is refused when two files are the same migration', async () => {
+    const dir = await folderOf('1_a.sql', '1_a.js');
+    await expect(listMigrations(dir)).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
+  });
+
   it('may be empty, absent, or hold a README', async () => {
     expect(await listMigrations(await folderOf())).toEqual([]);
     expect(await listMigrations(await folderOf('README.md', '.keep'))).toEqual([]);
     expect(await listMigrations('/nowhere/at/all')).toEqual([]);
   });
 
-  it.each(['init.sql', '001.sql', "1_a'b.sql", '1_a.js', '1_a b.sql'])(
+  it.each(['init.sql', '001.sql', "1_a'b.sql", '1_a.py', '1_a.d.ts', '1_a b.sql'])(
     'is refused for the name %s',
     async (name) => {
       await expect(listMigrations(await folderOf(name))).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
@@ -59,8 +68,12 @@ describe('a migration file', () => {
   it('is additive and reversible unless its header says otherwise', () => {
     expect(parseMigration('1_a.sql', good)).toEqual({
       name: '1_a',
+      file: '1_a.sql',
+      kind: 'sql',
       phase: 'expand',
       reversible: 'yes',
+      isTransactional: true,
+      allow: [],
       up: 'CREATE TABLE a (id int);',
       down: 'DROP TABLE a;',
     });
@@ -82,6 +95,19 @@ describe('a migration file', () => {
     ['a BEGIN behind a comment', good.replace('CREATE', '/* x /* y */ ; */ BEGIN; CREATE')],
     ['an END', good.replace('CREATE', 'END; CREATE')],
     ['START TRANSACTION in the Down', good.replace('DROP', 'START  TRANSACTION; DROP')],
+    [
+      'a concurrent index inside a transaction',
+      good.replace('CREATE', 'CREATE INDEX CONCURRENTLY i ON b (c); CREATE'),
+    ],
+    ['a VACUUM inside a transaction', good.replace('CREATE', 'VACUUM; CREATE')],
+    [
+      'a concurrent index without a name, which could not be found after a crash',
+      `-- gameops: transaction=off\n${good.replace('CREATE', 'CREATE INDEX CONCURRENTLY ON b (c); CREATE')}`,
+    ],
+    [
+      'what changes the server',
+      `-- gameops: transaction=off\n${good.replace('CREATE', 'ALTER SYSTEM SET x = 1; CREATE')}`,
+    ],
     ['an unknown header word', `-- gameops: phase=sideways\n${good}`],
     ['an unknown header key', `-- gameops: toString=yes\n${good}`],
   ])('is refused for %s', (_why, text) => {
@@ -109,6 +135,84 @@ describe('a migration file', () => {
   it('is split where Postgres would split it', () => {
     expect(statementsOf('a; /* ; */ b $$;$$ c;\n-- d;\n;')).toHaveLength(2);
     expect(statementsOf("SELECT 'never ends; COMMIT;")).toHaveLength(1);
+  });
+});
+
+describe('an image and a schema', () => {
+  const file = (name: string, phase: 'expand' | 'contract' = 'expand') => ({ name, phase });
+  const older = imageNeeds([file('1_a')]);
+  const newer = imageNeeds([file('1_a'), file('2_b'), file('3_c', 'contract')]);
+
+  it('fit when what the image needs is applied; a contract migration that waits is not needed', () => {
+    expect(newer).toEqual({ needs: '2_b', knows: '3_c' });
+    expect(mayBoot(newer, { applied: new Set(['1_a', '2_b']), floor: null })).toBe('yes');
+    expect(mayBoot(newer, { applied: new Set(['1_a']), floor: null })).toBe('schema-too-old');
+  });
+
+  it('still fit after an expand, so that an old replica can start again, and no longer after a contract', () => {
+    expect(mayBoot(older, { applied: new Set(['1_a', '2_b']), floor: null })).toBe('yes');
+    const contracted = { applied: new Set(['1_a', '2_b', '3_c']), floor: '3_c' };
+    expect(mayBoot(older, contracted)).toBe('image-too-old');
+    expect(mayBoot(newer, contracted)).toBe('yes');
+  });
+});
+
+describe('what a way back removes', () => {
+  it.each([
+    [
+      'DROP TABLE IF EXISTS a, "B".c CASCADE',
+      [
+        ['a', null],
+        ['"B".c', null],
+      ],
+    ],
+    [
+      'ALTER TABLE ONLY a DROP x, DROP COLUMN IF EXISTS "Y", DROP CONSTRAINT c, ALTER z DROP DEFAULT',
+      [
+        ['a', 'x'],
+        ['a', '"Y"'],
+      ],
+    ],
+    [
+      'TRUNCATE TABLE a, b',
+      [
+        ['a', null],
+        ['b', null],
+      ],
+    ],
+    ['DELETE FROM a WHERE x = 1', [['a', null]]],
+    ['DROP INDEX i; -- DROP TABLE a', []],
+    ['ALTER TABLE a ADD x int', []],
+  ])('is read from %s', (sql, found) => {
+    expect(removalsIn(sql).map(({ table, column }) => [table, column])).toEqual(found);
+  });
+});
+
+describe('statements outside of a transaction', () => {
+  it.each([
+    [
+      'CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "I" ON ONLY a.t (x)',
+      { kind: 'create-index', index: '"I"', table: 'a.t' },
+    ],
+    ['drop index concurrently if exists a.i', { kind: 'drop-index', index: 'a.i' }],
+    ['REINDEX (VERBOSE) TABLE CONCURRENTLY t', { kind: 'reindex' }],
+    ['ALTER TABLE p DETACH PARTITION c CONCURRENTLY', { kind: 'detach', table: 'p', partition: 'c' }],
+    ['VACUUM t', { kind: 'repeatable' }],
+    ["UPDATE t SET a = 'CREATE INDEX CONCURRENTLY'", { kind: 'transactional' }],
+    ['CREATE INDEX CONCURRENTLY ON t (x)', { kind: 'refused' }],
+    ['DROP INDEX CONCURRENTLY a, b', { kind: 'refused' }],
+  ])('are told apart: %s', (sql, step) => {
+    expect(stepOf(sql)).toMatchObject(step);
+  });
+});
+
+describe('the number of a new migration', () => {
+  const now = new Date('2026-03-04T05:06:07.008Z');
+  it('comes after all others, in their manner', () => {
+    expect(nextPrefix([], now)).toBe('20260304050607008');
+    expect(nextPrefix(['0001_a', '0009_b'], now)).toBe('0010');
+    expect(nextPrefix(['1700000000000_a'], now)).toBe(String(now.getTime()));
+    expect(nextPrefix(['20990101000000000_a'], now)).toBe('20990101000000001');
   });
 });
 

@@ -1,0 +1,50 @@
+/** gameops db baseline: takes an existing database into the ledger, once its schema is proven to be that of the files. */
+import { adopt, compareWith, schemaOfFiles } from '../../database/baseline.ts';
+import { unknownMigration } from '../../database/rollback.ts';
+import { differs } from '../../database/round-trip.ts';
+import { OpsError } from '../../errors.ts';
+import type { Context, Outcome } from '../context.ts';
+import type { DbBaselineOptions } from '../options.ts';
+import { openEndpoint, readMigrations } from './open.ts';
+import { onThrowAway } from './throw-away.ts';
+
+export async function run(context: Context, { to, plan }: DbBaselineOptions): Promise<Outcome> {
+  const { dir, files } = await readMigrations(context);
+  const last = to === undefined ? files.length - 1 : files.findIndex(({ name }) => name === to);
+  if (last < 0)
+    throw unknownMigration(
+      to ?? '',
+      files.map(({ name }) => name),
+    );
+  const endpoint = await openEndpoint(context);
+  const chosen = files.slice(0, last + 1);
+  const names = chosen.map(({ name }) => name);
+  const { emit, signal } = context;
+  const added = await onThrowAway(context, async (empty) => {
+    const expected = await schemaOfFiles(empty, dir, names, { emit, signal });
+    const findings = differs('baseline', '', 'in this database', await compareWith(endpoint, expected));
+    if (findings.length > 0) {
+      throw new OpsError('BASELINE_DIFFERS', {
+        message: `the migrations up to ${names.at(-1)} do not lead to the schema of ${endpoint.database}; nothing was written.\n${findings.map(({ message }) => message).join('\n')}`,
+        next: [
+          'write what is too much into a migration: gameops db create <name>',
+          'gameops db baseline --to <the last one it has>',
+        ],
+        facts: { to: names.at(-1) ?? '', differences: findings.length },
+        result: { applied: [], reverted: [], pending: [], findings },
+      });
+    }
+    return plan ? [] : adopt(endpoint, dir, chosen, { emit, signal });
+  });
+  const pending = files.slice(last + 1).map(({ name }) => name);
+  const result = {
+    applied: added.map((name) => ({ name, ms: 0 })),
+    reverted: [],
+    pending,
+    proven: names,
+    findings: [],
+  };
+  const text = () =>
+    `proven: ${names.length} migrations lead to this very schema; ${plan ? 'nothing was written' : `${added.length} new in the ledger`}`;
+  return { ok: true, result, text };
+}

@@ -1,0 +1,57 @@
+/** gameops db create: an empty migration whose number comes after all others. Never overwrites. */
+import { existsSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { listMigrations, prefixOf } from '../../database/migration-files.ts';
+import { packageRoot } from '../../engine/images-files.ts';
+import { OpsError } from '../../errors.ts';
+import type { Context, Outcome } from '../context.ts';
+import type { DbCreateOptions } from '../options.ts';
+import { migrationsFolder, shownPath } from './open.ts';
+
+const template = `-- gameops: phase=expand reversible=yes
+-- expand: the release before can live with it; what removes is phase=contract, in a file of its own.
+-- reversible: yes, lossy (players' values go with the way back) or no. CREATE INDEX CONCURRENTLY: transaction=off.
+
+-- Up Migration
+
+-- Down Migration
+`;
+
+export async function run(context: Context, { name }: DbCreateOptions): Promise<Outcome> {
+  const slug =
+    name
+      .toLowerCase()
+      .match(/[a-z0-9]+/g)
+      ?.join('_') ?? '';
+  if (slug === '') throw refused('its name needs letters or digits', 'gameops db create add-guilds');
+  const dir = migrationsFolder(context);
+  if (context.config.server.image === 'bundled' && context.cwd !== packageRoot())
+    throw refused(
+      "the bundled server's migrations come with gameops and are replaced by the next one",
+      'name an image of your own in server.image; its migrations are in database.migrations',
+    );
+  const names = (await listMigrations(dir)).map((one) => one.name);
+  const path = join(dir, `${nextPrefix(names, new Date())}_${slug}.sql`);
+  if (existsSync(path)) throw refused(`${path} is there already`, 'gameops db create <another name>');
+  await mkdir(dir, { recursive: true });
+  await writeFile(path, template, { flag: 'wx' });
+  const shown = shownPath(context, path);
+  const text = () => `wrote ${shown}\nNext: fill it in, then gameops db lint and gameops db verify`;
+  return { ok: true, result: { file: path, applied: [], reverted: [], pending: [], findings: [] }, text };
+}
+
+/** In the manner of the files that are there: an index, or a UTC date of 17 digits. */
+export function nextPrefix(names: readonly string[], now: Date): string {
+  const last = names.at(-1);
+  const digits = last === undefined ? '' : (/^\d+/.exec(last)?.[0] ?? '');
+  if (last !== undefined && digits.length < 13)
+    return String(Number(digits) + 1).padStart(digits.length, '0');
+  const after = last === undefined ? 0 : prefixOf(last) + 1;
+  const ms = Math.max(now.getTime(), after);
+  return digits.length === 13 ? String(ms) : new Date(ms).toISOString().replace(/\D/g, '');
+}
+
+function refused(why: string, next: string): OpsError {
+  return new OpsError('USAGE', { message: `No migration was written: ${why}.`, next: [next] });
+}

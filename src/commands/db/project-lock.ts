@@ -1,0 +1,23 @@
+/** The project's lock for db verbs that change the schema. Apart from what only reads, which should start fast. */
+import type { Engine } from '../../engine/port.ts';
+import { isOpsError } from '../../errors.ts';
+import { readRecord } from '../../runner/record.ts';
+import type { Context } from '../context.ts';
+import { lockImage, withLock } from '../project.ts';
+
+/** Keeps deploys away while the schema changes. Without an engine there are none to keep away. @throws LOCKED */
+export async function withProjectLock<T>(
+  context: Context,
+  use: (engine: Engine | null) => Promise<T>,
+): Promise<T> {
+  const engine = await context.engine().catch((error) => {
+    if (isOpsError(error, 'ENGINE_UNREACHABLE')) return null;
+    throw error;
+  });
+  if (engine === null) return use(null);
+  const { project } = context;
+  const [containers, record] = await Promise.all([engine.observe(project), readRecord(engine, project)]);
+  const isKnown = containers.length > 0 || record !== null;
+  const image = isKnown ? await lockImage(context, containers) : null;
+  return image === null ? use(engine) : withLock(context, image, () => use(engine));
+}

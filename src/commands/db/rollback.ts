@@ -1,0 +1,87 @@
+/** gameops db rollback: takes the schema back, newest first. What would be lost is shown, asked for, and saved. */
+import { existsSync } from 'node:fs';
+import { withClient } from '../../database/connection.ts';
+import {
+  type BackPlan,
+  type BackResult,
+  type Choice,
+  lossText,
+  migrateBack,
+  planBack,
+  refuseIrreversible,
+} from '../../database/rollback.ts';
+import { columns } from '../../report/table.ts';
+import { formatMs } from '../../units.ts';
+import { type Context, confirmLoss, type Outcome } from '../context.ts';
+import type { DbRollbackOptions } from '../options.ts';
+import { migrationsFolder, openEndpoint } from './open.ts';
+import { withProjectLock } from './project-lock.ts';
+
+export async function run(context: Context, options: DbRollbackOptions): Promise<Outcome> {
+  const folder = migrationsFolder(context);
+  // Without a folder the ledger's own text has to do.
+  const dir = existsSync(folder) ? folder : null;
+  const choice: Choice = options.to === undefined ? { count: options.count ?? 1 } : { to: options.to };
+  const look = async () => {
+    const endpoint = await openEndpoint(context);
+    return { endpoint, plan: await withClient(endpoint, (client) => planBack(client, dir, choice)) };
+  };
+  if (options.plan) return planOutcome((await look()).plan);
+  return withProjectLock(context, async () => {
+    const { endpoint, plan } = await look();
+    if (plan.steps.length + plan.refusals.length === 0) return outcome({ reverted: [], rescued: [] });
+    refuseIrreversible(plan);
+    const isLossy = plan.losses.length + plan.uncounted.length > 0;
+    if (isLossy && !options.acceptLoss)
+      await confirmLoss(context, `Going back loses ${lossText(plan)}.`, '--accept-loss');
+    const names = plan.steps.map(({ name }) => name);
+    const { emit, signal } = context;
+    return outcome(await migrateBack(endpoint, dir, { names }, { emit, signal, acceptLoss: isLossy }));
+  });
+}
+
+function planOutcome(plan: BackPlan): Outcome {
+  const { steps, refusals, losses, uncounted } = plan;
+  const planned = steps.map(({ name, source }) => ({ name, source }));
+  const result = {
+    applied: [],
+    reverted: [],
+    pending: [],
+    planned,
+    refusals,
+    losses,
+    uncounted,
+    findings: [],
+  };
+  return { ok: true, result, text: () => planText(plan) };
+}
+
+function planText({ steps, refusals, losses, uncounted }: BackPlan): string {
+  if (steps.length + refusals.length === 0) return 'nothing is applied that could be taken back';
+  const rows = [
+    ...steps.map(({ name, source }) => [
+      name,
+      source === 'file' ? 'by its file' : 'by the text in the ledger',
+    ]),
+    ...refusals.map(({ name, reason }) => [name, `refused: ${reason}`]),
+  ];
+  const lost =
+    losses.length + uncounted.length > 0
+      ? [`would lose, after saving it: ${lossText({ losses, uncounted })}`]
+      : [];
+  return ['would take back, newest first:', ...columns(rows, { indent: '  ' }), ...lost].join('\n');
+}
+
+function outcome({ reverted, rescued }: BackResult): Outcome {
+  const result = { applied: [], reverted, rescued, pending: reverted.map(({ name }) => name), findings: [] };
+  const text = () => {
+    if (reverted.length === 0) return 'nothing to do: nothing is applied that was asked for';
+    const lines = reverted.map(({ name, ms }) => `  ${name}  ${formatMs(ms)}`);
+    const saved = rescued.map(
+      ({ table, columns: lost, rows, savedAs }) =>
+        `saved ${rows} rows of ${table}${lost.length > 0 ? ` (${lost.join(', ')})` : ''} as ${savedAs}`,
+    );
+    return [`took back ${reverted.length}:`, ...lines, ...saved].join('\n');
+  };
+  return { ok: true, result, text };
+}

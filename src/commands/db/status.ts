@@ -1,0 +1,49 @@
+/** gameops db status: what is applied, what is pending, and what does not fit. Reads only. */
+import { withClient } from '../../database/connection.ts';
+import { listMigrations } from '../../database/migration-files.ts';
+import { type SchemaState, stateOf } from '../../database/schema-state.ts';
+import { columns } from '../../report/table.ts';
+import type { Context, Outcome, Style } from '../context.ts';
+import { findingLines } from './findings.ts';
+import { migrationsFolder, openEndpoint } from './open.ts';
+
+export async function run(context: Context): Promise<Outcome> {
+  const [endpoint, files] = await Promise.all([
+    openEndpoint(context),
+    listMigrations(migrationsFolder(context)),
+  ]);
+  const state = await withClient(endpoint, (client) => stateOf(client, files));
+  const result = { ...state, reverted: [] };
+  return { ok: true, result, text: (style) => stateText(style, endpoint.database, state) };
+}
+
+const shownMax = 12;
+
+function stateText(style: Style, database: string, state: SchemaState): string {
+  const { applied, pending, findings } = state;
+  const counts = `${applied.length} applied, ${pending.length} pending`;
+  const lines = [`${style.bold(database)}  ${counts}  schema ${state.fingerprint.slice(0, 12)}`];
+  const older = applied.length - shownMax;
+  const rows = [
+    ...applied
+      .slice(-shownMax)
+      .map(({ name, appliedAt, release, phase }) => [
+        style.green('applied'),
+        name,
+        phase ?? '',
+        appliedAt.slice(0, 16).replace('T', ' '),
+        release === null ? '' : `release ${release}`,
+      ]),
+    ...pending.map(({ name, phase }) => [style.yellow('pending'), name, phase]),
+  ];
+  if (older > 0) lines.push(style.dim(`  … ${older} older`));
+  lines.push(...columns(rows, { indent: '  ' }));
+  if (state.floor) lines.push(`floor  ${state.floor}: images that do not know it are too old`);
+  const told = findings.filter(({ severity }) => severity !== 'info');
+  if (told.length > 0) lines.push('', ...findingLines(style, told));
+  if (pending.some(({ phase }) => phase === 'expand'))
+    lines.push('  next: gameops db migrate, or gameops deploy');
+  else if (pending.length > 0)
+    lines.push('  next, once the releases before are gone: gameops db migrate --contract');
+  return lines.join('\n');
+}

@@ -1,0 +1,30 @@
+/** gameops db verify: every migration up, down and up again on a throw-away server. The project's database is not asked. */
+import { roundTrip } from '../../database/round-trip.ts';
+import { OpsError } from '../../errors.ts';
+import type { Context, Outcome } from '../context.ts';
+import { readMigrations } from './open.ts';
+import { onThrowAway } from './throw-away.ts';
+
+export async function run(context: Context): Promise<Outcome> {
+  const { dir, files } = await readMigrations(context);
+  const { emit, signal } = context;
+  const seen = await onThrowAway(context, (endpoint) => roundTrip(endpoint, dir, files, { emit, signal }));
+  const { proven, oneWay, findings } = seen;
+  const result = { applied: [], reverted: [], pending: [], proven, oneWay, findings };
+  const errors = findings.map(({ file, message }) => `${file}: ${message}`);
+  if (errors.length > 0) {
+    throw new OpsError('MIGRATION_NOT_PROVEN', {
+      message: `${errors.length} finding${errors.length === 1 ? '' : 's'} on the way up, down and up again; the project's database was not touched.\n${errors.join('\n')}`,
+      next: ['correct what is named and run gameops db verify again'],
+      facts: { files: [...new Set(findings.map(({ file }) => file))], proven: proven.length },
+      result,
+    });
+  }
+  const rest =
+    oneWay.length > 0 ? `; ${oneWay.length} say that they have no way back: ${oneWay.join(', ')}` : '';
+  return {
+    ok: true,
+    result,
+    text: () => `proven: ${proven.length} up, down and up again lead to the same schema${rest}`,
+  };
+}

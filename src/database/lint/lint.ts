@@ -1,0 +1,202 @@
+/**
+ * Reads migrations with Postgres' own parser and says what would stall players, break the release that still runs, or
+ * lose data; why, and how to get there safely. Knows table sizes when a database is given. Runs nothing, changes nothing.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type pg from 'pg';
+import { isOpsError } from '../../errors.ts';
+import type { Finding } from '../finding.ts';
+import { byPrefix, type Migration, parseMigration } from '../migration-files.ts';
+import type { Around, Hit, Rule } from './rule.ts';
+import { dataRules } from './rules-data.ts';
+import { lockRules } from './rules-locks.ts';
+import { commandsOf, type Node, objectName, parseSection, type Statement, tableOf } from './tree.ts';
+
+export const rules: readonly Rule[] = [...lockRules, ...dataRules];
+
+/** Rows by table, as the planner estimates them; a table that is not there has none yet. */
+export type Sizes = ReadonlyMap<string, number>;
+
+export async function sizesOf(client: pg.ClientBase): Promise<Sizes> {
+  const { rows } = await client.query<{ name: string; n: string }>(
+    `SELECT CASE WHEN n.nspname = 'public' THEN c.relname ELSE n.nspname || '.' || c.relname END AS name,
+            greatest(c.reltuples, coalesce(s.n_live_tup, 0))::bigint AS n
+       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid
+      WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema')`,
+  );
+  return new Map(rows.map(({ name, n }) => [name, Number(n)]));
+}
+
+export interface LintRequest {
+  dir: string;
+  /** As shown before the name of a file. */
+  shownDir: string;
+  /** Names that are applied: nobody can change them any more. */
+  applied: ReadonlySet<string>;
+  /** null: no database to ask. */
+  sizes: Sizes | null;
+}
+
+/** In the order of the files. Files that can't be read as migrations are findings, too. */
+export async function lintFolder({ dir, shownDir, applied, sizes }: LintRequest): Promise<Finding[]> {
+  const names = readdirSync(dir).filter((name) => !name.startsWith('.') && !/\.(md|txt)$/i.test(name));
+  const proof: Proof = { checks: new Map(), proven: new Set() };
+  const findings: Finding[] = [];
+  for (const file of names.sort((a, b) => byPrefix(a, b))) {
+    const text = readFileSync(join(dir, file), 'utf8');
+    const shown = shownDir === '' ? file : join(shownDir, file);
+    const migration = tryParse(file, text);
+    if (!('name' in migration)) findings.push({ ...migration, file: shown });
+    else {
+      const found = await lintMigration(migration, text, proof, sizes);
+      if (!applied.has(migration.name)) findings.push(...found.map((one) => ({ ...one, file: shown })));
+    }
+  }
+  return findings;
+}
+
+type Placed = Omit<Finding, 'file'>;
+
+function tryParse(file: string, text: string): Migration | Placed {
+  try {
+    return parseMigration(file, text);
+  } catch (error) {
+    if (!isOpsError(error)) throw error;
+    return { rule: 'invalid-file', severity: 'error', line: 1, column: 1, message: error.message };
+  }
+}
+
+/** What earlier files proved: that a column has no NULL. */
+interface Proof {
+  /** "table.constraint" → "table.column" of a CHECK (column IS NOT NULL) that is not valid yet. */
+  checks: Map<string, string>;
+  /** "table.column" */
+  proven: Set<string>;
+}
+
+export async function lintMigration(
+  migration: Migration,
+  text: string,
+  proof: Proof = { checks: new Map(), proven: new Set() },
+  sizes: Sizes | null = null,
+): Promise<Placed[]> {
+  if (migration.kind === 'code') {
+    const message = 'is code: lint reads SQL only';
+    return keep(migration, [{ rule: 'opaque-code', severity: 'info', line: 1, column: 1, message }]);
+  }
+  const findings: Placed[] = [];
+  const made = new Set<string>();
+  for (const section of ['up', 'down'] as const) {
+    const sql = migration[section];
+    const base = section === 'up' ? text.indexOf(sql) : text.lastIndexOf(sql);
+    const place = (at: number) => placeOf(text, base + at);
+    let statements: Statement[];
+    try {
+      statements = await parseSection(sql);
+    } catch (error) {
+      const details = (error as { sqlDetails?: { cursorPosition: number } }).sqlDetails;
+      const message = error instanceof Error ? error.message : String(error);
+      findings.push({ rule: 'syntax', severity: 'error', ...place(details?.cursorPosition ?? 0), message });
+      continue;
+    }
+    for (const found of lintSection(migration, section, statements, { made, proof, sizes }))
+      findings.push({ ...found.finding, ...place(found.at) });
+  }
+  return keep(migration, findings);
+}
+
+const keep = ({ allow }: Migration, findings: Placed[]): Placed[] =>
+  findings.filter(({ rule }) => !allow.includes(rule));
+
+interface Knowledge {
+  /** Tables, indexes and others that this file made. */
+  made: Set<string>;
+  proof: Proof;
+  sizes: Sizes | null;
+}
+
+function lintSection(
+  migration: Migration,
+  section: 'up' | 'down',
+  statements: readonly Statement[],
+  { made, proof, sizes }: Knowledge,
+): { at: number; finding: Omit<Placed, 'line' | 'column'> }[] {
+  const { phase, reversible, isTransactional } = migration;
+  const notValid = new Set<string>();
+  const found: { at: number; finding: Omit<Placed, 'line' | 'column'> }[] = [];
+  let lockedBefore: string | null = null;
+  for (const statement of statements) {
+    const around: Around = {
+      ...{ section, phase, reversible, isTransactional, lockedBefore },
+      isProven: (table, column) => proof.proven.has(`${table}.${column}`),
+      addedNotValid: (name) => notValid.has(name),
+    };
+    for (const rule of rules.filter((one) => (one.section ?? section) === section)) {
+      for (const hit of rule.find(statement, around)) {
+        if (section === 'up' && isMade(hit, made)) continue;
+        found.push({ at: statement.at, finding: findingOf(rule, hit, sizes) });
+      }
+    }
+    if (section === 'up') {
+      learn(statement, made, proof, notValid);
+      const table = tableOf(statement.node.relation);
+      if (isLocking(statement) && !made.has(table)) lockedBefore ??= table;
+    }
+  }
+  return found;
+}
+
+const isMade = ({ table, object }: Hit, made: ReadonlySet<string>): boolean =>
+  (table !== undefined && table !== '' && made.has(table)) || (object !== undefined && made.has(object));
+
+const isLocking = ({ kind }: Statement): boolean =>
+  ['AlterTableStmt', 'IndexStmt', 'RenameStmt', 'CreateTrigStmt'].includes(kind);
+
+/** Below this a scan or a rewrite is over before anybody waits. */
+const smallRows = 1_000;
+
+function findingOf(rule: Rule, { table, message, rewrite }: Hit, sizes: Sizes | null) {
+  const about = { rule: rule.name, why: rule.why, rewrite };
+  if (!rule.isSized || sizes === null || !table) return { ...about, severity: rule.severity, message };
+  const rows = sizes.get(table) ?? 0;
+  const severity = rows < smallRows ? ('info' as const) : rule.severity;
+  return { ...about, severity, message: `${message} (about ${rows.toLocaleString('en')} rows)` };
+}
+
+function learn(
+  { kind, node, ...rest }: Statement,
+  made: Set<string>,
+  proof: Proof,
+  notValid: Set<string>,
+): void {
+  if (kind === 'CreateStmt' || kind === 'ViewStmt') made.add(tableOf(node.relation ?? node.view));
+  if (kind === 'CreateTableAsStmt') made.add(tableOf(node.into?.rel));
+  if (kind === 'IndexStmt' && node.idxname) made.add(node.idxname);
+  if (kind === 'CreateSchemaStmt') made.add(node.schemaname);
+  if (kind === 'CreateEnumStmt') made.add(objectName({ List: { items: node.typeName } }));
+  if (kind === 'CreateFunctionStmt') made.add(objectName({ List: { items: node.funcname } }));
+  const table = tableOf(node.relation);
+  for (const { subtype, def, name } of commandsOf({ kind, node, ...rest })) {
+    const constraint = def?.Constraint;
+    if (subtype === 'AT_AddConstraint' && constraint?.skip_validation && constraint.conname) {
+      notValid.add(constraint.conname);
+      const column = notNullColumn(constraint);
+      if (column) proof.checks.set(`${table}.${constraint.conname}`, `${table}.${column}`);
+    }
+    const proven = proof.checks.get(`${table}.${name}`);
+    if (subtype === 'AT_ValidateConstraint' && proven) proof.proven.add(proven);
+  }
+}
+
+/** CHECK (column IS NOT NULL) */
+function notNullColumn({ raw_expr }: Node): string | null {
+  const test = raw_expr?.NullTest;
+  if (test?.nulltesttype !== 'IS_NOT_NULL') return null;
+  return test.arg?.ColumnRef?.fields?.at(-1)?.String?.sval ?? null;
+}
+
+function placeOf(text: string, at: number): { line: number; column: number } {
+  const before = text.slice(0, at).split('\n');
+  return { line: before.length, column: (before.at(-1)?.length ?? 0) + 1 };
+}

@@ -1,0 +1,285 @@
+/** Rules about what breaks: the release that still runs, the way back, the data, and types that are regretted later. */
+import type { Rule } from './rule.ts';
+import { addedColumns } from './rules-locks.ts';
+import {
+  commandsOf,
+  constraintsOf,
+  type Node,
+  objectName,
+  type Statement,
+  tableOf,
+  typeName,
+} from './tree.ts';
+
+const kindsInUse: Record<string, string> = {
+  OBJECT_TABLE: 'table',
+  OBJECT_VIEW: 'view',
+  OBJECT_MATVIEW: 'materialized view',
+  OBJECT_SCHEMA: 'schema',
+  OBJECT_TYPE: 'type',
+  OBJECT_DOMAIN: 'domain',
+  OBJECT_SEQUENCE: 'sequence',
+  OBJECT_FUNCTION: 'function',
+  OBJECT_PROCEDURE: 'procedure',
+};
+
+export const dataRules: readonly Rule[] = [
+  {
+    name: 'add-not-null-without-default',
+    severity: 'error',
+    section: 'up',
+    why: 'It fails as soon as the table has a row, and the release before does not fill the column.',
+    find: (statement) =>
+      addedColumns(statement)
+        .filter(({ column }) => {
+          const types = constraintsOf(column).map(({ contype }) => contype);
+          const isFilled = ['CONSTR_DEFAULT', 'CONSTR_GENERATED', 'CONSTR_IDENTITY'].some((one) =>
+            types.includes(one),
+          );
+          const isSerial = /^(small|big)?serial[248]?$/.test(typeName(column));
+          return types.includes('CONSTR_NOTNULL') && !isFilled && !isSerial;
+        })
+        .map(({ column, table }) => ({
+          table,
+          message: `adds ${table}.${column.colname} NOT NULL without a default`,
+          rewrite: `ALTER TABLE ${table} ADD COLUMN ${column.colname} … NOT NULL DEFAULT …;`,
+        })),
+  },
+  {
+    name: 'drop-column',
+    severity: 'error',
+    section: 'up',
+    why: 'Servers of the release before still read it while players are moved, and after a rollback.',
+    find: (statement, { phase }) =>
+      commandsOf(statement)
+        .filter(({ subtype }) => subtype === 'AT_DropColumn' && phase === 'expand')
+        .map(({ name }) => ({
+          table: tableOf(statement.node.relation),
+          message: `drops ${tableOf(statement.node.relation)}.${name} in an expand migration`,
+          rewrite:
+            '-- in a migration of its own, once no release uses it:\n-- gameops: phase=contract reversible=lossy',
+        })),
+  },
+  {
+    name: 'drop-object',
+    severity: 'error',
+    section: 'up',
+    why: 'Servers of the release before still use it while players are moved, and after a rollback.',
+    find: ({ kind, node }, { phase }) => {
+      const what = kindsInUse[node.removeType];
+      if (kind !== 'DropStmt' || phase !== 'expand' || what === undefined) return [];
+      return node.objects.map((object: Node) => ({
+        object: objectName(object),
+        message: `drops the ${what} ${objectName(object)} in an expand migration`,
+        rewrite:
+          '-- in a migration of its own, once no release uses it:\n-- gameops: phase=contract reversible=lossy',
+      }));
+    },
+  },
+  {
+    name: 'rename',
+    severity: 'error',
+    section: 'up',
+    why: 'From that moment on servers of the release before ask for a name that is gone.',
+    find: ({ kind, node }, { phase }) => {
+      if (phase !== 'expand') return [];
+      const table = tableOf(node.relation);
+      const inUse = [
+        'OBJECT_COLUMN',
+        'OBJECT_TABLE',
+        'OBJECT_VIEW',
+        'OBJECT_SCHEMA',
+        'OBJECT_TYPE',
+        'OBJECT_FUNCTION',
+      ];
+      const isRename = kind === 'RenameStmt' && inUse.includes(node.renameType);
+      const isValue = kind === 'AlterEnumStmt' && node.oldVal !== undefined;
+      const isMove =
+        kind === 'AlterObjectSchemaStmt' &&
+        (node.objectType === 'OBJECT_TABLE' || node.objectType === 'OBJECT_TYPE');
+      if (!isRename && !isValue && !isMove) return [];
+      const what = isValue
+        ? `the value ${node.oldVal}`
+        : node.subname
+          ? `${table}.${node.subname}`
+          : table || 'an object';
+      return [
+        {
+          table,
+          message: `${isMove ? 'moves' : 'renames'} ${what}`,
+          rewrite:
+            '-- add the new name beside the old one, write both, and drop the old one in a contract migration',
+        },
+      ];
+    },
+  },
+  {
+    name: 'backfill-with-ddl',
+    severity: 'error',
+    section: 'up',
+    isSized: true,
+    why: 'The lock of the statement before is kept until the last row is written.',
+    find: (statement, { lockedBefore, isTransactional }) =>
+      isTransactional && lockedBefore !== null && isBulkWrite(statement)
+        ? [
+            {
+              table: tableOf(statement.node.relation),
+              message: `writes rows of ${tableOf(statement.node.relation)} while ${lockedBefore} is locked by a statement before it`,
+              rewrite: '-- in a migration of its own, in batches',
+            },
+          ]
+        : [],
+  },
+  {
+    name: 'whole-table-write',
+    severity: 'error',
+    section: 'up',
+    isSized: true,
+    why: 'Every row is locked until the end, and the table doubles in size.',
+    find: ({ kind, node }) =>
+      (kind === 'UpdateStmt' || kind === 'DeleteStmt') && !node.whereClause
+        ? [
+            {
+              table: tableOf(node.relation),
+              message: `${kind === 'UpdateStmt' ? 'updates' : 'deletes'} every row of ${tableOf(node.relation)} in one statement`,
+              rewrite: `-- in batches: … WHERE id IN (SELECT id FROM ${tableOf(node.relation)} WHERE … LIMIT 1000)`,
+            },
+          ]
+        : [],
+  },
+  {
+    name: 'truncate',
+    severity: 'error',
+    section: 'up',
+    why: 'The values are gone at once and no way back brings them again.',
+    find: ({ kind, node }) =>
+      kind === 'TruncateStmt'
+        ? node.relations.map(({ RangeVar }: Node) => ({
+            table: tableOf(RangeVar),
+            message: `empties ${tableOf(RangeVar)}`,
+            rewrite: '-- a new table beside it, or DELETE in batches, in a contract migration',
+          }))
+        : [],
+  },
+  {
+    name: 'json-type',
+    severity: 'warning',
+    section: 'up',
+    why: 'json has no equality: SELECT DISTINCT and GROUP BY on such a row fail.',
+    find: (statement) => columnsOf(statement, ({ type }) => type === 'json', 'json', 'jsonb'),
+  },
+  {
+    name: 'int-key',
+    severity: 'warning',
+    section: 'up',
+    why: 'It ends at 2,147,483,647, and widening it later rewrites the table.',
+    find: (statement) =>
+      columnsOf(
+        statement,
+        ({ type, column }) =>
+          /^(int[24]|(small)?serial[24]?)$/.test(type) &&
+          (/serial/.test(type) ||
+            constraintsOf(column).some(
+              ({ contype }) => contype === 'CONSTR_PRIMARY' || contype === 'CONSTR_IDENTITY',
+            )),
+        'a 32-bit key',
+        'bigint',
+      ),
+  },
+  {
+    name: 'timestamp-without-zone',
+    severity: 'warning',
+    section: 'up',
+    why: 'It means another moment to every session with another time zone.',
+    find: (statement) => columnsOf(statement, ({ type }) => type === 'timestamp', 'timestamp', 'timestamptz'),
+  },
+  {
+    name: 'long-name',
+    severity: 'error',
+    why: 'Postgres cuts it to 63 bytes and says so in a notice that nobody reads.',
+    find: ({ text }) =>
+      [
+        ...text.matchAll(
+          /"((?:[^"]|"")+)"|'(?:[^']|'')*'|--[^\n]*|\$(\w*)\$[\s\S]*?\$\2\$|([A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*)/g,
+        ),
+      ]
+        .map(([, quoted, , plain]) => quoted ?? plain ?? '')
+        .filter((name) => Buffer.byteLength(name) > 63)
+        .map((name) => ({
+          message: `uses the name ${name.slice(0, 24)}… of ${Buffer.byteLength(name)} bytes`,
+          rewrite: '-- a name of at most 63 bytes',
+        })),
+  },
+  {
+    name: 'opaque-block',
+    severity: 'warning',
+    section: 'up',
+    why: 'Neither lint nor the preview of losses sees what it does.',
+    find: ({ kind }) =>
+      kind === 'DoStmt'
+        ? [
+            {
+              message: 'runs a DO block',
+              rewrite: '-- plain statements; or -- gameops: allow=opaque-block, when it was looked at',
+            },
+          ]
+        : [],
+  },
+  {
+    name: 'set-session',
+    severity: 'warning',
+    why: 'gameops sets timeouts for every migration; what a file sets for the session is taken back after it.',
+    find: ({ kind, node }) =>
+      kind === 'VariableSetStmt' && !node.is_local && node.kind !== 'VAR_RESET'
+        ? [
+            {
+              message: `sets ${node.name} for the session`,
+              rewrite: `SET LOCAL ${node.name} = …;  -- or leave it out`,
+            },
+          ]
+        : [],
+  },
+  {
+    name: 'claims-reversible',
+    severity: 'warning',
+    section: 'down',
+    why: 'What players made in the meantime goes with it; a rollback counts it, asks and saves it.',
+    find: (statement, { reversible }) => {
+      if (reversible !== 'yes') return [];
+      const { kind, node } = statement;
+      const dropped = commandsOf(statement).filter(({ subtype }) => subtype === 'AT_DropColumn');
+      const columns = dropped.map(({ name }) => `${tableOf(node.relation)}.${name}`);
+      const tables: string[] =
+        kind === 'DropStmt' && node.removeType === 'OBJECT_TABLE' ? node.objects.map(objectName) : [];
+      return [...columns, ...tables].map((what) => ({
+        message: `drops ${what} on the way back, while the file says reversible=yes`,
+        rewrite: '-- gameops: reversible=lossy',
+      }));
+    },
+  },
+];
+
+function isBulkWrite({ kind, node }: Statement): boolean {
+  if (kind === 'UpdateStmt' || kind === 'DeleteStmt') return true;
+  return kind === 'InsertStmt' && node.selectStmt?.SelectStmt?.fromClause !== undefined;
+}
+
+function columnsOf(
+  statement: Statement,
+  isBad: (one: { column: Node; type: string }) => boolean,
+  what: string,
+  better: string,
+) {
+  const created = statement.kind === 'CreateStmt' ? (statement.node.tableElts ?? []) : [];
+  const table = tableOf(statement.node.relation);
+  const columns: Node[] = [
+    ...created.map(({ ColumnDef }: Node) => ColumnDef).filter(Boolean),
+    ...addedColumns(statement).map(({ column }) => column),
+  ];
+  return columns
+    .filter((column) => isBad({ column, type: typeName(column) }))
+    .map((column) => ({
+      message: `makes ${table}.${column.colname} ${what}`,
+      rewrite: `${column.colname} ${better}`,
+    }));
+}

@@ -1,0 +1,69 @@
+/**
+ * The parse tree of one statement, as far as the rules look into it. Nodes are plain data from libpg-query: Postgres'
+ * own parser, compiled.
+ */
+
+// biome-ignore lint/suspicious/noExplicitAny: a parse tree of hundreds of node types; the rules look at some thirty.
+export type Node = any;
+
+export interface Statement {
+  /** "AlterTableStmt" */
+  kind: string;
+  node: Node;
+  /** Characters from the start of its section. */
+  at: number;
+  text: string;
+}
+
+/** @throws SqlError, with `sqlDetails.cursorPosition` */
+export async function parseSection(sql: string): Promise<Statement[]> {
+  const { parse } = await import('libpg-query');
+  const bytes = Buffer.from(sql);
+  const charsAt = (offset: number) => bytes.subarray(0, offset).toString().length;
+  const { stmts = [] } = (await parse(sql)) as unknown as {
+    stmts?: { stmt: Node; stmt_location?: number; stmt_len?: number }[];
+  };
+  return stmts.map(({ stmt, stmt_location: from = 0, stmt_len: length }) => {
+    const [kind = ''] = Object.keys(stmt);
+    const text = bytes.subarray(from, length === undefined ? undefined : from + length).toString();
+    const gap = /^(?:\s|--[^\n]*(?:\n|$)|\/\*[\s\S]*?\*\/)*/.exec(text)?.[0].length ?? 0;
+    return { kind, node: stmt[kind], at: charsAt(from) + gap, text: text.slice(gap) };
+  });
+}
+
+/** "public.a" and "a" are the same to the rules: a file names its tables in one way. */
+export function tableOf(relation: Node): string {
+  if (!relation) return '';
+  const { schemaname, relname } = relation;
+  return schemaname && schemaname !== 'public' ? `${schemaname}.${relname}` : String(relname);
+}
+
+/** Of `DROP …`: each object is a list of the parts of its name. */
+export function objectName(object: Node): string {
+  const parts: Node[] = object.List?.items ?? object.TypeName?.names ?? [object];
+  const names = parts.map((part) => part.String?.sval ?? '').filter((part) => part !== '');
+  return names.filter((part, at) => !(at === 0 && part === 'public' && names.length > 1)).join('.');
+}
+
+/** Last part of the type's name: "int4", "serial", "json". */
+export const typeName = (column: Node): string => column?.typeName?.names?.at(-1)?.String?.sval ?? '';
+
+export const constraintsOf = (column: Node): Node[] =>
+  (column?.constraints ?? []).map((one: Node) => one.Constraint).filter(Boolean);
+
+/** Commands of an ALTER TABLE. */
+export const commandsOf = ({ kind, node }: Statement): Node[] =>
+  kind === 'AlterTableStmt' ? (node.cmds ?? []).map((one: Node) => one.AlterTableCmd) : [];
+
+export const hasOption = (options: Node[] | undefined, name: string): boolean =>
+  (options ?? []).some(
+    ({ DefElem }: Node) => DefElem?.defname === name && DefElem.arg?.Boolean?.boolval !== false,
+  );
+
+/** Names of all functions called anywhere inside. */
+export function callsIn(node: Node): string[] {
+  if (Array.isArray(node)) return node.flatMap(callsIn);
+  if (node === null || typeof node !== 'object') return [];
+  const own = node.FuncCall?.funcname?.at(-1)?.String?.sval;
+  return [...(own ? [String(own)] : []), ...Object.values(node).flatMap(callsIn)];
+}
