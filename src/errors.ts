@@ -37,6 +37,7 @@ export const catalogue = {
   FORMAT_TOO_NEW: exitCode.config,
   DB_HOST_LOOPBACK: exitCode.config,
 
+  ENV_UNREADABLE: exitCode.unreachable,
   ENGINE_UNREACHABLE: exitCode.unreachable,
   ENGINE_FAILED: exitCode.unreachable,
   ENGINE_NOT_INSTALLABLE: exitCode.unreachable,

@@ -72,7 +72,14 @@ function addVerb(
   const command = home
     .command(second ?? first)
     .description(verb.summary)
-    .addHelpText('after', `\nExamples:\n${verb.examples.map((line) => `  ${line}`).join('\n')}\n${exitCodes}`)
-    .action((options: object) => chosen({ verb, globals: program.opts<Globals>(), options }));
+    .addHelpText(
+      'after',
+      `\nExamples:\n${verb.examples.map((line) => `  ${line}`).join('\n')}\n${exitCodes}`,
+    );
+  if (verb.argument !== undefined) command.argument(verb.argument);
+  command.action((...given: unknown[]) => {
+    const argument = verb.argument === undefined ? {} : { argument: given[0] };
+    chosen({ verb, globals: program.opts<Globals>(), options: { ...command.opts(), ...argument } });
+  });
   for (const option of verb.options ?? []) command.addOption(option);
 }

@@ -4,6 +4,7 @@
  */
 import { Option } from 'commander';
 import type { Context, Outcome } from './context.ts';
+import type { EnvContext } from './env/context.ts';
 import {
   countOption,
   durationOption,
@@ -13,7 +14,8 @@ import {
 } from './options.ts';
 
 export interface VerbModule {
-  run(context: Context, options: never): Promise<Outcome>;
+  /** Which context it is given, `isLight` says. */
+  run(context: Context & EnvContext, options: never): Promise<Outcome>;
 }
 
 export interface Verb {
@@ -22,6 +24,10 @@ export interface Verb {
   summary: string;
   options?: readonly Option[];
   examples: readonly string[];
+  /** "<key>": what stands behind the verb. */
+  argument?: string;
+  /** Is given no project and no engine, but an EnvContext, so that it starts faster. */
+  isLight?: true;
   /** Runs with the defaults when gameops.yaml can't be used. */
   toleratesConfig?: boolean;
   load(): Promise<VerbModule>;
@@ -31,6 +37,7 @@ export interface Verb {
 export const groups: Readonly<Record<string, string>> = {
   host: 'this machine',
   images: 'container images',
+  env: 'the settings in .env',
 };
 
 export const verbs: readonly Verb[] = [
@@ -64,6 +71,31 @@ export const verbs: readonly Verb[] = [
       'gameops images prepare --source debian',
     ],
     load: () => import('./images/prepare.ts'),
+  },
+  {
+    name: 'env check',
+    summary:
+      'read .env more strictly than anybody: structure, values, secrets, file, and who reads it otherwise',
+    options: [
+      new Option('--format <name>', 'how findings are written (default: pretty)').choices([
+        'pretty',
+        'json',
+        'github',
+        'sarif',
+      ]),
+      new Option('--strict', 'warnings fail, too'),
+      new Option(
+        '--example <path>',
+        'file with the keys that are expected (default: .env.example, if it is there)',
+      ),
+    ],
+    examples: [
+      'gameops env check',
+      'gameops env check --strict --format github',
+      'gameops env check --env-file - < .env',
+    ],
+    isLight: true,
+    load: () => import('./env/check.ts'),
   },
   {
     name: 'deploy',
