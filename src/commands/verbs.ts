@@ -98,6 +98,22 @@ export const verbs: readonly Verb[] = [
     load: () => import('./env/check.ts'),
   },
   {
+    name: 'env fix',
+    summary: 'repair what is mechanical in .env; values, comments, order and mode are kept',
+    options: [new Option('--dry-run', 'say what would be repaired, change nothing')],
+    examples: ['gameops env fix --dry-run', 'gameops env fix'],
+    isLight: true,
+    load: () => import('./env/fix.ts'),
+  },
+  {
+    name: 'env explain',
+    summary: 'what a setting is for, what it accepts, and where its value comes from',
+    argument: '<key>',
+    examples: ['gameops env explain DB_PASSWORD'],
+    isLight: true,
+    load: () => import('./env/explain.ts'),
+  },
+  {
     name: 'deploy',
     summary: 'bring a release to the players without one of them noticing',
     options: [

@@ -59,7 +59,7 @@ function phantom({ pieces }: EnvText, dialect: Dialect): Difference {
 
 const elsewhere =
   'choose a value of letters, digits, "_" and "-" only, or put it into a file of its own that KEY_FILE names';
-const bareSafe =
+export const bareSafe =
   /^[\w./:@%+,=~^*!?&;()<>[\]{}|-]([\w ./:@%+,=~^*!?&;()<>[\]{}|-]*[\w./:@%+,=~^*!?&;()<>[\]{}|-])?$/;
 
 interface Reason {

@@ -235,6 +235,28 @@ describe('a value is never shown', () => {
     own.remove();
   });
 
+  it.each(Object.keys(files))('nor by fix, explain or init: %s', async (file) => {
+    const own = emptyFolder();
+    own.write('.env', files[file] ?? '');
+    own.write('gameops.yaml', yaml);
+    for (const verb of [
+      ['env', 'fix', '--dry-run'],
+      ['env', 'explain', 'JWT_SECRET'],
+      ['env', 'explain', 'X'],
+      ['init'],
+      ['env', 'fix'],
+    ])
+      for (const json of [[], ['--json']]) {
+        const run = await gameops([...verb, '--project', 'arena', '--verbose', ...json], {
+          cwd: own.path,
+          env: environment,
+        });
+        expect([verb, leaked(run.out + run.err)]).toEqual([verb, []]);
+        expect([verb, run.code]).toEqual([verb, 0]);
+      }
+    own.remove();
+  });
+
   it('nor by a deploy that refuses them', async () => {
     for (const text of Object.values(files)) {
       const own = emptyFolder();
