@@ -15,7 +15,14 @@ if (!existsSync(join(dist, 'cli.js'))) {
 }
 const asksHelp = argv.includes('--help') || argv.includes('-h');
 const help = asksHelp ? require(join(dist, 'help.cjs')).helpText(argv) : null;
-if (help === null) {
+// The first word that is no option, and does not belong to one.
+const taking = ['--project', '--config', '--env-file'];
+const verb = argv.find((word, at) => !word.startsWith('-') && !taking.includes(argv[at - 1]));
+if (help === null && verb === 'env') {
+  require(join(dist, 'env.cjs'))
+    .main(argv)
+    .then((code) => process.exit(code));
+} else if (help === null) {
   import('../dist/cli.js').then(({ main }) => main(argv)).then((code) => process.exit(code));
 } else {
   // `gameops --help | head` closes our pipe early.

@@ -75,7 +75,7 @@ export async function buildCli(root, outdir) {
     sourcesContent: false,
     logLevel: 'warning',
   });
-  await buildHelp(root, outdir);
+  await Promise.all([buildHelp(root, outdir), buildEnv(root, outdir)]);
   const { configJsonSchema } = await import(join(outdir, 'cli/config.js'));
   await writeFile(join(outdir, 'gameops.schema.json'), `${JSON.stringify(configJsonSchema(), null, 2)}\n`);
 }
@@ -106,5 +106,43 @@ const leaveVerbs = {
       return path === 'node:child_process' ? { path, namespace: 'nothing' } : null;
     });
     esbuild.onLoad({ filter: /./, namespace: 'nothing' }, () => ({ contents: '' }));
+  },
+};
+
+/**
+ * The verbs of .env once more, in one file without the rest: they run before every commit and in every CI job, and
+ * have nothing to do with engines. bin/gameops.js chooses.
+ */
+async function buildEnv(root, outdir) {
+  await build({
+    absWorkingDir: root,
+    entryPoints: { env: 'src/cli.ts' },
+    outdir,
+    outExtension: { '.js': '.cjs' },
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    format: 'cjs',
+    define: { 'import.meta.url': '$url' },
+    banner: { js: "const $url = require('node:url').pathToFileURL(__filename).href;" },
+    plugins: [onlyEnv],
+    minifySyntax: true,
+    minifyWhitespace: true,
+    legalComments: 'none',
+    logLevel: 'warning',
+  });
+}
+
+/** The rest is never asked for here, but for the schema of gameops.yaml when something is wrong in it. */
+const onlyEnv = {
+  name: 'only-env',
+  setup(esbuild) {
+    esbuild.onResolve({ filter: /^\.\.?\// }, ({ path, kind, importer, resolveDir }) => {
+      if (kind !== 'dynamic-import' || importer.includes('node_modules')) return null;
+      if (path.endsWith('/config.ts')) return { path: './cli/config.js', external: true };
+      return /\/src\/.*(env|report)\//.test(join(resolveDir, path))
+        ? null
+        : { path: './cli.js', external: true };
+    });
   },
 };

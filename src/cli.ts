@@ -6,7 +6,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { CommanderError } from 'commander';
-import type { Context, Globals, StopSignal } from './commands/context.ts';
+import type { Context, Globals, StopSignal, Surroundings } from './commands/context.ts';
+import type { EnvContext } from './commands/env/context.ts';
 import { buildProgram, type Request } from './commands/program.ts';
 import { groups, verbs } from './commands/verbs.ts';
 import { exitCode, OpsError } from './errors.ts';
@@ -61,10 +62,9 @@ async function run(argv: readonly string[], speaker: Speaker): Promise<Ending> {
 async function runVerb({ verb, globals, options }: Request, speaker: Speaker): Promise<Ending> {
   const emit = await openSink(speaker, globals);
   const interruption = watchSignals(emit);
-  let context: Context | null = null;
+  let context: Context | EnvContext | null = null;
   try {
-    const { openContext } = await import('./commands/context.ts');
-    context = openContext(globals, {
+    const around = {
       verb: verb.name,
       cwd: process.cwd(),
       env: process.env,
@@ -73,15 +73,29 @@ async function runVerb({ verb, globals, options }: Request, speaker: Speaker): P
       interruptedBy: interruption.by,
       isTerminal: process.stdin.isTTY === true && process.stderr.isTTY === true,
       toleratesConfig: verb.toleratesConfig === true,
-    });
+    };
+    context = verb.isLight ? await openLight(globals, around) : await open(globals, around);
     const module = await verb.load();
-    return { kind: 'outcome', outcome: await module.run(context, options as never) };
+    return { kind: 'outcome', outcome: await module.run(context as Given, options as never) };
   } catch (error) {
     return { kind: 'failure', error: isAbort(error) ? interrupted(interruption.by(), verb.name) : error };
   } finally {
     emit.end();
-    await context?.close().catch(() => undefined);
+    if (context && 'close' in context) await context.close().catch(() => undefined);
   }
+}
+
+/** A verb takes the one that it is opened with; verbs.ts says which. */
+type Given = Context & EnvContext;
+
+async function open(globals: Globals, around: Surroundings): Promise<Context> {
+  const { openContext } = await import('./commands/context.ts');
+  return openContext(globals, around);
+}
+
+async function openLight(globals: Globals, around: Surroundings): Promise<EnvContext> {
+  const { openEnvContext } = await import('./commands/env/context.ts');
+  return openEnvContext(globals, around);
 }
 
 function usageError(error: CommanderError, command: string): OpsError {

@@ -7,6 +7,7 @@ import { relative } from 'node:path';
 import { closest, distance } from 'fastest-levenshtein';
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
+import { envConfigSchema } from './env/config-part.ts';
 import { OpsError } from './errors.ts';
 import { parseBytes, parseDurationMs } from './units.ts';
 
@@ -115,6 +116,7 @@ export const configSchema = z.strictObject({
       redis: z.enum(['auto', 'managed', 'external']).default('auto'),
     })
     .prefault({}),
+  env: envConfigSchema,
   deploy: z
     .strictObject({
       strategy: z.enum(['blue-green', 'rolling']).default('blue-green'),

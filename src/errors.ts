@@ -40,6 +40,7 @@ export const catalogue = {
   DB_HOST_LOOPBACK: exitCode.config,
   NO_DATABASE: exitCode.config,
 
+  ENV_UNREADABLE: exitCode.unreachable,
   ENGINE_UNREACHABLE: exitCode.unreachable,
   ENGINE_FAILED: exitCode.unreachable,
   ENGINE_NOT_INSTALLABLE: exitCode.unreachable,

@@ -27,7 +27,7 @@ const imports = sources.flatMap(importsOf);
 const arrows: Record<string, { loads: readonly string[]; types: readonly string[] }> = {
   'cli.ts': { loads: ['commands', 'errors.ts', 'report'], types: [] },
   'help.ts': { loads: ['commands'], types: [] },
-  'config.ts': { loads: ['errors.ts', 'units.ts'], types: [] },
+  'config.ts': { loads: ['env', 'errors.ts', 'units.ts'], types: [] },
   'contract.ts': { loads: [], types: [] },
   'errors.ts': { loads: [], types: [] },
   'protocol.ts': { loads: [], types: [] },

@@ -60,7 +60,7 @@ export interface Context {
   stateDir: string;
   /**
    * @param image what it is for; default: the one of gameops.yaml
-   * @throws ENV_MISSING, ENV_INVALID, DB_HOST_LOOPBACK
+   * @throws ENV_MISSING, ENV_INVALID, ENV_UNREADABLE, DB_HOST_LOOPBACK
    */
   readEnv(image?: string): EnvFile;
   /** Connected at the first call, closed when the verb is done. @throws ENGINE_UNREACHABLE */
@@ -122,6 +122,8 @@ export function openContext(globals: Globals, around: Surroundings): Context {
         path: envPath,
         environment: around.env,
         isBundled: image === 'bundled',
+        userKeys: loaded.config.env.keys,
+        provider: loaded.config.env.provider,
         keep: (key, value) => keepSetting(key, value, isSecretKey(key)),
       });
       warnOnce(env.looseMode);

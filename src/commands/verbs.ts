@@ -4,6 +4,7 @@
  */
 import { Option } from 'commander';
 import type { Context, Outcome } from './context.ts';
+import type { EnvContext } from './env/context.ts';
 import {
   countOption,
   durationOption,
@@ -13,7 +14,8 @@ import {
 } from './options.ts';
 
 export interface VerbModule {
-  run(context: Context, options: never): Promise<Outcome>;
+  /** Which context it is given, `isLight` says. */
+  run(context: Context & EnvContext, options: never): Promise<Outcome>;
 }
 
 export interface Verb {
@@ -24,6 +26,8 @@ export interface Verb {
   argument?: { name: string; description: string };
   options?: readonly Option[];
   examples: readonly string[];
+  /** Is given no project and no engine, but an EnvContext, so that it starts faster. */
+  isLight?: true;
   /** Runs with the defaults when gameops.yaml can't be used. */
   toleratesConfig?: boolean;
   load(): Promise<VerbModule>;
@@ -34,6 +38,7 @@ export const groups: Readonly<Record<string, string>> = {
   host: 'this machine',
   images: 'container images',
   db: 'the schema and its data',
+  env: 'the settings in .env',
 };
 
 export const verbs: readonly Verb[] = [
@@ -67,6 +72,47 @@ export const verbs: readonly Verb[] = [
       'gameops images prepare --source debian',
     ],
     load: () => import('./images/prepare.ts'),
+  },
+  {
+    name: 'env check',
+    summary:
+      'read .env more strictly than anybody: structure, values, secrets, file, and who reads it otherwise',
+    options: [
+      new Option('--format <name>', 'how findings are written (default: pretty)').choices([
+        'pretty',
+        'json',
+        'github',
+        'sarif',
+      ]),
+      new Option('--strict', 'warnings fail, too'),
+      new Option(
+        '--example <path>',
+        'file with the keys that are expected (default: .env.example, if it is there)',
+      ),
+    ],
+    examples: [
+      'gameops env check',
+      'gameops env check --strict --format github',
+      'gameops env check --env-file - < .env',
+    ],
+    isLight: true,
+    load: () => import('./env/check.ts'),
+  },
+  {
+    name: 'env fix',
+    summary: 'repair what is mechanical in .env; values, comments, order and mode are kept',
+    options: [new Option('--dry-run', 'say what would be repaired, change nothing')],
+    examples: ['gameops env fix --dry-run', 'gameops env fix'],
+    isLight: true,
+    load: () => import('./env/fix.ts'),
+  },
+  {
+    name: 'env explain',
+    summary: 'what a setting is for, what it accepts, and where its value comes from',
+    argument: { name: 'key', description: 'such as DB_HOST' },
+    examples: ['gameops env explain DB_PASSWORD'],
+    isLight: true,
+    load: () => import('./env/explain.ts'),
   },
   {
     name: 'deploy',

@@ -1,20 +1,18 @@
 /**
- * .env and the process environment, joined and checked. The process environment wins over the file, KEY_FILE names a
- * file that holds the value of KEY. Promises that no value ever reaches a message.
+ * .env and the process environment, joined and checked, for what moves releases: environment over KEY_FILE over the
+ * provider's command over .env (sources.ts). Promises that no value ever reaches a message.
  */
 import { readFileSync, statSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
-import { parseEnv } from 'node:util';
+import { dirname } from 'node:path';
 import { OpsError } from '../errors.ts';
-import {
-  type KnownSettings,
-  knownSettings,
-  type SettingKey,
-  type SettingProblem,
-  settingKeys,
-} from './schema.ts';
+import { isLoopback } from './hosts.ts';
+import { type KnownSettings, knownSettings, type SettingProblem, settingKeys } from './schema.ts';
+import { type Gathered, gather, type Source, winners } from './sources.ts';
+import { type EnvText, readTokens, settingsIn, valuesIn } from './tokens.ts';
+import { type UserKeys, userProblems } from './user-keys.ts';
 
-export type Source = 'process' | 'process-file' | 'file' | 'file-file';
+export type { Source };
+export { isLoopback };
 
 export interface EnvFile {
   path: string;
@@ -23,13 +21,13 @@ export interface EnvFile {
   /** Every setting for the game server as text: those of the schema and whatever else .env holds. */
   values: Record<string, string>;
   settings: KnownSettings;
-  /** Where each value came from, for `doctor` and later `env explain`. */
+  /** Where each value came from. */
   sources: Record<string, Source>;
   /** Octal, when others than its owner may read or write the file. */
   looseMode: string | null;
 }
 
-export interface EnvRequest {
+export interface EnvRequest extends ExtraSources {
   path: string;
   environment: Readonly<Record<string, string | undefined>>;
   /** The bundled server says which settings it needs; of any other image only it knows. */
@@ -38,83 +36,91 @@ export interface EnvRequest {
   keep?: (key: string, value: string) => void;
 }
 
-/** @throws ENV_MISSING (no file and nothing set), ENV_INVALID (every problem at once), DB_HOST_LOOPBACK */
-export function readEnvFile({ path, environment, isBundled, keep = () => undefined }: EnvRequest): EnvFile {
-  const file = readFile(path);
-  const joined = join(file ?? {}, path, environment);
-  for (const from of [file ?? {}, joined.values])
-    for (const [key, value] of Object.entries(from)) keep(key, value);
-  if (file === null && isBundled && Object.keys(joined.sources).length === 0) throw missing(path);
+/** What gameops.yaml says under `env`. */
+export interface ExtraSources {
+  userKeys?: UserKeys;
+  provider?: string | undefined;
+}
 
-  const check = knownSettings(joined.values, { isBundled });
-  const problems = [...joined.problems, ...(check.ok ? [] : check.problems)];
+/** @throws ENV_MISSING (no file and nothing set), ENV_INVALID (every problem at once), DB_HOST_LOOPBACK */
+export function readEnvFile(request: EnvRequest): EnvFile {
+  const { path, environment, isBundled, keep = () => undefined, userKeys = {} } = request;
+  const text = readText(path);
+  const tokens = readTokens(text ?? '');
+  const gathered = gatherFor(tokens, { ...request, folder: dirname(path), environment });
+  const won = winners(gathered);
+  for (const [key, origins] of gathered.origins) for (const { value } of origins) keep(key, value);
+  if (text === null && isBundled && won.size === 0 && gathered.problems.length === 0) throw missing(path);
+
+  const values = Object.fromEntries([...won].map(([key, { value }]) => [key, value]));
+  const check = knownSettings(values, { isBundled });
+  const problems = [
+    ...brokenLines(tokens),
+    ...gathered.problems.map(({ key, expected }) => ({ key: key ?? 'env.provider', expected })),
+    ...(check.ok ? [] : check.problems),
+    ...userProblems(userKeys, new Map(Object.entries(values))),
+  ];
   if (!check.ok || problems.length > 0) throw invalid(path, problems);
   refuseLoopback(check.settings);
   return {
     path,
-    exists: file !== null,
-    values: joined.values,
+    exists: text !== null,
+    values,
     settings: check.settings,
-    sources: joined.sources,
-    looseMode: file === null ? null : looseMode(path),
+    sources: Object.fromEntries([...won].map(([key, { source }]) => [key, source])),
+    looseMode: text === null ? null : looseMode(path),
   };
 }
 
-interface Joined {
-  values: Record<string, string>;
-  sources: Record<string, Source>;
-  problems: SettingProblem[];
+/** All that has a value, and where it comes from. */
+export function gatherFor(
+  text: EnvText,
+  request: ExtraSources & { folder: string; environment: EnvRequest['environment'] },
+): Gathered {
+  const { folder, environment, userKeys = {}, provider } = request;
+  const commands = Object.entries(userKeys).flatMap(([key, { command }]) =>
+    command === undefined ? [] : [[key, command] as const],
+  );
+  return gather({
+    file: valuesIn(text),
+    folder,
+    environment,
+    keys: [...new Set([...settingKeys, ...Object.keys(userKeys)])],
+    provider,
+    commands: new Map(commands),
+  });
 }
 
-function join(file: Record<string, string>, path: string, environment: EnvRequest['environment']): Joined {
-  const joined: Joined = { values: {}, sources: {}, problems: [] };
-  const indirect = new Set(settingKeys.map((key) => `${key}_FILE`));
-  const layers = [
-    { from: file, own: 'file', pointed: 'file-file', folder: dirname(path) },
-    { from: environment, own: 'process', pointed: 'process-file', folder: process.cwd() },
-  ] as const;
-  for (const { from, own, pointed, folder } of layers) {
-    for (const key of settingKeys) takePointed(joined, key, from[`${key}_FILE`], { source: pointed, folder });
-    for (const [key, value] of Object.entries(from)) {
-      const isOurs = own === 'file' || key in file || settingKeys.includes(key as SettingKey);
-      if (value === undefined || value === '' || indirect.has(key) || !isOurs) continue;
-      joined.values[key] = value;
-      joined.sources[key] = own;
-    }
-  }
-  return joined;
+/** Lines that others read as something else: a value that is cut in silence is worse than none. */
+function brokenLines(text: EnvText): SettingProblem[] {
+  const lines = text.pieces.filter(({ kind }) => kind === 'broken').map(({ line }) => line);
+  const open = settingsIn(text).filter(({ isUnclosed }) => isUnclosed);
+  return [
+    ...lines.map((line) => ({ key: `line ${line}`, expected: 'KEY=value or a comment' })),
+    ...open.map(({ line }) => ({ key: `line ${line}`, expected: 'a quote that ends where the value does' })),
+  ];
 }
 
-function takePointed(
-  joined: Joined,
-  key: SettingKey,
-  target: string | undefined,
-  { source, folder }: { source: Source; folder: string },
-): void {
-  if (!target) return;
+/** Null when there is none. */
+export function readText(path: string): string | null {
   try {
-    // Editors and `echo` end files with a newline that is no part of the secret.
-    joined.values[key] = readFileSync(resolve(folder, target), 'utf8').replace(/\r?\n$/, '');
-    joined.sources[key] = source;
-  } catch {
-    joined.problems.push({ key: `${key}_FILE`, expected: 'the path of a file that can be read' });
-  }
-}
-
-function readFile(path: string): Record<string, string> | null {
-  try {
-    // A byte order mark would become part of the first key.
-    const parsed = parseEnv(readFileSync(path, 'utf8').replace(/^\uFEFF/, ''));
-    return Object.fromEntries(Object.entries(parsed).map(([key, value]) => [key, value ?? '']));
+    return readFileSync(path, 'utf8');
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : null;
     if (code === 'ENOENT') return null;
-    throw new OpsError('ENV_INVALID', {
-      message: `${path} can't be read (${String(code)}). Nothing was changed.`,
-      next: [`give this user the right to read ${path}`, 'gameops --env-file <path> …'],
-      facts: { file: path, reason: String(code) },
-    });
+    throw unreadable(path, String(code));
   }
+}
+
+export function unreadable(path: string, reason: string): OpsError {
+  return new OpsError('ENV_UNREADABLE', {
+    message: `${path} can't be read (${reason}). Nothing was changed.`,
+    next: [
+      reason === 'ENOENT' ? `correct the path: ${path}` : `give this user the right to read ${path}`,
+      'gameops init writes a complete .env where none is',
+    ],
+    facts: { file: path, reason },
+  });
 }
 
 /** Octal mode of a file that others than its owner may read or write, or null. */
@@ -137,7 +143,7 @@ function invalid(path: string, problems: readonly SettingProblem[]): OpsError {
     message: `The settings of the game server can't be used, nothing was changed.\n${shown.join('\n')}`,
     next: [
       `correct ${path} (values are never shown here)`,
-      'gameops init writes a complete one where none is',
+      'gameops env check shows every problem with its place',
     ],
     facts: { file: path, keys: problems.map(({ key }) => key), problems: shown },
   });
@@ -159,11 +165,4 @@ function refuseLoopback({ database, redis }: KnownSettings): void {
     ],
     facts: { key },
   });
-}
-
-export function isLoopback(host: string): boolean {
-  const bare = host.toLowerCase().replace(/^\[|\]$/g, '');
-  if (bare === 'localhost' || bare.endsWith('.localhost') || bare === '::1' || bare === '0.0.0.0')
-    return true;
-  return /^127(\.\d{1,3}){3}$/.test(bare);
 }

@@ -2,7 +2,7 @@
  * How a run of the program ends, and the one place that writes it down: results on stdout, errors on stderr, with
  * --json one document on stdout for either. No known secret passes, whoever wrote the message.
  */
-import { exitCode, isOpsError } from '../errors.ts';
+import { exitCode, isOpsError, type OpsError } from '../errors.ts';
 import type { ReportedError } from './json.ts';
 import { redact } from './redact.ts';
 import type { Style } from './style.ts';
@@ -14,6 +14,10 @@ export interface Outcome {
   result: object;
   /** The same for people, on stdout. No trailing newline needed. */
   text?: (style: Style) => string;
+  /** Written in the place of text and envelope, where the format was asked for. */
+  document?: string;
+  /** What was found is a failure: it is told after the result, and its exit code counts. */
+  refusal?: OpsError;
 }
 
 export type Ending =
@@ -49,9 +53,11 @@ async function writeText(ending: Ending, speaker: Speaker): Promise<number> {
   const styleOf = (stream: NodeJS.WriteStream) =>
     styleFor({ isTty: stream.isTTY === true, refused: speaker.noColour, env: process.env });
   if (ending.kind === 'outcome') {
-    const text = ending.outcome.text?.(styleOf(process.stdout)) ?? '';
+    const { text: tell, document, refusal } = ending.outcome;
+    const text = document ?? tell?.(styleOf(process.stdout)) ?? '';
     if (text !== '') await send(process.stdout, `${text.replace(/\n$/, '')}\n`);
-    return exitCode.done;
+    if (refusal === undefined) return exitCode.done;
+    return writeText({ kind: 'failure', error: refusal }, speaker);
   }
   const { errorText } = await import('./error-text.ts');
   const stack = speaker.isVerbose ? stackOf(ending.error) : '';
@@ -70,6 +76,15 @@ async function writeJson(ending: Ending, speaker: Speaker): Promise<number> {
       await send(process.stderr, `${JSON.stringify({ stack: redact(stackOf(ending.error)) })}\n`);
     await send(process.stdout, `${envelope}\n`);
     return exitCodeOf(ending.error);
+  }
+  if (ending.kind === 'outcome' && ending.outcome.document !== undefined) {
+    await send(process.stdout, `${ending.outcome.document.replace(/\n$/, '')}\n`);
+    return ending.outcome.refusal?.exitCode ?? exitCode.done;
+  }
+  if (ending.kind === 'outcome' && ending.outcome.refusal !== undefined) {
+    const { refusal, result } = ending.outcome;
+    await send(process.stdout, `${failureEnvelope(command, refusal, result)}\n`);
+    return refusal.exitCode;
   }
   const result = ending.kind === 'text' ? { text: ending.text.trimEnd() } : ending.outcome.result;
   await send(process.stdout, `${successEnvelope(command, result)}\n`);

@@ -1,8 +1,34 @@
-/** `npm run bench:cli`: what `gameops --help` costs beside Node's own start, interleaved, by medians. Limit: 1.25 ×. */
+/**
+ * `npm run bench:cli`: what starts cost beside Node's own, interleaved, by medians. Limits: `--help` 1.25 ×, `env check`
+ * 2 × with a gameops.yaml. Then how long a .env of 10,000 lines takes: 1 s.
+ */
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { generateEnv } from '../../src/env/generate.ts';
 
 const rounds = 25;
-const programs = { node: ['-e', '0'], gameops: ['--', 'bin/gameops.js', '--help'] };
+const folder = mkdtempSync(join(tmpdir(), 'gameops-bench-'));
+const file = (name: string, text: string) => {
+  writeFileSync(join(folder, name), text, { mode: 0o600 });
+  return join(folder, name);
+};
+const env = file('.env', generateEnv('arena'));
+const config = file('gameops.yaml', 'project: arena\nserver: { image: bundled, replicas: 2 }\n');
+const lines = Array.from(
+  { length: 10_000 },
+  (_, at) => `SETTING_${at}="a value of some length ${at}" # with a comment`,
+);
+const large = file('large.env', `${generateEnv('arena')}${lines.join('\n')}\n`);
+const check = ['--', 'bin/gameops.js', 'env', 'check', '--config', config, '--env-file'];
+
+const programs = {
+  node: { args: ['-e', '0'], called: 'node -e 0' },
+  help: { args: ['--', 'bin/gameops.js', '--help'], called: 'gameops --help' },
+  check: { args: [...check, env], called: 'gameops env check' },
+} as const;
+type Name = keyof typeof programs;
 
 function onceMs(args: readonly string[]): number {
   const begun = performance.now();
@@ -15,13 +41,18 @@ function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
-const ms: Record<keyof typeof programs, number[]> = { node: [], gameops: [] };
-for (const args of Object.values(programs)) onceMs(args);
-for (let round = 0; round < rounds; round++) {
-  ms.node.push(onceMs(programs.node));
-  ms.gameops.push(onceMs(programs.gameops));
-}
-const [node, gameops] = [median(ms.node), median(ms.gameops)];
+const ms: Record<Name, number[]> = { node: [], help: [], check: [] };
+for (const { args } of Object.values(programs)) onceMs(args);
+for (let round = 0; round < rounds; round++)
+  for (const [name, { args }] of Object.entries(programs)) ms[name as Name].push(onceMs(args));
+const node = median(ms.node);
+const told = (name: Name, limit: number) =>
+  `${programs[name].called}: ${median(ms[name]).toFixed(1)} ms, ratio ${(median(ms[name]) / node).toFixed(2)} (limit ${limit})`;
 process.stdout.write(
-  `node -e 0: ${node.toFixed(1)} ms · gameops --help: ${gameops.toFixed(1)} ms · ratio ${(gameops / node).toFixed(2)} (limit 1.25, medians of ${rounds}, interleaved)\n`,
+  `node -e 0: ${node.toFixed(1)} ms · ${told('help', 1.25)} · ${told('check', 2)}; medians of ${rounds}, interleaved\n`,
 );
+const largeMs = Array.from({ length: 5 }, () => onceMs([...check, large]));
+process.stdout.write(
+  `gameops env check of ${lines.length + 17} lines, a warning or two on each: ${median(largeMs).toFixed(0)} ms (limit 1000, median of 5)\n`,
+);
+rmSync(folder, { recursive: true });

@@ -38,6 +38,7 @@ export interface RunOptions {
   env?: Record<string, string>;
   /** Options of Node itself. */
   node?: readonly string[];
+  stdin?: string;
 }
 
 /** No engine, unless `env` names one. */
@@ -47,7 +48,7 @@ export function gameops(args: readonly string[], options: RunOptions): Promise<R
 
 export function start(
   args: readonly string[],
-  { cwd, env = {}, node = [] }: RunOptions,
+  { cwd, env = {}, node = [], stdin }: RunOptions,
 ): { child: ChildProcess; seen: Pick<Run, 'out' | 'err'>; ended: Promise<Run> } {
   const child = spawn(process.execPath, [...node, '--', program, ...args], {
     cwd,
@@ -58,8 +59,10 @@ export function start(
       DOCKER_HOST: `unix://${join(cwd, 'no-engine.sock')}`,
       ...env,
     },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
   });
+  // One that ends without reading is no failure of the test.
+  child.stdin.on('error', () => undefined).end(stdin);
   const seen = { out: '', err: '' };
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     seen.out += text;

@@ -57,10 +57,14 @@ describe('where a value comes from', () => {
     expect(env.values).not.toHaveProperty('DB_PASSWORD_FILE');
   });
 
-  it('a KEY_FILE of the environment wins over KEY in .env, and KEY over KEY_FILE in the same place', () => {
+  it('KEY of the environment wins over every KEY_FILE, and a KEY_FILE over KEY in .env', () => {
     const file = folder.write('other.txt', 'from the environment');
     expect(read(asText(good), { DB_PASSWORD_FILE: file }).values.DB_PASSWORD).toBe('from the environment');
-    expect(read(`${asText(good)}DB_PASSWORD_FILE=other.txt\n`).values.DB_PASSWORD).toBe(good.DB_PASSWORD);
+    expect(read(`${asText(good)}DB_PASSWORD_FILE=other.txt\n`).values.DB_PASSWORD).toBe(
+      'from the environment',
+    );
+    const both = { DB_PASSWORD: 'of the environment', DB_PASSWORD_FILE: file };
+    expect(read(asText(good), both).values.DB_PASSWORD).toBe('of the environment');
   });
 
   it('a KEY_FILE that can not be read names the key', () => {

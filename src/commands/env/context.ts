@@ -1,0 +1,98 @@
+/**
+ * What the verbs of .env are given: no project, no engine, no state folder; gameops.yaml only where there is one. So
+ * they start fast and work anywhere.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { relative, resolve } from 'node:path';
+import type { Config } from '../../config.ts';
+import { configPart } from '../../env/config-part.ts';
+import { type ExtraSources, readText, unreadable } from '../../env/read.ts';
+import type { RuleLevel } from '../../env/rules.ts';
+import { isRuleId, rulesPage } from '../../env/rules.ts';
+import { OpsError } from '../../errors.ts';
+import type { Emit } from '../../report/events.ts';
+import type { Globals, Surroundings } from '../context.ts';
+
+export interface EnvContext {
+  cwd: string;
+  environment: Readonly<Record<string, string | undefined>>;
+  /** Absolute; null for stdin. */
+  envFilePath: string | null;
+  /** As people and annotations see it: from the current folder. */
+  envName: string;
+  /** By --env-file, so it has to be there. */
+  isNamed: boolean;
+  asked: EnvConfig;
+  emit: Emit;
+}
+
+/** What gameops.yaml says of settings; without it, its defaults. */
+export interface EnvConfig extends Required<Pick<ExtraSources, 'userKeys'>>, Pick<ExtraSources, 'provider'> {
+  isBundled: boolean;
+  levels: Readonly<Record<string, RuleLevel>>;
+  /** Settings beside .env, which win over nothing and are no secrets. */
+  serverEnv: Readonly<Record<string, string>>;
+}
+
+/** @throws CONFIG_INVALID */
+export async function openEnvContext(globals: Globals, around: Surroundings): Promise<EnvContext> {
+  const isStdin = globals.envFile === '-';
+  const path = resolve(around.cwd, globals.envFile ?? '.env');
+  return {
+    cwd: around.cwd,
+    environment: around.env,
+    envFilePath: isStdin ? null : path,
+    envName: isStdin ? 'stdin' : relative(around.cwd, path) || path,
+    isNamed: globals.envFile !== undefined,
+    asked: await askConfig(globals, around.cwd),
+    emit: around.emit,
+  };
+}
+
+/** @returns null when there is no such file and none was named. @throws ENV_UNREADABLE */
+export function textOfEnv({ envFilePath, isNamed }: EnvContext): string | null {
+  if (envFilePath === null) return readFileSync(0, 'utf8');
+  const text = readText(envFilePath);
+  if (text === null && isNamed) throw unreadable(envFilePath, 'ENOENT');
+  return text;
+}
+
+async function askConfig(globals: Globals, cwd: string): Promise<EnvConfig> {
+  const path = resolve(cwd, globals.config ?? 'gameops.yaml');
+  const isAsked = globals.config !== undefined;
+  if (!isAsked && !existsSync(path))
+    return { userKeys: {}, provider: undefined, levels: {}, isBundled: true, serverEnv: {} };
+  const part = configPart(readConfig(path));
+  const { env, server } = part ?? (await wholeConfig(path));
+  for (const id of Object.keys(env.rules)) if (!isRuleId(id)) throw unknownRule(id, path);
+  return {
+    userKeys: env.keys,
+    provider: env.provider,
+    levels: env.rules,
+    isBundled: server.image === 'bundled',
+    serverEnv: server.env,
+  };
+}
+
+/** Unreadable is for the whole schema to say. */
+function readConfig(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return ': unreadable';
+  }
+}
+
+/** Loaded only when something is wrong there, because it takes longer than everything else here. */
+async function wholeConfig(path: string): Promise<Config> {
+  const { loadConfig } = await import('../../config.ts');
+  return loadConfig(path, { mustExist: true });
+}
+
+function unknownRule(id: string, path: string): OpsError {
+  return new OpsError('CONFIG_INVALID', {
+    message: `env.rules names "${id}", and there is no such rule. Nothing was changed.`,
+    next: [`correct ${path}; ${rulesPage} lists the rules`],
+    facts: { file: path, rule: id },
+  });
+}

@@ -1,0 +1,35 @@
+/**
+ * Every rule over one .env, and what gameops.yaml says of the rules. Pure but for what it is given.
+ */
+import type { FileFacts } from './file-facts.ts';
+import { fileFindings } from './file-facts.ts';
+import type { EnvReport, Finding } from './findings.ts';
+import { reportOf } from './findings.ts';
+import type { Found } from './found.ts';
+import { levelOf, type RuleLevel } from './rules.ts';
+import { secretFindings } from './rules-secrets.ts';
+import { structureFindings } from './rules-structure.ts';
+import { valueFindings } from './rules-values.ts';
+import type { Subject } from './subject.ts';
+
+export interface CheckRequest extends Subject {
+  /** As the report shows it. */
+  file: string;
+  facts: FileFacts | null;
+  /** Rule → what gameops.yaml makes of it. */
+  levels: Readonly<Record<string, RuleLevel>>;
+}
+
+export function checkEnv(request: CheckRequest): EnvReport {
+  const all: Found[] = [
+    ...structureFindings(request.text),
+    ...valueFindings(request),
+    ...secretFindings(request),
+    ...fileFindings(request.facts, request.file),
+  ];
+  const findings = all.flatMap(({ rule, key, line, column, message }): Finding[] => {
+    const level = levelOf(rule, request.levels);
+    return level === 'off' ? [] : [{ rule, severity: level, key, line, column, message }];
+  });
+  return reportOf(request.file, findings);
+}

@@ -1,0 +1,124 @@
+/**
+ * How good the secrets are. Estimates only: what passes may still be a bad one. Pure; no value leaves.
+ */
+import { shownKey } from './findings.ts';
+import { type Found, found } from './found.ts';
+import { isSecret, placeOf, type Subject, textOf } from './subject.ts';
+import { valuesIn } from './tokens.ts';
+
+const lengthMin = 16;
+/** Fewer are found by trying, with time and a copy of a hash. */
+const bitsMin = 48;
+/** RFC 7518, 3.2: a key for HS256 is as long as the hash, at least. */
+const jwtBitsMin = 256;
+const advice = 'make a new one: openssl rand -base64 32 | tr +/ -_ | tr -d =';
+
+export function secretFindings(subject: Subject): Found[] {
+  const secrets = secretsOf(subject);
+  return [...secrets.flatMap((secret) => judge(subject, secret)), ...reused(subject, secrets)];
+}
+
+interface Secret {
+  key: string;
+  /** Of a URL the password. */
+  text: string;
+}
+
+function secretsOf(subject: Subject): Secret[] {
+  return [...subject.values].flatMap(([key, { value }]) => {
+    const text = passwordIn(value) ?? value;
+    const isOne = isSecret(subject, key) || passwordIn(value);
+    return isOne && text !== '' && !isPublicUrl(value) ? [{ key, text }] : [];
+  });
+}
+
+/** Null when it is no URL, or one without a password. */
+function passwordIn(value: string): string | null {
+  if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(value) || !URL.canParse(value)) return null;
+  const { password } = new URL(value);
+  if (password === '') return null;
+  try {
+    return decodeURIComponent(password);
+  } catch {
+    return password;
+  }
+}
+
+function isPublicUrl(value: string): boolean {
+  return /^[a-z][a-z0-9+.-]*:\/\//i.test(value) && passwordIn(value) === null;
+}
+
+function judge(subject: Subject, { key, text }: Secret): Found[] {
+  const at = placeOf(subject, key);
+  const name = shownKey(key);
+  const inExample = subject.example === null ? undefined : valuesIn(subject.example).get(key)?.value;
+  const jwt = key === 'JWT_SECRET' && text.length >= 32 && bitsAtMost(text) < jwtBitsMin;
+  const strength = jwt ? [found('weak-jwt-secret', at, `${name} holds fewer than 256 bits; ${advice}`)] : [];
+  if (inExample !== undefined && inExample !== '' && inExample === textOf(subject, key))
+    return [found('example-secret', at, `${name} is the one of the example, which others know; ${advice}`)];
+  if (isPlaceholder(text)) return [found('placeholder-secret', at, `${name} is a placeholder; ${advice}`)];
+  if (text.length < lengthMin)
+    return [
+      found('short-secret', at, `${name} has ${text.length} characters, fewer than ${lengthMin}; ${advice}`),
+    ];
+  if (isMonotonous(text))
+    return [found('weak-secret', at, `${name} is easily guessed; ${advice}`), ...strength];
+  return strength;
+}
+
+const placeholders = new Set(
+  `admin changeit default demo dummy example foobar guest hunter2 iloveyou jwtsecret letmein mypassword mysecret none null
+  pass passw0rd passwd password placeholder postgres qwerty redis root sample secret supersecret test testing tobedone todo
+  topsecret undefined user welcome`.split(/\s+/),
+);
+
+function isPlaceholder(text: string): boolean {
+  const bare = text.toLowerCase().replace(/[^a-z0-9]/g, '');
+  if (placeholders.has(bare.replace(/\d+$/, '')) || placeholders.has(bare)) return true;
+  if (/^(change|replace|insert|enter|fill|put|set)[a-z]*(me|this|it|in|here|your)/.test(bare)) return true;
+  if (/^<.*>$|^\[.*\]$|^\{\{.*\}\}$|^(x|\*|\.|0){3,}$/i.test(text)) return true;
+  return /^your[a-z]*(secret|password|key|token|here)/.test(bare) || /^(0?123456789?0?|12345+)$/.test(bare);
+}
+
+/** The most bits that letters of this alphabet can carry, in so many of them. */
+function bitsAtMost(text: string): number {
+  const kinds: [RegExp, number][] = [
+    [/^\d+$/, 10],
+    [/^[\da-f]+$|^[\dA-F]+$/, 16],
+    [/^[a-z]+$|^[A-Z]+$/, 26],
+    [/^[\da-z]+$|^[\dA-Z]+$/, 36],
+    [/^[a-zA-Z]+$/, 52],
+    [/^[\w+/=-]+$/, 64],
+  ];
+  const alphabet = kinds.find(([kind]) => kind.test(text))?.[1] ?? 94;
+  return text.length * Math.log2(alphabet);
+}
+
+/** Few different letters, letters in a row, or the same word again and again. */
+function isMonotonous(text: string): boolean {
+  const counts = new Map<string, number>();
+  for (const letter of text) counts.set(letter, (counts.get(letter) ?? 0) + 1);
+  const bitsEach = [...counts.values()].reduce((sum, count) => {
+    const share = count / text.length;
+    return sum - share * Math.log2(share);
+  }, 0);
+  if (bitsEach * Math.min(text.length, 1_000) < bitsMin) return true;
+  let inRow = 0;
+  for (let at = 1; at < text.length; at++)
+    if (Math.abs(text.charCodeAt(at) - text.charCodeAt(at - 1)) <= 1) inRow++;
+  return inRow > (text.length - 1) * 0.6 || /^(.{1,12})\1{2,}$/.test(text.slice(0, 1_000));
+}
+
+function reused(subject: Subject, secrets: readonly Secret[]): Found[] {
+  const first = new Map<string, string>();
+  return secrets.flatMap(({ key, text }) => {
+    const other = first.get(text);
+    if (other === undefined) first.set(text, key);
+    // A copy of the same thing: DATABASE_URL repeats the password of DB_*.
+    const isCopy =
+      other === undefined || [other, key].every((one) => /^(DATABASE_URL|DB_PASSWORD)$/.test(one));
+    if (isCopy) return [];
+    const message = `${shownKey(key)} is the same as ${shownKey(other)}: who learns one has both; ${advice}`;
+    return [found('reused-secret', placeOf(subject, key), message)];
+  });
+}

@@ -1,0 +1,161 @@
+/**
+ * Where a setting comes from: the process environment, over a file that KEY_FILE names, over what a command prints,
+ * over .env. Promises that no value reaches a message, and neither does what a command says when it fails.
+ */
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { readTokens, type Setting, valuesIn } from './tokens.ts';
+
+export type Source = 'process' | 'process-file' | 'file-file' | 'command' | 'file';
+
+export interface Origin {
+  source: Source;
+  value: string;
+  /** In .env: the setting, or the KEY_FILE that names the file. */
+  setting: Setting | null;
+}
+
+export interface SourceProblem {
+  /** KEY_FILE, or a key that a command should give; null for the command that gives many. */
+  key: string | null;
+  expected: string;
+  setting: Setting | null;
+}
+
+export interface Gathered {
+  /** Every key that has a value, with all it has: the first one counts. */
+  origins: Map<string, Origin[]>;
+  problems: SourceProblem[];
+}
+
+export interface SourceRequest {
+  /** Of .env; empty when there is none. */
+  file: ReadonlyMap<string, Setting>;
+  /** Paths in .env are meant from here. */
+  folder: string;
+  environment: Readonly<Record<string, string | undefined>>;
+  /** Keys that may also come from the environment, or from a file of their own. */
+  keys: readonly string[];
+  /** Prints .env text, or one JSON object. */
+  provider: string | undefined;
+  /** Commands that print the value of one key. */
+  commands: ReadonlyMap<string, string>;
+}
+
+export function gather(request: SourceRequest): Gathered {
+  const gathered: Gathered = { origins: new Map(), problems: [] };
+  const { file, environment, keys } = request;
+  const provided = providedValues(request, gathered.problems);
+  const pointers = new Set(keys.map((key) => `${key}_FILE`));
+  const fileKeys = [...file.keys()].filter((key) => !pointers.has(key));
+  for (const key of new Set([...keys, ...fileKeys, ...provided.keys()])) {
+    const pointer = file.get(`${key}_FILE`) ?? null;
+    const own = file.get(key) ?? null;
+    const isPointed = keys.includes(key);
+    add(gathered, key, 'process', environment[key], null);
+    if (isPointed) {
+      addPointed(gathered, key, {
+        source: 'process-file',
+        target: environment[`${key}_FILE`],
+        setting: null,
+      });
+      const target = pointer && pointer.value !== '' ? resolve(request.folder, pointer.value) : undefined;
+      addPointed(gathered, key, { source: 'file-file', target, setting: pointer });
+    }
+    add(gathered, key, 'command', provided.get(key), null);
+    add(gathered, key, 'file', own?.value, own);
+  }
+  return gathered;
+}
+
+/** The value that counts, of every key. */
+export function winners({ origins }: Gathered): Map<string, Origin> {
+  const won = new Map<string, Origin>();
+  for (const [key, [first]] of origins) if (first) won.set(key, first);
+  return won;
+}
+
+/** An empty value counts as none. */
+function add(
+  { origins }: Gathered,
+  key: string,
+  source: Source,
+  value: string | undefined,
+  setting: Setting | null,
+): void {
+  if (value === undefined || value === '') return;
+  const all = origins.get(key) ?? [];
+  all.push({ source, value, setting });
+  origins.set(key, all);
+}
+
+function addPointed(
+  gathered: Gathered,
+  key: string,
+  { source, target, setting }: { source: Source; target: string | undefined; setting: Setting | null },
+): void {
+  if (!target) return;
+  try {
+    // Editors and `echo` end files with a newline that is no part of the secret.
+    add(gathered, key, source, readFileSync(target, 'utf8').replace(/\r?\n$/, ''), setting);
+  } catch {
+    const expected = 'the path of a file that can be read';
+    gathered.problems.push({ key: `${key}_FILE`, expected, setting });
+  }
+}
+
+function providedValues(
+  { provider, commands }: SourceRequest,
+  problems: SourceProblem[],
+): Map<string, string> {
+  const values = new Map<string, string>();
+  if (provider !== undefined) {
+    const printed = outputOf(provider);
+    if (printed.ok) for (const [key, value] of manyIn(printed.text)) values.set(key, value);
+    else
+      problems.push({
+        key: null,
+        expected: `env.provider of gameops.yaml to succeed (${printed.why})`,
+        setting: null,
+      });
+  }
+  for (const [key, command] of commands) {
+    const printed = outputOf(command);
+    if (printed.ok) values.set(key, printed.text.replace(/\r?\n$/, ''));
+    else
+      problems.push({
+        key,
+        expected: `its command in gameops.yaml to succeed (${printed.why})`,
+        setting: null,
+      });
+  }
+  return values;
+}
+
+const patienceMs = 30_000;
+
+/** What it says on stderr is left unsaid: it may hold what it was asked for. */
+function outputOf(command: string): { ok: true; text: string } | { ok: false; why: string } {
+  const { status, signal, error, stdout } = spawnSync(command, {
+    shell: true,
+    encoding: 'utf8',
+    timeout: patienceMs,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  if (error) return { ok: false, why: 'code' in error ? String(error.code) : 'it could not be started' };
+  if (status !== 0) return { ok: false, why: signal ? `ended by ${signal}` : `exit ${status}` };
+  return { ok: true, text: stdout };
+}
+
+function manyIn(text: string): [string, string][] {
+  if (text.trimStart().startsWith('{')) {
+    try {
+      const parsed = JSON.parse(text) as Record<string, unknown>;
+      return Object.entries(parsed).map(([key, value]) => [key, String(value)]);
+    } catch {
+      // No JSON: read as what it is.
+    }
+  }
+  return [...valuesIn(readTokens(text))].map(([key, { value }]) => [key, value]);
+}
