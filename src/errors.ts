@@ -62,6 +62,9 @@ export const catalogue = {
   WATCH_FAILED: exitCode.rolledBack,
   STEP_TIMED_OUT: exitCode.rolledBack,
   ROLLED_BACK: exitCode.rolledBack,
+  BACKUP_FAILED: exitCode.rolledBack,
+  BACKUP_DAMAGED: exitCode.rolledBack,
+  RESTORE_FAILED: exitCode.rolledBack,
 
   UNFINISHED: exitCode.needsHands,
   REMEDY_FAILED: exitCode.needsHands,

@@ -63,6 +63,7 @@ function addVerb(
   verb: Verb,
   chosen: (request: Request) => void,
 ): void {
+  const { argument } = verb;
   const [first = '', second] = verb.name.split(' ');
   let home = program;
   if (second !== undefined) {
@@ -73,6 +74,10 @@ function addVerb(
     .command(second ?? first)
     .description(verb.summary)
     .addHelpText('after', `\nExamples:\n${verb.examples.map((line) => `  ${line}`).join('\n')}\n${exitCodes}`)
-    .action((options: object) => chosen({ verb, globals: program.opts<Globals>(), options }));
+    .action((...given: unknown[]) => {
+      const options = { ...command.opts(), ...(argument ? { [argument.name]: given[0] } : {}) };
+      chosen({ verb, globals: program.opts<Globals>(), options });
+    });
+  if (argument) command.argument(`<${argument.name}>`, argument.description);
   for (const option of verb.options ?? []) command.addOption(option);
 }

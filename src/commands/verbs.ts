@@ -8,6 +8,7 @@ import {
   countOption,
   durationOption,
   imageSourceOption,
+  proofOption,
   socketUrlOption,
   strategyOption,
 } from './options.ts';
@@ -20,6 +21,8 @@ export interface Verb {
   /** "deploy", or "images prepare" for a verb in a group. */
   name: string;
   summary: string;
+  /** The one word after the verb, required; the verb finds it among its options. */
+  argument?: { name: string; description: string };
   options?: readonly Option[];
   examples: readonly string[];
   /** Runs with the defaults when gameops.yaml can't be used. */
@@ -31,6 +34,7 @@ export interface Verb {
 export const groups: Readonly<Record<string, string>> = {
   host: 'this machine',
   images: 'container images',
+  db: 'the database: backups',
 };
 
 export const verbs: readonly Verb[] = [
@@ -125,6 +129,20 @@ export const verbs: readonly Verb[] = [
     summary: 'who did what, when, and how it ended',
     examples: ['gameops history'],
     load: () => import('./history.ts'),
+  },
+  {
+    name: 'db backup',
+    summary: 'dump the database while players play, verify the dump, keep the last ones',
+    options: [proofOption('--verify <level>', 'how far it is proven').default('read')],
+    examples: ['gameops db backup', 'gameops db backup --verify restore'],
+    load: () => import('./db/backup.ts'),
+  },
+  {
+    name: 'db backups',
+    summary: 'every backup there is, how old it is and how far it is proven',
+    options: [proofOption('--verify <level>', 'prove each of them now')],
+    examples: ['gameops db backups', 'gameops db backups --verify read'],
+    load: () => import('./db/backups.ts'),
   },
   {
     name: 'load',
