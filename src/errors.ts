@@ -26,6 +26,7 @@ export const catalogue = {
   RELEASE_UNKNOWN: exitCode.usage,
   NOTHING_TO_ROLL_BACK_TO: exitCode.usage,
   CONFIRMATION_NEEDED: exitCode.usage,
+  BACKUP_UNKNOWN: exitCode.usage,
 
   CONFIG_INVALID: exitCode.config,
   ENV_INVALID: exitCode.config,

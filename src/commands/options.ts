@@ -38,6 +38,11 @@ export interface BackupOptions {
 
 export type BackupsOptions = Partial<BackupOptions>;
 
+export interface RestoreOptions {
+  /** Of a backup, or the name of a database that a restore has put aside. */
+  id: string;
+}
+
 export interface LoadOptions {
   players: number;
   forMs?: number;

@@ -34,7 +34,7 @@ export interface Verb {
 export const groups: Readonly<Record<string, string>> = {
   host: 'this machine',
   images: 'container images',
-  db: 'the database: backups',
+  db: 'the database: backups, restoring',
 };
 
 export const verbs: readonly Verb[] = [
@@ -143,6 +143,13 @@ export const verbs: readonly Verb[] = [
     options: [proofOption('--verify <level>', 'prove each of them now')],
     examples: ['gameops db backups', 'gameops db backups --verify read'],
     load: () => import('./db/backups.ts'),
+  },
+  {
+    name: 'db restore',
+    summary: 'take the database back to a backup; asks, and keeps the present one to go back to',
+    argument: { name: 'id', description: 'of a backup, or of a database put aside: see gameops db backups' },
+    examples: ['gameops db restore 20260131-040000-1a2b', 'gameops db restore 20260131-040000-1a2b --yes'],
+    load: () => import('./db/restore.ts'),
   },
   {
     name: 'load',

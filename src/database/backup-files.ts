@@ -18,7 +18,7 @@ import {
   statfs,
   writeFile,
 } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { OpsError } from '../errors.ts';
 import { formatBytes } from '../units.ts';
@@ -61,13 +61,20 @@ const envelope = z.object({ sha256: z.string(), manifest: z.unknown() });
 /** @throws BACKUP_FAILED */
 export async function openFolder(folder: string): Promise<void> {
   try {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await makeFolder(folder);
     await chmod(folder, 0o700);
     // Players' data does not belong in a repository that the folder may lie in.
     await writeFile(join(folder, '.gitignore'), '*\n', { flag: 'wx', mode: 0o600 }).catch(ignoreExisting);
   } catch (error) {
     throw unwritable(folder, error);
   }
+}
+
+/** Level by level: Node's own `recursive` never returns below /proc (https://github.com/nodejs/node/issues/31481). */
+async function makeFolder(folder: string): Promise<void> {
+  if (await stat(folder).catch(() => null)) return;
+  await makeFolder(dirname(folder));
+  await mkdir(folder, { mode: 0o700 }).catch(ignoreExisting);
 }
 
 function ignoreExisting(error: NodeJS.ErrnoException): void {

@@ -3,12 +3,14 @@ import type pg from 'pg';
 import type { Activity, DatabaseFacts } from './backup-model.ts';
 import { schemaFingerprint } from './fingerprint.ts';
 
-/** Tables whose rows a dump has: neither another session's temporary ones nor what an extension brought along. */
+/**
+ * Tables whose rows a dump has: neither another session's temporary ones nor what an extension brought along. Not
+ * materialized views: a restore computes them anew, and one that was stale comes out otherwise.
+ */
 const tablesOfDump = `
   SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
-    AND (c.relkind <> 'm' OR c.relispopulated)
   ORDER BY 1, 2`;
 
 /** Within the caller's transaction. */

@@ -124,7 +124,8 @@ function createOptions({ row, encoding, tablespace, owner }: Shape): string {
     `ENCODING ${quotedText(encoding)}`,
     `LC_COLLATE ${text('datcollate')} LC_CTYPE ${text('datctype')}`,
     providers[`${row.datlocprovider}`] ?? '',
-    `TABLESPACE ${quoted(tablespace)}`,
+    // The default one may be used by everybody, but named only by those it was granted to.
+    tablespace === 'pg_default' ? '' : `TABLESPACE ${quoted(tablespace)}`,
     `CONNECTION LIMIT ${Number(row.datconnlimit ?? -1)}`,
   ].join(' ');
 }

@@ -36,8 +36,12 @@ export interface Running {
   ended: Promise<Run & { json: CliEnvelope }>;
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: a result of any verb
-export type CliEnvelope = { ok: boolean; result?: any; error?: { code: string; message: string } };
+export type CliEnvelope = {
+  ok: boolean;
+  // biome-ignore lint/suspicious/noExplicitAny: a result of any verb
+  result?: any;
+  error?: { code: string; message: string; next: string[] };
+};
 
 /** Something of all that a dump has to bring back. */
 export const everything = `

@@ -2,10 +2,11 @@
 
 import { listBackups } from '../../database/backup-files.ts';
 import type { Backup, Level } from '../../database/backup-model.ts';
+import { listUndos, type Undo } from '../../database/restore.ts';
 import { withTools } from '../../database/tools.ts';
 import { verifyBackup } from '../../database/verify.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
-import { table } from '../../report/table.ts';
+import { columns, table } from '../../report/table.ts';
 import { formatBytes } from '../../units.ts';
 import type { Context, Outcome, Style } from '../context.ts';
 import type { BackupsOptions } from '../options.ts';
@@ -16,7 +17,8 @@ export async function run(context: Context, { verify }: BackupsOptions): Promise
   const folder = backupFolder(context);
   const listed = await listBackups(folder);
   const backups = verify && listed.length > 0 ? await verifyAll(context, listed, verify) : listed;
-  const result = { folder, backups: backups.map(backupResult) };
+  const undos = await undosOf(context);
+  const result = { folder, backups: backups.map(backupResult), undos };
   const damaged = backups.filter(({ damage }) => damage !== null);
   if (verify && damaged.length > 0) {
     throw new OpsError('BACKUP_DAMAGED', {
@@ -26,7 +28,32 @@ export async function run(context: Context, { verify }: BackupsOptions): Promise
       result,
     });
   }
-  return { ok: true, result, text: (style) => backupsText(style, folder, backups) };
+  return {
+    ok: true,
+    result,
+    text: (style) => [backupsText(style, folder, backups), ...undosText(undos)].join('\n'),
+  };
+}
+
+/** Databases that a restore has put aside; [] as well when the server can't be asked: the files are there all the same. */
+async function undosOf(context: Context): Promise<Undo[]> {
+  try {
+    return await listUndos(await backupGround(context));
+  } catch (error) {
+    if (!isOpsError(error)) throw error;
+    context.emit({
+      type: 'note',
+      level: 'detail',
+      message: `databases put aside are not known: ${error.message}`,
+    });
+    return [];
+  }
+}
+
+function undosText(undos: readonly Undo[]): string[] {
+  if (undos.length === 0) return [];
+  const rows = undos.map(({ name, bytes, comment }) => [name, formatBytes(bytes), comment]);
+  return ['put aside, and still on the server:', ...columns(rows, { indent: '  ' })];
 }
 
 async function verifyAll(context: Context, backups: readonly Backup[], level: Level): Promise<Backup[]> {
