@@ -113,10 +113,10 @@ try {
     ];
     const began = performance.now();
     const stages: string[] = [];
-    let at = began;
+    let last = { name: 'looking', at: began };
     const stage = (name: Stage) => {
-      stages.push(`${s(performance.now() - at)} ${name}`);
-      at = performance.now();
+      stages.push(`${last.name} ${s(performance.now() - last.at)}`);
+      last = { name, at: performance.now() };
     };
     const { ms, sessions, undo } = await restoreBackup(on, backup, stage);
     const tookMs = performance.now() - began;
