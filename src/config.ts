@@ -126,6 +126,17 @@ export const configSchema = z.strictObject({
       keep: z.int().min(1).max(20).default(3).describe('Releases kept for rollback'),
     })
     .prefault({}),
+  backup: z
+    .strictObject({
+      dir: z.string().min(1).default('backups').describe('Folder of backups, on the machine gameops runs on'),
+      keep: z
+        .int()
+        .min(1)
+        .max(1000)
+        .default(7)
+        .describe('Backups kept; older ones are removed after a new one'),
+    })
+    .prefault({}),
 });
 
 export type Config = z.infer<typeof configSchema>;

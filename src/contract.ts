@@ -40,6 +40,7 @@ export type Role =
   | 'carrier'
   | 'lock'
   | 'one-off'
+  | 'tools'
   | 'network'
   | 'record'
   | 'settings'

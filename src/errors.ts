@@ -28,6 +28,7 @@ export const catalogue = {
   CONFIRMATION_NEEDED: exitCode.usage,
   MIGRATION_UNKNOWN: exitCode.usage,
   NO_MIGRATIONS: exitCode.usage,
+  BACKUP_UNKNOWN: exitCode.usage,
 
   CONFIG_INVALID: exitCode.config,
   ENV_INVALID: exitCode.config,
@@ -66,6 +67,9 @@ export const catalogue = {
   WATCH_FAILED: exitCode.rolledBack,
   STEP_TIMED_OUT: exitCode.rolledBack,
   ROLLED_BACK: exitCode.rolledBack,
+  BACKUP_FAILED: exitCode.rolledBack,
+  BACKUP_DAMAGED: exitCode.rolledBack,
+  RESTORE_FAILED: exitCode.rolledBack,
 
   UNFINISHED: exitCode.needsHands,
   REMEDY_FAILED: exitCode.needsHands,

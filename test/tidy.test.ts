@@ -38,7 +38,7 @@ const arrows: Record<string, { loads: readonly string[]; types: readonly string[
   env: { loads: ['errors.ts'], types: ['report'] },
   engine: { loads: ['config.ts', 'contract.ts', 'errors.ts', 'units.ts'], types: ['report'] },
   proxy: { loads: ['contract.ts', 'errors.ts'], types: ['engine', 'release', 'runner'] },
-  database: { loads: ['contract.ts', 'errors.ts'], types: ['engine', 'env', 'report'] },
+  database: { loads: ['contract.ts', 'errors.ts', 'units.ts'], types: ['engine', 'env', 'report'] },
   foundation: { loads: ['contract.ts', 'errors.ts'], types: ['config.ts', 'engine', 'env', 'report'] },
   observe: {
     loads: ['client', 'contract.ts', 'errors.ts', 'protocol.ts', 'units.ts'],

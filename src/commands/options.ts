@@ -32,6 +32,17 @@ export interface PruneOptions {
   keep?: number;
 }
 
+export interface BackupOptions {
+  verify: 'sha256' | 'read' | 'restore';
+}
+
+export type BackupsOptions = Partial<BackupOptions>;
+
+export interface RestoreOptions {
+  /** Of a backup, or the name of a database that a restore has put aside. */
+  id: string;
+}
+
 export interface LoadOptions {
   players: number;
   forMs?: number;
@@ -112,4 +123,9 @@ export function imageSourceOption(): Option {
   return new Option('--source <name>', 'where images come from; registry: pull also what is here')
     .choices(['auto', 'registry', 'debian'])
     .default('auto');
+}
+
+export function proofOption(flags: string, description: string): Option {
+  const meanings = 'sha256: its bytes; read: all of it unpacks; restore: the database comes out of it';
+  return new Option(flags, `${description} (${meanings})`).choices(['sha256', 'read', 'restore']);
 }

@@ -9,6 +9,7 @@ import {
   countOption,
   durationOption,
   imageSourceOption,
+  proofOption,
   socketUrlOption,
   strategyOption,
 } from './options.ts';
@@ -237,6 +238,27 @@ export const verbs: readonly Verb[] = [
     ],
     examples: ['gameops db baseline --plan', 'gameops db baseline --to 20260101000000000_first'],
     load: () => import('./db/baseline.ts'),
+  },
+  {
+    name: 'db backup',
+    summary: 'dump the database while players play, verify the dump, keep the last ones',
+    options: [proofOption('--verify <level>', 'how far it is proven').default('read')],
+    examples: ['gameops db backup', 'gameops db backup --verify restore'],
+    load: () => import('./db/backup.ts'),
+  },
+  {
+    name: 'db backups',
+    summary: 'every backup there is, how old it is and how far it is proven',
+    options: [proofOption('--verify <level>', 'prove each of them now')],
+    examples: ['gameops db backups', 'gameops db backups --verify read'],
+    load: () => import('./db/backups.ts'),
+  },
+  {
+    name: 'db restore',
+    summary: 'take the database back to a backup; asks, and keeps the present one to go back to',
+    argument: { name: 'id', description: 'of a backup, or of a database put aside: see gameops db backups' },
+    examples: ['gameops db restore 20260131-040000-1a2b', 'gameops db restore 20260131-040000-1a2b --yes'],
+    load: () => import('./db/restore.ts'),
   },
   {
     name: 'load',

@@ -50,6 +50,8 @@ export interface Limits {
   /** How long a statement may queue for a lock. Everyone who comes after it queues behind it: players feel it. */
   lockMs?: number;
   statementMs?: number;
+  /** What the session is called in pg_stat_activity. */
+  application?: string;
 }
 
 /** Session limits beside these: a transaction left open for 60 s is ended by the server. @throws DATABASE_UNREACHABLE */
@@ -65,7 +67,7 @@ export async function withClient<T>(
     database: endpoint.database,
     user: endpoint.user,
     password: endpoint.password,
-    application_name: 'gameops',
+    application_name: limits.application ?? 'gameops',
     connectionTimeoutMillis: limits.connectMs ?? 5_000,
     keepAlive: true,
     // The server keeps to the statement's limit; this one is for a server that is frozen or cut off.

@@ -13,6 +13,7 @@ import { fleetVerbs } from './docker-fleet.ts';
 import { imageVerbs } from './docker-images.ts';
 import { lockVerbs } from './docker-lock.ts';
 import { networkVerbs } from './docker-network.ts';
+import { pipeVerbs } from './docker-pipe.ts';
 import { engineFailed, foreign } from './failures.ts';
 import type { Engine, EngineInfo } from './port.ts';
 import { isNameOf } from './spec.ts';
@@ -26,6 +27,7 @@ export async function dockerEngine(options: { host?: string; emit?: Emit } = {})
     mustOwnNames: (project) => mustOwnNames(connection, project),
     projects: () => projects(connection),
     ...containers,
+    ...pipeVerbs(connection),
     ...imageVerbs(connection),
     ...networkVerbs(connection),
     ...fleetVerbs(connection),

@@ -132,6 +132,27 @@ export interface ExecResult {
   stderr: string;
 }
 
+export interface PipeRequest {
+  user?: string;
+  /** In no inspection of the engine, so fit for a password. */
+  env?: Readonly<Record<string, string>>;
+  /** What the program reads; none: it reads nothing, and gets SIGTERM when this process or its connection ends. */
+  input?: AsyncIterable<Uint8Array>;
+  /** Awaited, so a slow disk slows the program down. What it throws ends the program and is thrown on. */
+  output?: (bytes: Uint8Array) => void | Promise<void>;
+  signal?: AbortSignal;
+}
+
+export interface Piped {
+  exitCode: number;
+  /** The last of it. */
+  stderr: string;
+}
+
+export interface Held {
+  release(): Promise<void>;
+}
+
 export interface NetworkInfo {
   name: string;
   /** CIDR, such as 10.212.4.0/22 */
@@ -238,6 +259,13 @@ export interface Engine {
     command: readonly string[],
     options?: { user?: string },
   ): Promise<ExecResult>;
+  /** The same with bytes that stream in and out, unharmed and of any length. The container needs `sh` and `cat`. */
+  pipe(project: string, name: string, command: readonly string[], request: PipeRequest): Promise<Piped>;
+  /**
+   * A container to run programs in, gone with all of them when it is let go of or this process ends, however it ends.
+   * `image` needs `cat`; entrypoint, command, restart and health are not heeded.
+   */
+  hold(spec: ContainerSpec): Promise<Held>;
   /** Runs a program in a container of its own, removed afterwards. */
   runOnce(spec: ContainerSpec, deadlineMs: number): Promise<ExecResult>;
   signal(project: string, name: string, signal: 'SIGHUP' | 'SIGTERM' | 'SIGUSR1'): Promise<void>;

@@ -11,7 +11,9 @@ function coreutils(spec: ContainerSpec): Program {
     onStart(self) {
       for (const [, word = ''] of (line[2] ?? '').matchAll(/echo (\w+);/g)) self.log(word);
     },
-    onExec(self, [program, word = '']) {
+    onExec(self, [program, word = ''], input) {
+      if (program === 'cat' && word === '')
+        return { exitCode: 0, stdout: Buffer.from(input ?? []).toString(), stderr: '' };
       if (program === 'echo') return { exitCode: 0, stdout: `${word}\n`, stderr: '' };
       if (program === 'false') return { exitCode: 1, stdout: '', stderr: '' };
       if (program === 'printenv')

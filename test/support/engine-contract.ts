@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { label, namesOf } from '../../src/contract.ts';
 import type { ContainerSpec, Engine, FleetSpec, LockHolder } from '../../src/engine/port.ts';
 import { rangeOf, toNumber } from '../../src/engine/subnet.ts';
+import { OpsError } from '../../src/errors.ts';
 
 export interface Body {
   engine: Engine;
@@ -405,6 +406,37 @@ export function engineContract(open: () => Promise<Body>): void {
   });
 
   describe('programs', () => {
+    it('pipe hands bytes in and out unharmed, and answers with the exit code', async () => {
+      await engine.ensureContainer(idle(names.proxy));
+      const sent = Buffer.alloc(300_000, 'every byte from here to there \u0000\u0001\r\n ');
+      const got: Uint8Array[] = [];
+      const cat = await engine.pipe(project, names.proxy, ['cat'], {
+        input: (async function* () {
+          for (let at = 0; at < sent.length; at += 70_001) yield sent.subarray(at, at + 70_001);
+        })(),
+        output: (bytes) => void got.push(bytes),
+      });
+      expect(cat).toEqual({ exitCode: 0, stderr: '' });
+      expect(Buffer.concat(got).equals(sent)).toBe(true);
+      expect(await engine.pipe(project, names.proxy, ['false'], {})).toEqual({ exitCode: 1, stderr: '' });
+    });
+
+    it('what fails while it reads or writes is thrown on from pipe', async () => {
+      await engine.ensureContainer(idle(names.proxy));
+      const full = async () => {
+        throw new OpsError('DISK_TOO_FULL', { message: 'full', next: ['make room'] });
+      };
+      const echo = engine.pipe(project, names.proxy, ['echo', 'hi'], { output: full });
+      await expect(echo).rejects.toMatchObject({ code: 'DISK_TOO_FULL' });
+    });
+
+    it('a held container is there until it is let go of', async () => {
+      const held = await engine.hold(idle(`${project}-tools`, { role: 'tools' }));
+      expect((await seen(`${project}-tools`))?.state).toBe('running');
+      await held.release();
+      expect(await seen(`${project}-tools`)).toBeUndefined();
+    });
+
     it('exec answers with output and exit code, also of a program that is not there', async () => {
       await engine.ensureContainer(idle(names.proxy));
       expect(await engine.exec(project, names.proxy, ['echo', 'hi'])).toEqual({

@@ -14,6 +14,7 @@ import type {
   ImageInfo,
   LockHolder,
   ObservedContainer,
+  PipeRequest,
 } from '../../src/engine/port.ts';
 import {
   driftBetween,
@@ -428,6 +429,30 @@ function containerVerbs(context: Context) {
       effect(`exec ${name}: ${command.join(' ')}`);
       const answer = world.programs(container.spec).onExec?.(world.selfOf(container), command);
       return answer ?? { exitCode: 127, stdout: '', stderr: `${command[0]}: not found` };
+    },
+    async pipe(project: string, name: string, command: readonly string[], request: PipeRequest) {
+      const container = ownContainer(state(), project, name);
+      if (!container) throw failures.engineFailed(`container ${name} does not exist`, { container: name });
+      request.signal?.throwIfAborted();
+      const read: Uint8Array[] = [];
+      for await (const bytes of request.input ?? []) read.push(bytes);
+      effect(`pipe ${name}: ${command.join(' ')}`);
+      const program = world.programs(container.spec).onExec;
+      const { stdout, ...answer } = program?.(world.selfOf(container), command, Buffer.concat(read)) ?? {
+        exitCode: 127,
+        stdout: '',
+        stderr: `${command[0]}: not found`,
+      };
+      if (stdout !== '') await request.output?.(Buffer.from(stdout));
+      return answer;
+    },
+    hold(spec: ContainerSpec) {
+      createAndStart(context, spec);
+      const release = async () => {
+        const held = ownContainer(state(), spec.project, spec.name);
+        if (held) remove(context, held);
+      };
+      return { release };
     },
     runOnce(spec: ContainerSpec, deadlineMs: number) {
       const left = ownContainer(state(), spec.project, spec.name);

@@ -84,7 +84,8 @@ export interface Program {
   onTimer?(self: Self, name: string): void;
   /** Without it any signal ends the program, as it does a process that handles none. */
   onSignal?(self: Self, signal: string): void;
-  onExec?(self: Self, command: readonly string[]): ExecResult;
+  /** @param input what was piped in */
+  onExec?(self: Self, command: readonly string[], input?: Uint8Array): ExecResult;
   /** The whole life of a one-off; 'hangs' meets the deadline. */
   onRun?(self: Self): ExecResult | 'hangs';
 }

@@ -39,6 +39,8 @@ export interface RunOptions {
   /** Options of Node itself. */
   node?: readonly string[];
   stdin?: string;
+  /** What starts it, such as a shell that sets a limit first: gets the rest as its arguments. */
+  through?: readonly string[];
 }
 
 /** No engine, unless `env` names one. */
@@ -48,9 +50,10 @@ export function gameops(args: readonly string[], options: RunOptions): Promise<R
 
 export function start(
   args: readonly string[],
-  { cwd, env = {}, node = [], stdin }: RunOptions,
+  { cwd, env = {}, node = [], through = [], stdin }: RunOptions,
 ): { child: ChildProcess; seen: Pick<Run, 'out' | 'err'>; ended: Promise<Run> } {
-  const child = spawn(process.execPath, [...node, '--', program, ...args], {
+  const [command = '', ...rest] = [...through, process.execPath, ...node, '--', program, ...args];
+  const child = spawn(command, rest, {
     cwd,
     env: {
       PATH: process.env.PATH ?? '',

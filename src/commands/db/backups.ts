@@ -1,0 +1,96 @@
+/** gameops db backups: what there is to go back to. Looks at names, sizes and manifests; with --verify proves each one. */
+
+import { listBackups } from '../../database/backup-files.ts';
+import type { Backup, Level } from '../../database/backup-model.ts';
+import { listUndos, type Undo } from '../../database/restore.ts';
+import { withTools } from '../../database/tools.ts';
+import { verifyBackup } from '../../database/verify.ts';
+import { isOpsError, OpsError } from '../../errors.ts';
+import { columns, table } from '../../report/table.ts';
+import { formatBytes } from '../../units.ts';
+import type { Context, Outcome, Style } from '../context.ts';
+import type { BackupsOptions } from '../options.ts';
+import { ageOf, backupFolder, backupGround, backupResult } from './backup-ground.ts';
+
+/** @throws BACKUP_DAMAGED after all were looked at, when --verify found one */
+export async function run(context: Context, { verify }: BackupsOptions): Promise<Outcome> {
+  const folder = backupFolder(context);
+  const listed = await listBackups(folder);
+  const backups = verify && listed.length > 0 ? await verifyAll(context, listed, verify) : listed;
+  const undos = await undosOf(context);
+  const result = { folder, backups: backups.map(backupResult), undos };
+  const damaged = backups.filter(({ damage }) => damage !== null);
+  if (verify && damaged.length > 0) {
+    throw new OpsError('BACKUP_DAMAGED', {
+      message: `${damaged.length} of ${backups.length} backups can't be relied on: ${damaged.map(({ id, damage }) => `${id} (${damage})`).join(', ')}. The database was not touched.`,
+      next: ['gameops db backup', `remove what is damaged from ${folder}`],
+      facts: { damaged: damaged.map(({ id }) => id) },
+      result,
+    });
+  }
+  return {
+    ok: true,
+    result,
+    text: (style) => [backupsText(style, folder, backups), ...undosText(undos)].join('\n'),
+  };
+}
+
+/** Databases that a restore has put aside; [] as well when the server can't be asked: the files are there all the same. */
+async function undosOf(context: Context): Promise<Undo[]> {
+  try {
+    return await listUndos(await backupGround(context));
+  } catch (error) {
+    if (!isOpsError(error)) throw error;
+    context.emit({
+      type: 'note',
+      level: 'detail',
+      message: `databases put aside are not known: ${error.message}`,
+    });
+    return [];
+  }
+}
+
+function undosText(undos: readonly Undo[]): string[] {
+  if (undos.length === 0) return [];
+  const rows = undos.map(({ name, bytes, comment }) => [name, formatBytes(bytes), comment]);
+  return ['put aside, and still on the server:', ...columns(rows, { indent: '  ' })];
+}
+
+async function verifyAll(context: Context, backups: readonly Backup[], level: Level): Promise<Backup[]> {
+  const ground = await backupGround(context);
+  return withTools(ground, async (tools) => {
+    const proven: Backup[] = [];
+    for (const backup of backups) {
+      context.signal.throwIfAborted();
+      context.emit({ type: 'note', level: 'info', message: `verifying ${backup.id}` });
+      const proof = { tools, endpoint: ground.endpoint, level, signal: context.signal };
+      proven.push(
+        await verifyBackup(ground.folder, backup, proof).catch((error: unknown) => {
+          if (!isOpsError(error, 'BACKUP_DAMAGED')) throw error;
+          const damage = (error.facts.damage ?? 'another database comes out of it') as Backup['damage'];
+          return { ...backup, damage };
+        }),
+      );
+    }
+    return proven;
+  });
+}
+
+function backupsText(style: Style, folder: string, backups: readonly Backup[]): string {
+  if (backups.length === 0) return 'no backups yet\n  next: gameops db backup';
+  const rows = backups.map(({ id, manifest, damage }) => [
+    id,
+    manifest ? `${ageOf(manifest.takenAt)} old` : '',
+    manifest ? formatBytes(manifest.bytes) : '',
+    damage
+      ? style.red(damage)
+      : manifest
+        ? `${manifest.verified.level}, ${ageOf(manifest.verified.at)} ago`
+        : '',
+    manifest?.release ? `release ${manifest.release}` : '',
+    manifest?.newestMigration ?? '',
+    manifest?.reason ?? '',
+  ]);
+  const head = ['id', 'taken', 'size', 'verified', 'served', 'newest migration', 'why'];
+  return `${table(head, rows, style.dim)}\n${folder}`;
+}

@@ -1,0 +1,145 @@
+/**
+ * gameops db restore: the database as it was in a backup, or the one that a restore has put aside. Asks, because what
+ * was written since is lost; holds the project's lock from the first change to the last.
+ */
+import type { BackupGround } from '../../database/backup.ts';
+import { listBackups } from '../../database/backup-files.ts';
+import { backupIdPattern, type Loss, type Manifest } from '../../database/backup-model.ts';
+import {
+  findBackup,
+  listUndos,
+  lossOf,
+  type Restored,
+  restoreBackup,
+  restoreUndo,
+  type Stage,
+  unknown,
+} from '../../database/restore.ts';
+import { formatMs } from '../../units.ts';
+import { type Context, confirmLoss, type Outcome } from '../context.ts';
+import type { RestoreOptions } from '../options.ts';
+import { lockImage, withLock } from '../project.ts';
+import { ageOf, backupGround, backupResult } from './backup-ground.ts';
+
+export async function run(context: Context, { id }: RestoreOptions): Promise<Outcome> {
+  const ground = await backupGround(context);
+  return backupIdPattern.test(id) ? toBackup(context, ground, id) : toUndo(context, ground, id);
+}
+
+async function toBackup(context: Context, ground: BackupGround, id: string): Promise<Outcome> {
+  const backup = await findBackup(ground.folder, id);
+  const { manifest } = backup;
+  const loss = await lossOf(ground, manifest);
+  const { database } = ground.endpoint;
+  const lost = lossText(manifest, loss);
+  await confirmLoss(
+    context,
+    `This takes ${database} back to ${manifest.takenAt} (${ageOf(manifest.takenAt)} ago). ${lost} The present database is kept under another name.`,
+    id,
+  );
+  const began = performance.now();
+  const restored = await locked(context, ground, (held) =>
+    restoreBackup(held, backup, (stage) => tell(context, stage)),
+  );
+  const result = {
+    ...backupResult(backup),
+    ...resultOf(ground, restored, began),
+    loss: { writes: loss.writes, tables: loss.tables },
+  };
+  return { ok: true, result, text: () => text(ground, restored, began, [lost, schemaText(manifest)]) };
+}
+
+/** The one before the last restore, or before the last going back. @throws BACKUP_UNKNOWN */
+async function toUndo(context: Context, ground: BackupGround, name: string): Promise<Outcome> {
+  const undo = (await listUndos(ground)).find((one) => one.name === name);
+  if (!undo)
+    throw unknown(
+      name,
+      (await listBackups(ground.folder)).map(({ id }) => id),
+      ground.folder,
+    );
+  const { database } = ground.endpoint;
+  const lost = `What was written since it was ${undo.comment} is not in it.`;
+  await confirmLoss(
+    context,
+    `This puts ${name} in the place of ${database}. ${lost} The present database is kept under another name.`,
+    name,
+  );
+  const began = performance.now();
+  const restored = await locked(context, ground, (held) =>
+    restoreUndo(held, name, (stage) => tell(context, stage)),
+  );
+  const result = { id: name, ...resultOf(ground, restored, began) };
+  return { ok: true, result, text: () => text(ground, restored, began, [lost]) };
+}
+
+/** Ctrl-C and a lost lock end it while it may still end; the exchange itself is over before they are seen. */
+async function locked(
+  context: Context,
+  ground: BackupGround,
+  act: (ground: BackupGround) => Promise<Restored>,
+): Promise<Restored> {
+  const image = (await lockImage(context, await ground.engine.observe(context.project))) ?? ground.image;
+  return withLock(context, image, (lock) =>
+    act({ ...ground, signal: AbortSignal.any([context.signal, lock.lost]) }),
+  );
+}
+
+const told: Partial<Record<Stage, string>> = {
+  creating: 'making a new database',
+  filling: 'restoring into it; players are still on the old one',
+  comparing: 'comparing rows and schema with what was dumped',
+  swapping: 'exchanging the two',
+};
+
+function tell(context: Context, stage: Stage): void {
+  const message = told[stage];
+  if (message) context.emit({ type: 'note', level: 'info', message });
+}
+
+function lossText(manifest: Manifest, { writes, tables }: Loss): string {
+  const since = `since ${manifest.takenAt.slice(11, 16)} UTC`;
+  const most = tables.slice(0, 3).map(({ table, rowsThen, rowsNow, writes: sum }) => {
+    const rows = rowsNow === null ? '' : ` (${rowsThen ?? 0} rows then, ${rowsNow} now)`;
+    return sum === null ? `${table}${rows}` : `${sum} in ${table}${rows}`;
+  });
+  const where = most.length === 0 ? '' : `: ${most.join(', ')}${tables.length > 3 ? ' and others' : ''}`;
+  if (writes === null) {
+    return `How much was written ${since} is not known, the server has begun to count anew${where}. It is lost.`;
+  }
+  const { inserted, updated, deleted } = writes;
+  if (inserted + updated + deleted === 0)
+    return `Nothing was written ${since}, as far as the server has counted.`;
+  return `Lost is what was written ${since}: ${inserted} rows added, ${updated} changed, ${deleted} removed${where}.`;
+}
+
+const schemaText = ({ newestMigration }: Manifest) =>
+  newestMigration === null
+    ? 'The backup knows no migrations; gameops deploy brings the schema forward.'
+    : `Its newest migration is ${newestMigration}; gameops deploy brings the schema forward.`;
+
+function dropCommand({ endpoint }: BackupGround, name: string): string {
+  const { accessory, host, port, user } = endpoint;
+  return accessory === null
+    ? `dropdb -h ${host} -p ${port} -U ${user} ${name}`
+    : `docker exec ${accessory} dropdb -U ${user} ${name}`;
+}
+
+function resultOf(ground: BackupGround, { undo, ms, sessions }: Restored, began: number): object {
+  return {
+    ...{ database: ground.endpoint.database, undo },
+    ...{ goBack: `gameops db restore ${undo}`, drop: dropCommand(ground, undo) },
+    ...{ restoreMs: Math.round(performance.now() - began), swapMs: ms, sessionsEnded: sessions },
+  };
+}
+
+function text(ground: BackupGround, restored: Restored, began: number, notes: string[]): string {
+  const { undo, ms, sessions } = restored;
+  const took = formatMs(performance.now() - began);
+  return [
+    `${ground.endpoint.database} is restored, in ${took}; nobody could connect for ${ms} ms of them, ${sessions} sessions were ended`,
+    ...notes.map((note) => `  ${note}`),
+    `  go back:  gameops db restore ${undo}`,
+    `  drop it:  ${dropCommand(ground, undo)}`,
+  ].join('\n');
+}
