@@ -24,6 +24,12 @@ import { openSockets, type Sockets } from './sockets.ts';
 import { openStore } from './store.ts';
 import { watchLoop } from './vitals.ts';
 
+/**
+ * When a neighbour dies, all of its players are here within a quarter of a second. Node's own 511 lets connections time
+ * out then, and Nginx takes this server for dead, too: with nobody left to ask it refuses everybody for a second.
+ */
+const backlog = 4_096;
+
 export interface ServerRequest {
   settings: ServerSettings;
   identity: Identity;
@@ -76,7 +82,7 @@ export async function startServer(request: ServerRequest): Promise<GameServer> {
   });
 
   const admin = await listenForAdmin({ registry: metrics.registry, log, port: adminPort, host });
-  await http.app.listen({ port: settings.PORT, host });
+  await http.app.listen({ port: settings.PORT, host, backlog });
   readiness.set('listening', true);
   log.info({ port: settings.PORT, bootMs: Math.round(performance.now()) }, 'listening');
 

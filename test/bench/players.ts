@@ -122,7 +122,7 @@ async function kill(ground: TlsSite) {
   const { gapMs } = report;
   memory.close();
   say(
-    `kill: came back ${report.resumed}, anew ${report.anew}, failed ${report.failed}, lost ${report.lost}, twice ${report.duplicated}, way back p50 ${gapMs.p50} p99 ${gapMs.p99} max ${gapMs.max}; ` +
+    `kill: came back ${report.resumed}, anew ${report.anew}, failed ${report.failed} (last code ${report.lastCode}), lost ${report.lost}, twice ${report.duplicated}, way back p50 ${gapMs.p50} p99 ${gapMs.p99} max ${gapMs.max}; ` +
       `${present} present of ${players} after ${(sinceMs / 1_000).toFixed(0)} s`,
   );
   say(`  ${host(report)}`);
