@@ -2,6 +2,8 @@
  * Takes the database back to a backup. Promises that players stay on the old one until the new one is filled and found
  * equal to what was dumped; that they are away for the exchange of two names only; and that the old one is kept.
  */
+
+import type pg from 'pg';
 import { isOpsError, OpsError } from '../errors.ts';
 import { type BackupGround, mustHaveRoomForCopy } from './backup.ts';
 import { hashDump, listBackups } from './backup-files.ts';
@@ -88,13 +90,13 @@ export async function restoreBackup(
     if (majorOf(tools.version) < majorOf(manifest.toolVersion)) throw tooOld(tools.version, manifest);
     const { endpoint, signal } = ground;
     const making: Making = { endpoint, tools, path, manifest, at, ...(signal ? { signal } : {}) };
-    return withHalfMade(making, ({ name, admin }: HalfMade) => {
+    return withHalfMade(making, async ({ name, admin }: HalfMade) => {
       signal?.throwIfAborted();
       const moment = new Date();
-      const undo = undoName(endpoint.database, moment);
+      const undo = await freeUndoName(admin, endpoint.database, moment);
       const comment = commentOf(moment, `backup ${manifest.id}`);
       const swap: Swap = { live: endpoint.database, incoming: name, aside: undo, comment, at };
-      return swapDatabases(endpoint, admin, swap).then((swapped) => ({ ...swapped, undo }));
+      return { ...(await swapDatabases(endpoint, admin, swap)), undo };
     });
   });
 }
@@ -123,6 +125,16 @@ function tooOld(version: string, manifest: Manifest): OpsError {
     next: [`run a server and images.postgres of version ${majorOf(serverVersion)} or newer`],
     facts: { id, serverVersion, version },
   });
+}
+
+/** Two within a second would have one name: the later one gets the next second. */
+async function freeUndoName(admin: pg.Client, database: string, at: Date): Promise<string> {
+  const { rows } = await admin.query<{ name: string }>('SELECT datname AS name FROM pg_database');
+  const taken = new Set(rows.map(({ name }) => name));
+  let seconds = 0;
+  const next = () => undoName(database, new Date(at.getTime() + 1_000 * seconds));
+  while (taken.has(next())) seconds += 1;
+  return next();
 }
 
 const commentPrefix = 'gameops: ';
@@ -155,12 +167,12 @@ export async function restoreUndo(
 ): Promise<Restored> {
   const { endpoint } = ground;
   const moment = new Date();
-  const undo = undoName(endpoint.database, moment);
   const comment = commentOf(moment, name);
-  const swap: Swap = { live: endpoint.database, incoming: name, aside: undo, comment, at };
   try {
     return await withAdmin(endpoint, 'gameops', async (admin) => {
       ground.signal?.throwIfAborted();
+      const undo = await freeUndoName(admin, endpoint.database, moment);
+      const swap: Swap = { live: endpoint.database, incoming: name, aside: undo, comment, at };
       return { ...(await swapDatabases(endpoint, admin, swap)), undo };
     });
   } catch (error) {
