@@ -19,14 +19,14 @@ export async function schemaOfFiles(
   options: RunOptions,
 ): Promise<string[]> {
   await migrateForward(empty, dir, { ...options, emit: () => undefined, names });
-  return withClient(empty, catalogueOf);
+  return (await withClient(empty, catalogueOf)).lines;
 }
 
 export async function compareWith(
   endpoint: DatabaseEndpoint,
   expected: readonly string[],
 ): Promise<Difference> {
-  return differenceOf(expected, await withClient(endpoint, catalogueOf));
+  return differenceOf(expected, (await withClient(endpoint, catalogueOf)).lines);
 }
 
 /** What is applied already keeps its place and gets today's text. @returns names that are new in the ledger */

@@ -3,7 +3,7 @@
  * ended. Reads the catalogue; writes only its own line.
  */
 import type pg from 'pg';
-import { catalogueOf, type Difference, differenceOf, fingerprintOf } from './catalogue.ts';
+import { areComparable, catalogueOf, type Difference, differenceOf, fingerprintOf } from './catalogue.ts';
 import type { Ledger } from './ledger.ts';
 
 /** What the remembered schema belongs to: after a killed run it belongs to something else and tells nothing. */
@@ -14,12 +14,16 @@ export async function rememberSchema(client: pg.ClientBase): Promise<void> {
   const catalogue = await catalogueOf(client);
   const { rows } = await client.query<{ head: string }>(headSql);
   await client.query('UPDATE gameops.state SET drift = $1', [
-    JSON.stringify({ fingerprint: fingerprintOf(catalogue), head: rows[0]?.head ?? '', catalogue }),
+    JSON.stringify({
+      fingerprint: fingerprintOf(catalogue),
+      head: rows[0]?.head ?? '',
+      catalogue: catalogue.lines,
+    }),
   ]);
 }
 
 export type Drift =
-  /** No run has ended since gameops keeps the ledger, or the last one was killed. */
+  /** No run has ended since gameops keeps the ledger, the last one was killed, or the server has another version since. */
   { known: false; fingerprint: string } | ({ known: true; fingerprint: string } & Difference);
 
 export async function driftOf(client: pg.ClientBase, ledger: Ledger): Promise<Drift> {
@@ -27,8 +31,9 @@ export async function driftOf(client: pg.ClientBase, ledger: Ledger): Promise<Dr
   const fingerprint = fingerprintOf(catalogue);
   const { drift } = ledger;
   // Half an index is no drift: the next run goes on with it.
-  if (!drift || ledger.unfinished.length > 0) return { known: false, fingerprint };
+  if (!drift || ledger.unfinished.length > 0 || !areComparable(drift.fingerprint, fingerprint))
+    return { known: false, fingerprint };
   const { rows } = await client.query<{ head: string }>(headSql);
   if (rows[0]?.head !== drift.head) return { known: false, fingerprint };
-  return { known: true, fingerprint, ...differenceOf(drift.catalogue, catalogue) };
+  return { known: true, fingerprint, ...differenceOf(drift.catalogue, catalogue.lines) };
 }

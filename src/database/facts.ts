@@ -1,7 +1,7 @@
 /** What a database is and holds, read in one snapshot. Changes nothing. */
 import type pg from 'pg';
 import type { Activity, DatabaseFacts } from './backup-model.ts';
-import { schemaFingerprint } from './fingerprint.ts';
+import { catalogueOf, fingerprintOf } from './catalogue.ts';
 
 /**
  * Tables whose rows a dump has: neither another session's temporary ones nor what an extension brought along. Not
@@ -22,7 +22,7 @@ export async function readFacts(client: pg.ClientBase): Promise<DatabaseFacts> {
     serverVersion: rows[0]?.version.split(' ')[0] ?? '',
     databaseBytes: Number(rows[0]?.bytes ?? 0),
     newestMigration: await newestMigration(client),
-    fingerprint: await schemaFingerprint(client),
+    fingerprint: fingerprintOf(await catalogueOf(client)),
     rows: await countRows(client),
   };
 }

@@ -6,11 +6,11 @@ import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { isOpsError, OpsError } from '../errors.ts';
 import { readDump } from './backup-files.ts';
-import { type DatabaseFacts, differences, halfMadeName, type Manifest } from './backup-model.ts';
+import { differences, halfMadeName, type Manifest } from './backup-model.ts';
 import { codeOf, type DatabaseEndpoint, messageOf, withClient } from './connection.ts';
 import { quoted, quotedText, readFacts } from './facts.ts';
 import { keepAlive } from './orphans.ts';
-import { majorOf, type Tools } from './tools.ts';
+import type { Tools } from './tools.ts';
 
 export const dayMs = 86_400_000;
 
@@ -176,16 +176,14 @@ async function fill({ tools, path, signal }: Making, name: string): Promise<void
 async function compare(endpoint: DatabaseEndpoint, manifest: Manifest): Promise<string[]> {
   const found = await withClient(
     endpoint,
-    async (client): Promise<DatabaseFacts> => {
+    async (client) => {
       await client.query('ANALYZE');
       await client.query('BEGIN');
       return readFacts(client);
     },
     { statementMs: dayMs, lockMs: 10_000 },
   );
-  // Another major version writes the same definition in another way.
-  const isComparable = majorOf(found.serverVersion) === majorOf(manifest.serverVersion);
-  return differences(manifest, isComparable ? found : { ...found, fingerprint: manifest.fingerprint });
+  return differences(manifest, found);
 }
 
 function failed(what: string, cause?: unknown): OpsError {

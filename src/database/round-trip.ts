@@ -26,7 +26,7 @@ export async function roundTrip(
   options: RunOptions,
 ): Promise<RoundTrip> {
   const seen: RoundTrip = { proven: [], oneWay: [], findings: [] };
-  const schema = () => withClient(endpoint, catalogueOf);
+  const schema = async () => (await withClient(endpoint, catalogueOf)).lines;
   const quiet = { ...options, emit: () => undefined };
   for (const [at, { name, file, reversible }] of files.entries()) {
     options.signal?.throwIfAborted();

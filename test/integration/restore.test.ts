@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type BackupGround, type TakenBackup, takeBackup } from '../../src/database/backup.ts';
+import { catalogueOf } from '../../src/database/catalogue.ts';
 import { withClient } from '../../src/database/connection.ts';
-import { schemaFingerprint } from '../../src/database/fingerprint.ts';
 import { findBackup, listUndos, restoreBackup, restoreUndo, type Stage } from '../../src/database/restore.ts';
 import { type BackupLab, backupLab, change, everything } from '../support/backups.ts';
 import { engineImage } from '../support/engine-image.ts';
@@ -53,8 +53,7 @@ function content(database = lab.endpoint.database): Promise<string> {
     const { rows: sequences } = await client.query(
       `SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2`,
     );
-    await client.query('BEGIN');
-    return JSON.stringify([parts, sequences, await schemaFingerprint(client)]);
+    return JSON.stringify([parts, sequences, (await catalogueOf(client)).lines]);
   });
 }
 
