@@ -83,8 +83,11 @@ function ignoreExisting(error: NodeJS.ErrnoException): void {
 
 /** Free for this user, where the folder is or will be. */
 export async function freeBytes(folder: string): Promise<number> {
-  const { bavail, bsize } = await statfs(folder);
-  return bavail * bsize;
+  const there = await statfs(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' && dirname(folder) !== folder) return null;
+    throw unwritable(folder, error);
+  });
+  return there === null ? freeBytes(dirname(folder)) : there.bavail * there.bsize;
 }
 
 // Writing ---------------------------------------------------------------------------------------------------------

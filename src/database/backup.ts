@@ -171,12 +171,17 @@ async function dumpAndProve(
   }
 }
 
-/** pg_dump refuses a server newer than itself, half a minute later and in words of its own. @throws BACKUP_FAILED */
+/**
+ * pg_dump refuses a server newer than itself, half a minute later and in words of its own. From an older one it makes
+ * what that server can't take back: pg_restore 18 sets what Postgres 16 has never heard of. @throws BACKUP_FAILED
+ */
 export function mustKnow(tools: Pick<Tools, 'version' | 'image'>, serverVersion: string): void {
-  if (majorOf(tools.version) >= majorOf(serverVersion)) return;
+  const [tool, server] = [majorOf(tools.version), majorOf(serverVersion)];
+  if (tool === server) return;
+  const why = tool < server ? "can't dump it" : 'makes backups that could not be restored there';
   throw new OpsError('BACKUP_FAILED', {
-    message: `The server is Postgres ${serverVersion.split(' ')[0]}, but pg_dump of ${tools.image} is ${tools.version} and can't dump it. The database was not touched.`,
-    next: [`set images.postgres in gameops.yaml to postgres:${majorOf(serverVersion)} or newer`],
+    message: `The server is Postgres ${serverVersion.split(' ')[0]}, but pg_dump of ${tools.image} is ${tools.version} and ${why}. The database was not touched.`,
+    next: [`set images.postgres in gameops.yaml to postgres:${server}`],
     facts: { serverVersion, toolVersion: tools.version, image: tools.image },
   });
 }

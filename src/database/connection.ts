@@ -120,6 +120,9 @@ export function codeOf(error: unknown): string {
   return typeof code === 'string' ? code : '';
 }
 
+/** Of a server's answer, in contrast to Node's code of a broken connection. */
+export const isSqlState = (code: string): boolean => /^[0-9A-Z]{5}$/.test(code) && !/^E[A-Z]+$/.test(code);
+
 /** True when the server or the way to it went away, so that nothing is known of a statement under way. */
 export function isConnectionLoss(error: unknown): boolean {
   const code = codeOf(error);
@@ -188,8 +191,8 @@ function readingOf(endpoint: DatabaseEndpoint, code: string, error: unknown): Re
   }
   if (/^(42501|28)/.test(code)) {
     return {
-      what: `the server at ${where} does not let ${user} into ${database}: ${messageOf(error)}`,
-      next: [`grant the role access (GRANT CONNECT ON DATABASE ${database} TO ${user})`],
+      what: `the server at ${where} does not let ${user} do that in ${database}: ${messageOf(error)}`,
+      next: [`grant the role what is named, or GRANT CONNECT ON DATABASE ${database} TO ${user}`],
     };
   }
   return {

@@ -1,5 +1,5 @@
 /** What a database is and holds, read in one snapshot. Changes nothing. */
-import type pg from 'pg';
+import pg from 'pg';
 import type { Activity, DatabaseFacts } from './backup-model.ts';
 import { catalogueOf, fingerprintOf } from './catalogue.ts';
 
@@ -69,5 +69,5 @@ export async function readActivity(client: pg.ClientBase): Promise<Activity> {
   };
 }
 
-export const quoted = (identifier: string): string => `"${identifier.replaceAll('"', '""')}"`;
-export const quotedText = (text: string): string => `'${text.replaceAll("'", "''")}'`;
+export const quoted = (identifier: string): string => pg.escapeIdentifier(identifier);
+export const quotedText = (text: string): string => pg.escapeLiteral(text);

@@ -9,7 +9,6 @@ import { codeOf, messageOf } from './connection.ts';
 import { byPrefix, checksum, type Migration } from './migration-files.ts';
 
 export const appliedTable = 'pgmigrations';
-export const ledgerSchema = 'gameops';
 const ledgerFormat = 1;
 
 export interface LedgerRow {
@@ -176,18 +175,33 @@ export async function ensureLedger(client: pg.ClientBase): Promise<void> {
     await client.query(`BEGIN;${tables}\nCOMMIT;`);
   } catch (error) {
     await client.query('ROLLBACK').catch(() => {});
-    throw new OpsError('MIGRATION_FAILED', {
-      message: `the ledger of migrations could not be made: ${messageOf(error)}; nothing was run, players are where they were`,
-      next:
-        codeOf(error) === '42501'
-          ? [
-              'let the role make it: GRANT CREATE ON DATABASE <DB_NAME> TO <DB_USER>; GRANT CREATE ON SCHEMA public TO <DB_USER>',
-            ]
-          : ['check that the server is the primary and writable', 'gameops doctor'],
-      facts: { sqlstate: codeOf(error) },
-      cause: error,
-    });
+    throw ledgerFailed(error);
   }
+}
+
+/** SQLSTATE of a server that only reads: a standby, or one that was told to. */
+export const readOnly = '25006';
+export const nextForReadOnly = [
+  'name the primary in DB_HOST: this server only reads',
+  'or let it write again (default_transaction_read_only)',
+] as const;
+
+/** What the server says to gameops' own books; migrations have words of their own. */
+export function ledgerFailed(error: unknown): OpsError {
+  const code = codeOf(error);
+  const rights =
+    'let the role write it: GRANT CREATE ON DATABASE <DB_NAME> TO <DB_USER>; GRANT CREATE ON SCHEMA public TO <DB_USER>';
+  return new OpsError('MIGRATION_FAILED', {
+    message: `the ledger of migrations could not be written: ${messageOf(error)}; players are where they were`,
+    next:
+      code === '42501'
+        ? [rights]
+        : code === readOnly
+          ? [...nextForReadOnly]
+          : ['gameops db status', 'gameops doctor'],
+    facts: { sqlstate: code },
+    cause: error,
+  });
 }
 
 // Writing ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
  * changes nothing. What a DO block or a function destroys is not seen; then the file's own header has to say "lossy".
  */
 import type pg from 'pg';
+import { quoted, quotedText } from './facts.ts';
 import { namePattern, splitStatements, unquoted } from './sql.ts';
 
 export interface Loss {
@@ -86,9 +87,10 @@ export async function lossesOf(
   return losses;
 }
 
-const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 const whereAny = (columns: readonly string[]): string =>
-  columns.length === 0 ? '' : `WHERE ${columns.map((column) => `${quote(column)} IS NOT NULL`).join(' OR ')}`;
+  columns.length === 0
+    ? ''
+    : `WHERE ${columns.map((column) => `${quoted(column)} IS NOT NULL`).join(' OR ')}`;
 
 export interface Rescue {
   loss: Loss;
@@ -108,14 +110,13 @@ export async function rescueOf(client: pg.ClientBase, loss: Loss, at: Date, nth:
   const stamp = at.toISOString().replace(/\D/g, '').slice(0, 17);
   const savedAs = `gameops.rescue_${stamp}_${nth}`;
   const key = rows.map(({ name }) => name).filter((name) => !loss.columns.includes(name));
-  const what = loss.columns.length === 0 ? '*' : [...key, ...loss.columns].map(quote).join(', ');
-  const text = (value: string) => `'${value.replaceAll("'", "''")}'`;
+  const what = loss.columns.length === 0 ? '*' : [...key, ...loss.columns].map(quoted).join(', ');
   return {
     loss,
     savedAs,
     sql: `LOCK TABLE ${loss.table} IN SHARE ROW EXCLUSIVE MODE;
 CREATE TABLE ${savedAs} AS SELECT ${what} FROM ${loss.table} ${whereAny(loss.columns)};
 INSERT INTO gameops.rescues (migration, source, columns, saved_as)
-  VALUES (${text(loss.migration)}, ${text(loss.table)}, ARRAY[${loss.columns.map(text).join(', ')}]::text[], ${text(savedAs)});\n`,
+  VALUES (${quotedText(loss.migration)}, ${quotedText(loss.table)}, ARRAY[${loss.columns.map(quotedText).join(', ')}]::text[], ${quotedText(savedAs)});\n`,
   };
 }

@@ -2,6 +2,7 @@
  * Reads a folder of migrations, strictly: what node-pg-migrate would run in part, run twice or run without a
  * transaction is refused here, before a database is touched. Never connects to anything, never runs code of a file.
  */
+import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
@@ -35,9 +36,9 @@ const marker = /^[^\S\n]*--[\s-]*(up|down)\s+migration\b.*$/gim;
 export async function listMigrations(dir: string): Promise<Migration[]> {
   const entries = await readdir(dir, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
-    throw error;
+    throw unreadable(dir, error);
   });
-  const files = entries.filter(({ name }) => !name.startsWith('.') && !/\.(md|txt)$/i.test(name));
+  const files = entries.filter(({ name }) => isOfMigrations(name));
   for (const file of files) {
     if (namePattern.test(file.name) && !/\.d\.[cm]?ts$/.test(file.name) && !file.isDirectory()) continue;
     throw invalid(
@@ -47,7 +48,7 @@ export async function listMigrations(dir: string): Promise<Migration[]> {
   }
   const names = files.map(({ name }) => name).sort(byPrefix);
   // One after the other: a thousand small files are read four times as fast as through the thread pool.
-  const migrations = names.map((name) => parseMigration(name, readFileSync(join(dir, name), 'utf8')));
+  const migrations = names.map((name) => parseMigration(name, readText(dir, name)));
   const seen = new Map<string, string>();
   for (const { name, file } of migrations) {
     const twin = seen.get(name);
@@ -55,6 +56,29 @@ export async function listMigrations(dir: string): Promise<Migration[]> {
     seen.set(name, file);
   }
   return migrations;
+}
+
+/** Neither hidden nor a page for people. */
+export const isOfMigrations = (name: string): boolean => !name.startsWith('.') && !/\.(md|txt)$/i.test(name);
+
+function readText(dir: string, file: string): string {
+  let content: Buffer;
+  try {
+    content = readFileSync(join(dir, file));
+  } catch (error) {
+    throw unreadable(join(dir, file), error as NodeJS.ErrnoException);
+  }
+  if (!isUtf8(content)) throw invalid(file, 'is not UTF-8: parts of it would be read as something else');
+  return content.toString('utf8');
+}
+
+export function unreadable(path: string, cause: NodeJS.ErrnoException): OpsError {
+  return new OpsError('MIGRATION_INVALID', {
+    message: `${path} can't be read (${cause.code ?? cause.message}); nothing was run`,
+    next: ['make it a folder of readable files', 'or correct database.migrations in gameops.yaml'],
+    facts: { path, reason: cause.code ?? '' },
+    cause,
+  });
 }
 
 const sums = new Map<string, string>();

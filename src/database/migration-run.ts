@@ -9,13 +9,22 @@ import {
   codeOf,
   type DatabaseEndpoint,
   isConnectionLoss,
+  isSqlState,
   messageOf,
   unreachable,
   withClient,
 } from './connection.ts';
-import { ensureLedger, type Ledger, reconcileLedger } from './ledger.ts';
+import {
+  ensureLedger,
+  type Ledger,
+  ledgerFailed,
+  nextForReadOnly,
+  readOnly,
+  reconcileLedger,
+} from './ledger.ts';
 import { type Blocker, busy, likelyBlocker, pause, takeLock, watchingBlockers } from './lock.ts';
 import { listMigrations, type Migration } from './migration-files.ts';
+import { endOrphans } from './orphans.ts';
 import { runMigration, type Task, takeBackSteps, withPatience } from './run-migration.ts';
 
 export interface RunOptions {
@@ -64,6 +73,9 @@ export async function underLock<T>(
   const work = async (client: pg.Client): Promise<T> => {
     await takeLock(client, Date.now() + waitMsOf(options), options.signal);
     options.emit({ type: 'note', level: 'detail', message: 'the lock of migrations is ours' });
+    const ended = await endOrphans(client);
+    if (ended > 0)
+      options.emit({ type: 'note', level: 'info', message: `ended ${ended} dump(s) whose gameops is gone` });
     await ensureLedger(client);
     const { ledger, notes } = await reconcileLedger(client, files);
     for (const message of notes) options.emit({ type: 'note', level: 'info', message });
@@ -76,8 +88,9 @@ export async function underLock<T>(
   try {
     return await withClient(endpoint, work, { lockMs, statementMs: statementMsOf(options) });
   } catch (error) {
-    if (!isOpsError(error) && isConnectionLoss(error)) throw unreachable(endpoint, error);
-    throw error;
+    if (isOpsError(error)) throw error;
+    if (isConnectionLoss(error)) throw unreachable(endpoint, error);
+    throw isSqlState(codeOf(error)) ? ledgerFailed(error) : error;
   }
 }
 
@@ -176,9 +189,10 @@ export function migrationFailed(
 ): OpsError {
   if (isConnectionLoss(error)) return unreachable(run.endpoint, error);
   const { constraint, table, column, hint } = error as Record<string, string | undefined>;
+  const next = codeOf(error) === readOnly ? nextForReadOnly : around.next;
   return new OpsError('MIGRATION_FAILED', {
     message: `migration ${name} failed: ${messageOf(error)}. ${around.what}; players are where they were`,
-    next: [...around.next, ...(hint ? [hint] : [])],
+    next: [...next, ...(hint ? [hint] : [])],
     facts: {
       migration: name,
       sqlstate: codeOf(error),

@@ -16,11 +16,14 @@ export async function livingBackups(client: pg.ClientBase): Promise<Set<string>>
   return new Set(rows.map(({ name }) => name.slice(prefix.length)));
 }
 
-/** Dumps of a killed gameops: they hold locks that a migration would wait for. @returns how many were ended */
+/**
+ * Dumps of this database by a killed gameops: they hold locks that a migration would wait for. Not those of another
+ * role, which nobody lets us end. @returns how many were ended
+ */
 export async function endOrphans(client: pg.ClientBase): Promise<number> {
   const { rows } = await client.query(
     `SELECT pg_terminate_backend(d.pid) FROM pg_stat_activity d
-     WHERE starts_with(d.application_name, $1) AND NOT EXISTS (
+     WHERE d.datname = current_database() AND d.usename = session_user AND starts_with(d.application_name, $1) AND NOT EXISTS (
        SELECT FROM pg_stat_activity o WHERE o.application_name = $2 || substr(d.application_name, length($1) + 1))`,
     [sessionNames.dump(''), sessionNames.owner('')],
   );

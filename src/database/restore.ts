@@ -13,7 +13,7 @@ import { countRows, readActivity } from './facts.ts';
 import { type HalfMade, type Making, withAdmin, withHalfMade } from './half-made.ts';
 import { dropOrphans, endOrphans } from './orphans.ts';
 import { type Swap, type Swapped, swapDatabases } from './swap.ts';
-import { majorOf, withTools } from './tools.ts';
+import { majorOf, type Tools, withTools } from './tools.ts';
 import { damaged } from './verify.ts';
 
 export type Stage = Parameters<NonNullable<Making['at']>>[0] | Parameters<NonNullable<Swap['at']>>[0];
@@ -85,8 +85,9 @@ export async function restoreBackup(
   at: (stage: Stage) => void = () => undefined,
 ): Promise<Restored> {
   const { manifest, path } = backup;
-  await prepare(ground, manifest);
+  const present = await prepare(ground, manifest);
   return withTools(ground, (tools) => {
+    if (majorOf(tools.version) > majorOf(present)) throw tooNew(tools, present, manifest);
     if (majorOf(tools.version) < majorOf(manifest.toolVersion)) throw tooOld(tools.version, manifest);
     const { endpoint, signal } = ground;
     const making: Making = { endpoint, tools, path, manifest, at, ...(signal ? { signal } : {}) };
@@ -101,8 +102,8 @@ export async function restoreBackup(
   });
 }
 
-/** The server is there, what killed ones left is gone, and a second copy fits. */
-async function prepare(ground: BackupGround, manifest: Manifest): Promise<void> {
+/** The server is there, what killed ones left is gone, and a second copy fits. @returns its version */
+async function prepare(ground: BackupGround, manifest: Manifest): Promise<string> {
   const present = await withClient(ground.endpoint, async (client) => {
     await endOrphans(client);
     for (const name of await dropOrphans(client)) {
@@ -116,6 +117,20 @@ async function prepare(ground: BackupGround, manifest: Manifest): Promise<void> 
   });
   if (majorOf(present) < majorOf(manifest.serverVersion)) throw tooOld(present, manifest);
   await mustHaveRoomForCopy(ground, manifest.databaseBytes);
+  return present;
+}
+
+function tooNew(
+  { version, image }: Pick<Tools, 'version' | 'image'>,
+  present: string,
+  { id }: Manifest,
+): OpsError {
+  const serverVersion = present.split(' ')[0] ?? '';
+  return new OpsError('RESTORE_FAILED', {
+    message: `The server is Postgres ${serverVersion}, and pg_restore of ${image} is ${version}: it speaks to servers of its own version. The database is as it was.`,
+    next: [`set images.postgres in gameops.yaml to postgres:${majorOf(serverVersion)}`],
+    facts: { id, serverVersion, toolVersion: version, image },
+  });
 }
 
 function tooOld(version: string, manifest: Manifest): OpsError {

@@ -3,6 +3,7 @@
  * Promises: what has no way back is refused before anything runs; what would be lost is counted, needs a yes, and is
  * saved in the same transaction that removes it.
  */
+import { distance } from 'fastest-levenshtein';
 import type pg from 'pg';
 import { isOpsError, OpsError } from '../errors.ts';
 import { codeOf, type DatabaseEndpoint, isConnectionLoss } from './connection.ts';
@@ -59,9 +60,11 @@ export function chooseBack(ledger: Ledger, choice: Choice): string[] {
 }
 
 export function unknownMigration(name: string, known: readonly string[]): OpsError {
-  const near = known.filter((one) => one.includes(name) || name.includes(one)).slice(0, 3);
+  const isNear = (one: string) =>
+    one.includes(name) || name.includes(one) || distance(one, name) <= name.length / 4;
+  const near = known.filter(isNear).slice(0, 3);
   return new OpsError('MIGRATION_UNKNOWN', {
-    message: `there is no migration ${name}${near.length > 0 ? `; did you mean ${near.join(' or ')}?` : ''} Nothing was run.`,
+    message: `there is no migration ${name}. ${near.length > 0 ? `Did you mean ${near.join(' or ')}? ` : ''}Nothing was run.`,
     next: ['gameops db status'],
     facts: { migration: name },
   });

@@ -22,7 +22,7 @@ export interface Task {
   isTransactional: boolean;
   /** SQL, or code's own actions, which then have to be transactional. */
   what: string | Actions;
-  /** SQL that runs first, inside the same transaction. */
+  /** SQL that runs first, inside the same transaction; outside of one, in that of the first statement that has its own. */
   before: string;
   /** SQL of the ledger, inside the same transaction. */
   book: string;
@@ -109,20 +109,21 @@ const isBookkeeping = (text: string): boolean =>
   /^(INSERT INTO|DELETE FROM) "public"\."pgmigrations" /.test(text);
 
 /**
- * Everything inside one transaction, also what code asks while it makes up its statements. Two round trips: the first
- * statement brings BEGIN along, the last one the books and COMMIT.
+ * Everything inside one transaction, also what code asks while it makes up its statements. The first statement brings
+ * BEGIN along, the last one the books and COMMIT. SQL asks nothing, so all of it is one round trip.
  */
 function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
   let isOpen = false;
   let isBegun = false;
   let isDone = false;
   let books = '';
+  let sql = '';
   const maySet = typeof task.what !== 'string' || /\b(set|set_config|reset|discard)\b/i.test(task.what);
   const answerTo = answering(task);
   const opening = () => {
-    const sql = isOpen ? '' : `BEGIN;\n${task.before}`;
+    const begin = isOpen ? '' : `BEGIN;\n${task.before}`;
     isOpen = true;
-    return sql;
+    return begin;
   };
   return {
     isDone: () => isDone,
@@ -143,11 +144,18 @@ function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
         return nothing;
       }
       if (text === 'COMMIT;' && books !== '') {
-        await client.query(`${opening()}${books}\n${task.book}\nCOMMIT;${maySet ? resetSql(pace) : ''}`);
+        await client.query(
+          `${opening()}${sql}${books}\n${task.book}\nCOMMIT;${maySet ? resetSql(pace) : ''}`,
+        );
         isDone = true;
         return nothing;
       }
-      if (typeof task.what !== 'string') checkStatements(task.file, text, true);
+      if (typeof task.what === 'string') {
+        // Its last statement may end in a comment, or in nothing.
+        sql += `${text}\n;\n`;
+        return nothing;
+      }
+      checkStatements(task.file, text, true);
       return client.query(`${opening()}${text}`);
     },
   };
@@ -169,7 +177,7 @@ function journaledStage(client: pg.Client, task: Task, pace: Pace): Stage {
       const known = answerTo(text);
       if (known) return known;
       if (isBookkeeping(text)) {
-        const books = `${task.before}${text}\n${journalEndSql(task.name)}\n${task.book}`;
+        const books = `${text}\n${journalEndSql(task.name)}\n${task.book}`;
         await client.query(`BEGIN;\n${books}\nCOMMIT;`);
         isDone = true;
         return nothing;
@@ -213,15 +221,19 @@ async function runSteps(
       );
     journal = [];
   }
+  // What is saved has to be saved before it goes. A run that goes on saves what is still there.
+  let { before } = task;
   for (const [at, statement] of statements.entries()) {
     const row = journal.find(({ step }) => step === at);
-    if (!row?.done) await runStep(client, task, pace, { at, statement, row });
+    if (row?.done) continue;
+    await runStep(client, { ...task, before }, pace, { at, statement, row });
+    if (stepOf(statement.code).kind === 'transactional') before = '';
   }
 }
 
 async function runStep(
   client: pg.Client,
-  { name, direction }: Task,
+  { name, direction, before }: Task,
   { lockMs }: Pace,
   { at, statement, row }: { at: number; statement: Statement; row: JournalRow | undefined },
 ): Promise<void> {
@@ -232,7 +244,7 @@ async function runStep(
     values: [name, direction, at, sumOf(statement.code), undo, done],
   });
   if (step.kind === 'transactional') {
-    await client.query(`BEGIN;\nSET LOCAL lock_timeout = ${lockMs};\n${statement.text}`);
+    await client.query(`BEGIN;\nSET LOCAL lock_timeout = ${lockMs};\n${before}${statement.text}`);
     await client.query(note(null, true));
     await client.query('COMMIT');
     return;

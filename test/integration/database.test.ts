@@ -118,6 +118,45 @@ describe('taking the schema forward', () => {
     });
   });
 
+  it('ends a dump whose gameops is gone, and neither one whose gameops lives nor one of another role', async () => {
+    await query(
+      `CREATE TABLE busy (id int); CREATE ROLE dumper LOGIN PASSWORD 'dumper'; GRANT USAGE ON SCHEMA public TO dumper; GRANT SELECT ON busy TO dumper`,
+    );
+    await write('1_a', 'ALTER TABLE busy ADD a int');
+    const dumping = (id: string, over: object, use: () => Promise<void>) =>
+      withClient(
+        { ...endpoint, ...over },
+        async (dump) => {
+          await dump.query('BEGIN; LOCK TABLE busy IN ACCESS SHARE MODE');
+          await use();
+        },
+        { application: `gameops-dump-${id}` },
+      );
+    await dumping('20260101-000000-aaaa', {}, async () => {
+      expect(namesIn(await migrateForward(endpoint, dir, { ...options(), waitMs: 3_000 }))).toEqual(['1_a']);
+    });
+    expect(events).toContainEqual(
+      expect.objectContaining({ message: 'ended 1 dump(s) whose gameops is gone' }),
+    );
+    await write('2_b', 'ALTER TABLE busy ADD b int');
+    const busy = () => migrateForward(endpoint, dir, { ...options(), waitMs: 500 });
+    const owner = { application: 'gameops-backup-20260101-000000-bbbb' };
+    await withClient(
+      endpoint,
+      () =>
+        dumping('20260101-000000-bbbb', {}, () =>
+          expect(busy()).rejects.toMatchObject({ code: 'MIGRATION_BUSY' }),
+        ),
+      owner,
+    );
+    const other = { user: 'dumper', password: 'dumper' };
+    await dumping('20260101-000000-cccc', other, () =>
+      expect(busy()).rejects.toMatchObject({ code: 'MIGRATION_BUSY' }),
+    );
+    expect(namesIn(await busy())).toEqual(['2_b']);
+    await query('DROP OWNED BY dumper; DROP TABLE busy; DROP ROLE dumper');
+  });
+
   it('gives up after a bounded wait and names the session in the way', async () => {
     await query('CREATE TABLE busy (id int)');
     await write('1_a', 'ALTER TABLE busy ADD a int');
@@ -145,6 +184,16 @@ describe('taking the schema forward', () => {
       });
     });
     expect(namesIn(await migrateForward(endpoint, dir, options()))).toEqual(['1_a']);
+  });
+
+  it('waits for nobody who migrates another database of the same server', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)');
+    await withClient(endpoint, (client) => client.query('CREATE DATABASE other'));
+    await withClient({ ...endpoint, database: 'other' }, async (holder) => {
+      await holder.query('SELECT pg_advisory_lock($1)', [PG_MIGRATE_LOCK_ID]);
+      expect(namesIn(await migrateForward(endpoint, dir, { ...options(), waitMs: 0 }))).toEqual(['1_a']);
+    });
+    await withClient(endpoint, (client) => client.query('DROP DATABASE other'));
   });
 
   it('reads a bad file before it touches the database', async () => {

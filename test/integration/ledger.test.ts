@@ -470,6 +470,21 @@ describe('the way back', () => {
     ]);
   });
 
+  it('that runs outside of a transaction saves values before they go, too', async () => {
+    await write('1_a', 'CREATE TABLE a (id int PRIMARY KEY)', 'DROP TABLE a');
+    await write(
+      '2_b',
+      'ALTER TABLE a ADD gold int; CREATE INDEX CONCURRENTLY a_gold ON a (gold)',
+      'DROP INDEX CONCURRENTLY a_gold; ALTER TABLE a DROP gold',
+      `${off} reversible=lossy`,
+    );
+    await forward();
+    await query('INSERT INTO a VALUES (1, 10), (2, NULL)');
+    const { rescued } = await back({ count: 1 }, { acceptLoss: true });
+    expect(await query(`SELECT * FROM ${rescued[0]?.savedAs}`)).toEqual([{ id: 1, gold: 10 }]);
+    expect(await appliedNames()).toEqual(['1_a']);
+  });
+
   it('that says it loses nothing is not believed when it drops a table with rows', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await forward();

@@ -1,7 +1,9 @@
 /** The schema verbs of the real CLI: what they print, how they end, and what a kill leaves. */
+import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { killRuns, prepareKills, twoAtOnce } from '../chaos/schema-kills.ts';
 import { type Ground, ground } from '../support/accessories.ts';
+import { until } from '../support/game-server.ts';
 import { openSchemaSite, type SchemaSite } from '../support/schema-site.ts';
 
 let on: Ground;
@@ -81,7 +83,9 @@ describe('db status, migrate and rollback', () => {
     await table(1);
     await site.run(['db', 'migrate']);
     await site.write('2_a', 'ALTER TABLE t1 ADD a int', 'ALTER TABLE t1 DROP a');
-    const holding = site.query('BEGIN; LOCK TABLE t1 IN ACCESS SHARE MODE; SELECT pg_sleep(3)');
+    const holder = new pg.Client({ connectionString: site.url });
+    await holder.connect();
+    await holder.query('BEGIN; LOCK TABLE t1 IN ACCESS SHARE MODE');
     const reads: number[] = [];
     const reading = (async () => {
       for (let n = 0; n < 40; n += 1) {
@@ -91,8 +95,14 @@ describe('db status, migrate and rollback', () => {
         await new Promise((resolve) => setTimeout(resolve, 40));
       }
     })();
-    const ran = await site.run(['db', 'migrate']);
-    await Promise.all([holding, reading]);
+    const { process: child, ended } = site.start(['db', 'migrate']);
+    let told = '';
+    child.stderr?.on('data', (text) => (told += text));
+    await until(() => told.includes('found its table in use') || child.exitCode !== null);
+    await reading;
+    await holder.query('COMMIT');
+    await holder.end();
+    const ran = await ended;
     expect(ran.json?.result).toMatchObject({ applied: [{ name: '2_a' }] });
     expect(ran.stderr).toContain('found its table in use');
     expect(reads.length).toBe(40);
@@ -119,6 +129,41 @@ describe('each of these is a clear error, with its exit code, and nothing is los
     expect(ran.json?.error?.message).toMatch(words);
     expect(ran.json?.error?.next.length).toBeGreaterThan(0);
     expect(await site.query(`SELECT to_regclass('t1') AS it`)).toEqual([{ it: null }]);
+  });
+
+  it.each([['migrate'], ['rollback'], ['baseline']])(
+    'a server that only reads since the ledger was made: %s',
+    async (verb) => {
+      await table(1);
+      expect((await site.run(['db', 'migrate'])).exitCode).toBe(0);
+      if (verb === 'migrate') await table(2);
+      const ran = await site.run(['db', verb], { PGOPTIONS: '-c default_transaction_read_only=on' });
+      expect(ran).toMatchObject({
+        exitCode: 9,
+        json: { error: { code: 'MIGRATION_FAILED', facts: { sqlstate: '25006' } } },
+      });
+      expect(ran.json?.error?.next[0]).toContain('primary');
+      expect((await site.run(['db', 'rollback'])).json?.result.reverted).toHaveLength(1);
+    },
+  );
+
+  it('a role that may not read the ledger', async () => {
+    await table(1);
+    await site.run(['db', 'migrate']);
+    await site.query(`CREATE ROLE guest LOGIN PASSWORD 'guest-Pa55'`);
+    const guest = { DB_USER: 'guest', DB_PASSWORD: 'guest-Pa55' };
+    for (const verb of ['status', 'migrate', 'rollback']) {
+      const ran = await site.run(['db', verb], guest);
+      expect(ran).toMatchObject({ exitCode: 4, json: { error: { code: 'DATABASE_UNREACHABLE' } } });
+      expect(ran.json?.error?.message).toContain('permission denied');
+    }
+    await site.query('DROP ROLE guest');
+  });
+
+  it('a name with a slip of the finger', async () => {
+    await site.write('20260101000000000_players', 'CREATE TABLE t1 (id int)', 'DROP TABLE t1');
+    const ran = await site.run(['db', 'migrate', '--to', '20260101000000000_palyers']);
+    expect(ran.json?.error?.message).toContain('Did you mean 20260101000000000_players? Nothing was run.');
   });
 
   it('an unknown name', async () => {
@@ -285,4 +330,19 @@ describe('db create and db lint', () => {
       json: { result: { findings: [], skipped: 2 } },
     });
   });
+});
+
+it('a migration whose last statement ends in a comment, or in nothing, goes forward and back', async () => {
+  await table(1);
+  await site.write('2_bare', 'INSERT INTO t1 VALUES (1)', 'DELETE FROM t1');
+  await site.write('3_noted', 'INSERT INTO t1 VALUES (2) -- two', 'DELETE FROM t1 WHERE id = 2 -- gone');
+  await site.write(
+    '4_block',
+    'INSERT INTO t1 VALUES (3); /* three */',
+    'DELETE FROM t1 WHERE id = 3 /* gone */',
+  );
+  expect(await site.run(['db', 'migrate'])).toMatchObject({ exitCode: 0 });
+  expect(await site.query('SELECT id FROM t1 ORDER BY id')).toEqual([{ id: 1 }, { id: 2 }, { id: 3 }]);
+  expect(await site.run(['db', 'rollback', '--to', '1_t', '--accept-loss'])).toMatchObject({ exitCode: 0 });
+  expect(await site.query('SELECT id FROM t1')).toEqual([]);
 });

@@ -169,10 +169,12 @@ describe('what comes out of a dump', () => {
 });
 
 describe('pg_dump', () => {
-  it('must be as new as the server, in the major version', () => {
+  it('must be of the version of the server, in the major part: from an older one it makes what can not be restored there', () => {
     const refused = () => mustKnow({ version: '17.9', image: 'postgres:17' }, '18.1 (Debian)');
     expect(refused).toThrow(/Postgres 18.1, but pg_dump of postgres:17 is 17.9/);
     mustKnow({ version: '18.0', image: '' }, '18.6');
-    mustKnow({ version: '18.0', image: '' }, '16.1');
+    expect(() => mustKnow({ version: '18.0', image: 'postgres:18' }, '15.18')).toThrow(
+      /Postgres 15.18, but pg_dump of postgres:18 is 18.0 and makes backups that could not be restored there/,
+    );
   });
 });

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -46,6 +46,25 @@ describe('a folder of migrations', () => {
     expect(await listMigrations(await folderOf())).toEqual([]);
     expect(await listMigrations(await folderOf('README.md', '.keep'))).toEqual([]);
     expect(await listMigrations('/nowhere/at/all')).toEqual([]);
+  });
+
+  it('is refused, with the path, when it or a file of it can not be read', async () => {
+    const dir = await folderOf('1_a.sql');
+    await expect(listMigrations(join(dir, '1_a.sql'))).rejects.toMatchObject({
+      code: 'MIGRATION_INVALID',
+      facts: { path: join(dir, '1_a.sql'), reason: 'ENOTDIR' },
+    });
+    await symlink('/nowhere', join(dir, '2_b.sql'));
+    await expect(listMigrations(dir)).rejects.toMatchObject({ facts: { path: join(dir, '2_b.sql') } });
+  });
+
+  it('is refused when a file is not UTF-8: another text would run than the one that was written', async () => {
+    const dir = await folderOf();
+    await writeFile(
+      join(dir, '1_a.sql'),
+      Buffer.concat([Buffer.from(good), Buffer.from([0x2d, 0x2d, 0xff])]),
+    );
+    await expect(listMigrations(dir)).rejects.toMatchObject({ facts: { file: '1_a.sql' } });
   });
 
   it.each(['init.sql', '001.sql', "1_a'b.sql", '1_a.py', '1_a.d.ts', '1_a b.sql'])(

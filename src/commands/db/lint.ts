@@ -1,12 +1,11 @@
 /** gameops db lint: what in the migrations would stall players, break the release that runs, or lose data. Reads only. */
-import { withClient } from '../../database/connection.ts';
 import type { Finding } from '../../database/finding.ts';
 import { readLedger } from '../../database/ledger.ts';
 import { lintFolder, type Sizes, sizesOf } from '../../database/lint/lint.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import type { Context, Outcome, Style } from '../context.ts';
 import { findingLines } from './findings.ts';
-import { migrationsFolder, openEndpoint, readFolder, shownPath } from './open.ts';
+import { look, migrationsFolder, openEndpoint, readFolder, shownPath } from './open.ts';
 
 export async function run(context: Context): Promise<Outcome> {
   const dir = migrationsFolder(context);
@@ -34,7 +33,7 @@ export async function run(context: Context): Promise<Outcome> {
 async function askDatabase(context: Context): Promise<{ applied: Set<string>; sizes: Sizes } | null> {
   try {
     const endpoint = await openEndpoint(context);
-    return await withClient(
+    return await look(
       endpoint,
       async (client) => {
         const { applied } = await readLedger(client);

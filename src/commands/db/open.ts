@@ -4,19 +4,36 @@
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
+import type pg from 'pg';
 import { accessoryHost, namesOf } from '../../contract.ts';
-import { type DatabaseEndpoint, databaseEndpoint, unreachable } from '../../database/connection.ts';
-import { listMigrations, type Migration } from '../../database/migration-files.ts';
+import {
+  codeOf,
+  type DatabaseEndpoint,
+  databaseEndpoint,
+  isSqlState,
+  type Limits,
+  unreachable,
+  withClient,
+} from '../../database/connection.ts';
+import {
+  isOfMigrations,
+  listMigrations,
+  type Migration,
+  unreadable,
+} from '../../database/migration-files.ts';
 import { packageRoot } from '../../engine/images-files.ts';
-import { OpsError } from '../../errors.ts';
-import type { Context } from '../context.ts';
+import { isOpsError, OpsError } from '../../errors.ts';
+import type { Context, EnvFile } from '../context.ts';
 
 /** @throws NO_DATABASE, DATABASE_UNREACHABLE, ENGINE_UNREACHABLE (for one that gameops runs) */
-export async function openEndpoint(context: Context): Promise<DatabaseEndpoint> {
-  const { database } = context.readEnv().settings;
+export async function openEndpoint(
+  context: Context,
+  env: EnvFile = context.readEnv(),
+): Promise<DatabaseEndpoint> {
+  const { database } = env.settings;
   if (!database) {
     throw new OpsError('NO_DATABASE', {
-      message: `${context.envPath} names no database (DB_HOST)`,
+      message: `${context.envPath} names no database: there is no DB_HOST. Nothing was changed.`,
       next: ['set DB_HOST, DB_NAME, DB_USER and DB_PASSWORD', 'gameops init'],
     });
   }
@@ -33,6 +50,24 @@ export async function openEndpoint(context: Context): Promise<DatabaseEndpoint> 
     throw unreachable({ ...at, accessory: name }, new Error(`the container ${what}`));
   }
   return databaseEndpoint(engine, context.project, database);
+}
+
+/** For verbs that only look. @throws DATABASE_UNREACHABLE */
+export function look<T>(
+  endpoint: DatabaseEndpoint,
+  use: (client: pg.Client) => Promise<T>,
+  limits: Limits = {},
+): Promise<T> {
+  return answered(endpoint, () => withClient(endpoint, use, limits));
+}
+
+/** What the server refuses is an answer, too, and no bug. @throws DATABASE_UNREACHABLE */
+export async function answered<T>(endpoint: DatabaseEndpoint, ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (error) {
+    throw !isOpsError(error) && isSqlState(codeOf(error)) ? unreachable(endpoint, error) : error;
+  }
 }
 
 /** The bundled server's come with gameops; any other image has a folder of its own. It need not be there. */
@@ -52,13 +87,20 @@ export async function readMigrations(context: Context): Promise<{ dir: string; f
 export function readFolder(context: Context): string {
   const dir = migrationsFolder(context);
   const isThere = existsSync(dir);
-  if (isThere && readdirSync(dir).some((name) => !name.startsWith('.') && !/\.(md|txt)$/i.test(name)))
-    return dir;
+  if (isThere && namesIn(dir).some(isOfMigrations)) return dir;
   throw new OpsError('NO_MIGRATIONS', {
     message: `there are no migrations in ${dir}${isThere ? '' : ', which does not exist'}; nothing was run`,
     next: ['gameops db create <name>', 'or correct database.migrations in gameops.yaml'],
     facts: { folder: dir },
   });
+}
+
+function namesIn(dir: string): string[] {
+  try {
+    return readdirSync(dir);
+  } catch (error) {
+    throw unreadable(dir, error as NodeJS.ErrnoException);
+  }
 }
 
 /** A path as a person in this folder would write it. */

@@ -1,18 +1,17 @@
 /** gameops db status: what is applied, what is pending, and what does not fit. Reads only. */
-import { withClient } from '../../database/connection.ts';
 import { listMigrations } from '../../database/migration-files.ts';
 import { type SchemaState, stateOf } from '../../database/schema-state.ts';
 import { columns } from '../../report/table.ts';
 import type { Context, Outcome, Style } from '../context.ts';
 import { findingLines } from './findings.ts';
-import { migrationsFolder, openEndpoint } from './open.ts';
+import { look, migrationsFolder, openEndpoint } from './open.ts';
 
 export async function run(context: Context): Promise<Outcome> {
   const [endpoint, files] = await Promise.all([
     openEndpoint(context),
     listMigrations(migrationsFolder(context)),
   ]);
-  const state = await withClient(endpoint, (client) => stateOf(client, files));
+  const state = await look(endpoint, (client) => stateOf(client, files));
   const result = { ...state, reverted: [] };
   return { ok: true, result, text: (style) => stateText(style, endpoint.database, state) };
 }
