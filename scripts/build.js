@@ -44,18 +44,37 @@ async function buildServer() {
     // Neither minified nor mapped: a stack names functions and files as they are, and a map costs every start 100 ms.
     plugins: [leaveOut(/^\.\.\/locales\/index\.js$/)],
   });
-  await writeFile(join(stage, 'server', 'Dockerfile'), await dockerfile());
+  const needs = await imageNeeds();
+  await writeFile(join(stage, 'server', 'migrations.json'), `${JSON.stringify(needs)}\n`);
+  await writeFile(join(stage, 'server', 'Dockerfile'), await dockerfile(needs));
 }
 
-async function dockerfile() {
+/** Which schemas the server can run on, by the same reader and the same rule that the CLI has. */
+async function imageNeeds() {
+  const { outputFiles } = await build({
+    ...shared,
+    stdin: {
+      contents: `export { listMigrations } from './src/database/migration-files.ts';
+        export { imageNeeds } from './src/boot-rule.ts';`,
+      resolveDir: root,
+    },
+    write: false,
+    target: 'node20',
+  });
+  const code = Buffer.from(outputFiles[0].contents).toString('base64');
+  const rule = await import(`data:text/javascript;base64,${code}`);
+  return rule.imageNeeds(await rule.listMigrations(join(root, 'migrations')));
+}
+
+async function dockerfile({ needs, knows }) {
   const protocol = await readFile(join(root, 'src/protocol.ts'), 'utf8');
   const version = /protocolVersion = '([^']+)'/.exec(protocol)?.[1];
   if (version === undefined) throw new Error('src/protocol.ts names no protocolVersion');
   return `ARG BASE
 FROM \${BASE}
-LABEL gameops.protocol="${version}"
+LABEL gameops.protocol="${version}" gameops.needs="${needs ?? ''}" gameops.knows="${knows ?? ''}"
 WORKDIR /app
-COPY server.mjs /app/
+COPY server.mjs migrations.json /app/
 USER 10001:10001
 ENTRYPOINT ["node", "/app/server.mjs"]
 CMD []

@@ -28,6 +28,9 @@ export const label = {
   verb: 'gameops.verb',
   /** On images: the wire protocol that the server inside speaks. Absent on images that are not ours. */
   protocol: 'gameops.protocol',
+  /** On images: the newest expand migration that the server inside needs, and the newest migration that it knows. */
+  needs: 'gameops.needs',
+  knows: 'gameops.knows',
   /** On images: content hash, so that nothing is rebuilt when nothing changed. */
   content: 'gameops.content',
 } as const;
@@ -88,6 +91,9 @@ export const path = {
   nginxLogs: '/var/log/gameops',
   accessorySecrets: '/run/gameops',
 } as const;
+
+/** Beside the server's bundle in its image: JSON { needs, knows }, as in the labels. */
+export const migrationsFile = 'migrations.json';
 
 /** Numeric user of the game process: no name to resolve, none of the host's usual ones. */
 export const gameUid = 10001;

@@ -28,6 +28,7 @@ const arrows: Record<string, { loads: readonly string[]; types: readonly string[
   'cli.ts': { loads: ['commands', 'errors.ts', 'report'], types: [] },
   'help.ts': { loads: ['commands'], types: [] },
   'config.ts': { loads: ['env', 'errors.ts', 'units.ts'], types: [] },
+  'boot-rule.ts': { loads: [], types: ['release'] },
   'contract.ts': { loads: [], types: [] },
   'errors.ts': { loads: [], types: [] },
   'protocol.ts': { loads: [], types: [] },
@@ -38,7 +39,10 @@ const arrows: Record<string, { loads: readonly string[]; types: readonly string[
   env: { loads: ['errors.ts'], types: ['report'] },
   engine: { loads: ['config.ts', 'contract.ts', 'errors.ts', 'units.ts'], types: ['report'] },
   proxy: { loads: ['contract.ts', 'errors.ts'], types: ['engine', 'release', 'runner'] },
-  database: { loads: ['contract.ts', 'errors.ts', 'units.ts'], types: ['engine', 'env', 'report'] },
+  database: {
+    loads: ['boot-rule.ts', 'contract.ts', 'errors.ts', 'units.ts'],
+    types: ['engine', 'env', 'report'],
+  },
   foundation: { loads: ['contract.ts', 'errors.ts'], types: ['config.ts', 'engine', 'env', 'report'] },
   observe: {
     loads: ['client', 'contract.ts', 'errors.ts', 'protocol.ts', 'units.ts'],
@@ -49,10 +53,10 @@ const arrows: Record<string, { loads: readonly string[]; types: readonly string[
     types: ['engine', 'observe'],
   },
   client: { loads: ['protocol.ts'], types: [] },
-  server: { loads: ['contract.ts', 'env', 'protocol.ts', 'tokens.ts'], types: [] },
+  server: { loads: ['boot-rule.ts', 'contract.ts', 'env', 'protocol.ts', 'tokens.ts'], types: [] },
   commands: {
     loads: [
-      ...['config.ts', 'contract.ts', 'errors.ts', 'tokens.ts', 'units.ts'],
+      ...['boot-rule.ts', 'config.ts', 'contract.ts', 'errors.ts', 'tokens.ts', 'units.ts'],
       ...['database', 'engine', 'env', 'foundation', 'observe', 'proxy', 'release', 'report', 'runner'],
     ],
     types: [],

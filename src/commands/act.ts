@@ -17,6 +17,8 @@ export interface ActResult {
   /** The image by digest; null for one that never was in a registry. */
   digestRef: string | null;
   steps: StepReport[];
+  /** What was done to the schema, in the order of its fields. */
+  schema: Session['schema'];
   players: Session['players'];
   probes: Session['probes'];
   ms: number;
@@ -51,6 +53,7 @@ export function resultOf(context: Context, session: Session, plan: Plan, began: 
     image: (acted ?? live)?.imageRef ?? null,
     digestRef: (acted ?? live)?.digestRef ?? null,
     steps: session.steps,
+    schema: session.schema,
     players: session.players,
     probes: session.probes,
     ms: Date.now() - began,
@@ -72,6 +75,7 @@ export function actText(style: Style, result: ActResult): string {
       : `${style.bold(`release ${result.release ?? '–'} is live`)} after ${seconds} s`,
     `  ${result.url ?? ''}`,
   ];
+  lines.push(...schemaLines(result.schema));
   if (http.sent > 0)
     lines.push(`  probes: ${http.sent} HTTP, ${ws.sent} WebSocket, ${http.failed + ws.failed} failed`);
   if (result.players.online) {
@@ -82,6 +86,19 @@ export function actText(style: Style, result: ActResult): string {
     );
   }
   return lines.join('\n');
+}
+
+function schemaLines({ backup, applied, reverted, rescued, undo }: ActResult['schema']): string[] {
+  return [
+    ...(backup === null ? [] : [`  backup: ${backup}`]),
+    ...(applied.length === 0 ? [] : [`  schema: applied ${applied.join(', ')}`]),
+    ...(reverted.length === 0 ? [] : [`  schema: took back ${reverted.join(', ')}`]),
+    ...rescued.map(
+      ({ table, columns, rows, savedAs }) =>
+        `  saved ${rows} rows of ${table}${columns.length > 0 ? ` (${columns.join(', ')})` : ''} as ${savedAs}`,
+    ),
+    ...(undo === null ? [] : [`  database: restored; go back with gameops db restore ${undo}`]),
+  ];
 }
 
 /** --plan: what would be done, as text and as data. */

@@ -1,29 +1,40 @@
 /** gameops deploy: intent → world → plan → run → result. */
 import { parseBytes, parseDurationMs } from '../config.ts';
-import { listMigrations } from '../database/migration-files.ts';
+import { standingOfNone } from '../database/standing.ts';
 import { digestRefOf } from '../engine/images-pull.ts';
 import { checkRoom } from '../engine/images-room.ts';
-import type { Intent, Plan, Release, World } from '../release/model.ts';
-import { planAct } from '../release/plan.ts';
+import type { ImageInfo } from '../engine/port.ts';
+import { OpsError } from '../errors.ts';
+import type { Intent, Plan, Release, SchemaWork, World } from '../release/model.ts';
+import { bringsMigrations, planAct } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
 import { causeOf, newCandidate } from '../runner/candidate.ts';
-import { observe } from '../runner/observe.ts';
+import { noSchemaWork, observe } from '../runner/observe.ts';
 import { newRecord, type ProjectRecord } from '../runner/record.ts';
 import { shortId } from '../units.ts';
 import { headingOf, planOutcome } from './act.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
+import { mustFit, needsOf, ripeContracts, schemaAfter, statesNeeds, usersOf } from './fit.ts';
 import { foundationSteps, observeFoundation, protocolOf, type Supply, supplyImages } from './foundation.ts';
 import type { DeployOptions } from './options.ts';
 import { preflight } from './preflight.ts';
-import { migrationsDir, readProject, runnerOf, schemaOf } from './project.ts';
+import { migrationsDir, readProject, runnerOf } from './project.ts';
 import { runAct } from './run-act.ts';
+import { forwardWork, lookAtSchema, type SchemaLook, schemaOf } from './schema.ts';
 import { findPage, hashPage } from './supplies.ts';
 import { untilQuiet } from './when-quiet.ts';
+
+interface DeployRequest {
+  image: string;
+  replicas: number;
+  skipMigrations: boolean;
+}
 
 export async function run(context: Context, options: DeployOptions): Promise<Outcome> {
   const request = {
     image: options.image ?? context.config.server.image,
     replicas: options.replicas ?? context.config.server.replicas,
+    skipMigrations: options.skipMigrations === true,
   };
   const env = context.readEnv(request.image);
   if (options.whenQuiet !== undefined && !options.plan) await untilQuiet(context, options.whenQuiet);
@@ -34,12 +45,17 @@ export async function run(context: Context, options: DeployOptions): Promise<Out
   const runner = runnerOf(context, new AbortController().signal);
   const supplied = await supplyImages(context, runner, env, request, supply);
   await refuseWithoutRoom(context, options, request.replicas, supplied);
-  return runAct(context, { env, request, supply: supplied, runner }, async (session) => {
-    const pending = options.skipMigrations ? [] : await session.ports.schema.pending();
-    const { world } = await observe(session.ports, session.record, pending);
-    const candidate = candidateOf(context, env, session.record, request, supplied);
+  return runAct(context, { env, request, supply: supplied, runner }, async (session, schema) => {
+    const look = await lookAtSchema(schema, session.record.intent);
+    const { world: seen } = await observe(session.ports, session.record);
+    refuseBeforeRestore(look.work);
+    const candidate = candidateOf(context, env, session.record, request, supplied, look);
+    const work = withContracts(context, look, seen, candidate);
+    const world = { ...seen, schema: work };
+    refuseUnfit(context, options, world, candidate, look, supplied);
     const plan = planFor(context, options, world, candidate);
     if (plan.steps.length === 0) tellWhichImage(context, options, candidate);
+    if (plan.steps.some(({ kind }) => kind === 'backup')) await schema.mustHaveRoom();
     return { plan, heading: headingOf(plan, world, candidate.replicas) };
   });
 }
@@ -57,7 +73,7 @@ async function showPlan(
   context: Context,
   env: EnvFile,
   options: DeployOptions,
-  request: { image: string; replicas: number },
+  request: DeployRequest,
   supply: Supply,
 ): Promise<Outcome> {
   const { record, observed } = await readProject(context);
@@ -67,49 +83,108 @@ async function showPlan(
     fleets: [],
     traffic: { routes: [], settled: true },
     intent: null,
-    pendingMigrations: [],
+    schema: noSchemaWork,
   };
   const world = observed?.world ?? empty;
-  const pending = options.skipMigrations
-    ? []
-    : await pendingNow(context, env, request.image === 'bundled', supply);
-  const candidate = candidateOf(context, env, known, request, supply);
-  const plan = planFor(context, options, { ...world, pendingMigrations: pending }, candidate);
+  const look = await lookNow(context, env, request.image === 'bundled', supply, world.intent);
+  const candidate = candidateOf(context, env, known, request, supply, look);
+  const planned = { ...world, schema: withContracts(context, look, world, candidate) };
+  refuseUnfit(context, options, planned, candidate, look, supply);
+  const plan = planFor(context, options, planned, candidate);
   const whole: Plan = { ...plan, steps: [...foundationSteps(supply), ...plan.steps] };
   return planOutcome(whole, headingOf(plan, world, candidate.replicas));
 }
 
 /** Where the database is still to be made, everything is pending. */
-async function pendingNow(
+async function lookNow(
   context: Context,
   env: EnvFile,
   isBundled: boolean,
   supply: Supply,
-): Promise<string[]> {
+  intent: Intent | null,
+): Promise<SchemaLook> {
   const dir = migrationsDir(context, isBundled);
-  if (!supply.state.missingAccessories.includes('postgres')) {
-    return schemaOf(context, await context.engine(), env, dir).pending();
-  }
-  const files = dir === null ? [] : await listMigrations(dir);
-  return files.filter((one) => one.phase === 'expand').map((one) => one.name);
+  if (!supply.state.missingAccessories.includes('postgres'))
+    return lookAtSchema(schemaOf(context, await context.engine(), env, dir), intent);
+  const standing = await standingOfNone(dir);
+  return { standing, work: forwardWork(standing, null) };
 }
+
+/** Contract migrations come along once no release that runs or is kept uses what they remove. */
+function withContracts({ emit }: Context, look: SchemaLook, world: World, candidate: Release): SchemaWork {
+  const { standing, work } = look;
+  if (standing === null) return work;
+  const ripe = ripeContracts(standing, world, candidate.migrations);
+  const waiting = standing.pending.contract.filter((name) => !ripe.includes(name));
+  const users = waiting.slice(0, 1).flatMap((name) => usersOf(name, world).map(({ id }) => id));
+  if (waiting.length > 0) {
+    const who = users.length > 0 ? `release ${users.join(', ')}` : 'a release that knows them';
+    const message = `${waiting.length} contract migration(s) wait for ${who}${users.length > 0 ? ' to be gone' : ''}: ${waiting.join(', ')}`;
+    emit({ type: 'note', level: 'info', message });
+  }
+  return forwardWork(standing, work.wish, ripe);
+}
+
+/** What will be pending in a database that is still to be restored, nobody knows yet. @throws UNFINISHED */
+function refuseBeforeRestore({ wish }: SchemaWork): void {
+  if (wish?.kind !== 'restore') return;
+  throw new OpsError('UNFINISHED', {
+    message: `A rollback is still to restore the backup ${wish.backup}. Nothing was changed; players are where they were.`,
+    next: ['gameops resume', 'gameops abort: leaves the database as it is', 'then gameops deploy'],
+    facts: { backup: wish.backup },
+  });
+}
+
+/** @throws IMAGE_TOO_OLD, SCHEMA_TOO_OLD */
+function refuseUnfit(
+  { emit }: Context,
+  { skipMigrations = false }: DeployOptions,
+  world: World,
+  candidate: Release,
+  { standing }: SchemaLook,
+  { game }: Supply,
+): void {
+  if (standing === null) return;
+  const work = world.schema;
+  const isStated = isStatedBy(candidate.protocol, game?.info);
+  const schema = schemaAfter(standing, skipMigrations ? { ...work, pending: [], contracts: [] } : work);
+  const needed = candidate.migrations?.needs ?? '';
+  const why = !work.pending.includes(needed)
+    ? 'which is neither applied nor in the folder of migrations'
+    : isStated
+      ? 'which is pending and stays so (--skip-migrations)'
+      : null;
+  mustFit(candidate, schema, world, { why, next: ['gameops deploy', 'gameops db status'] });
+  if (!skipMigrations || work.pending.length === 0) return;
+  const message = `left pending: ${work.pending.join(', ')}`;
+  emit({ type: 'note', level: 'warning', message });
+}
+
+/** Else it is the folder beside it that says what it needs, and the image may well do without. */
+const isStatedBy = (protocol: string | null, info: ImageInfo | undefined): boolean =>
+  protocol !== null || (info !== undefined && statesNeeds(info));
 
 function candidateOf(
   context: Context,
   env: EnvFile,
   record: ProjectRecord,
-  request: { image: string; replicas: number },
+  request: DeployRequest,
   supply: Supply,
+  { standing }: SchemaLook,
 ): Release {
   const isBundled = request.image === 'bundled';
   const info = supply.game?.info;
+  const protocol = info ? protocolOf(info) : isBundled ? 'gameops' : null;
+  const doesWithout = request.skipMigrations && !isStatedBy(protocol, info);
+  const applied = doesWithout ? (standing?.applied ?? null) : null;
   return newCandidate(record, {
     config: context.config,
     values: env.values,
     image: {
       id: info?.id ?? '',
       ref: supply.game?.ref ?? supply.state.imageToBuild ?? request.image,
-      protocol: info ? protocolOf(info) : isBundled ? 'gameops' : null,
+      protocol,
+      migrations: needsOf(info ?? null, standing?.files ?? [], applied),
       digestRef: info && supply.game ? digestRefOf(supply.game.ref, info) : null,
       user: info?.user ?? '',
     },
@@ -132,13 +207,15 @@ function planFor(context: Context, options: DeployOptions, world: World, candida
     drainMs: options.drainMs ?? parseDurationMs(deploy.drain) ?? 300_000,
     keep: deploy.keep,
     formerly: null,
+    skipMigrations: options.skipMigrations === true,
+    schema: null,
     stage: 'open',
     verdict: 'failed',
     reason: null,
     startedAt: candidate.createdAt,
     by: context.operator,
   };
-  const cause = causeOf(candidate, liveRelease(world));
+  const cause = causeOf(candidate, liveRelease(world), bringsMigrations(intent, world.schema));
   return planAct(world, intent, { candidate, cause, again: options.again === true });
 }
 

@@ -1,17 +1,19 @@
 /** Acting on a project that is there already: rollback, resume, abort. */
-import type { Plan, ReleaseStep, World } from '../release/model.ts';
-import { observe } from '../runner/observe.ts';
+import { isBundledTag } from '../engine/images-game.ts';
+import type { Plan, ReleaseStep, SchemaWork, World } from '../release/model.ts';
+import { noSchemaWork, observe } from '../runner/observe.ts';
 import { type ProjectRecord, readRecord } from '../runner/record.ts';
 import type { Session } from '../runner/session.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { observeFoundation, type Request } from './foundation.ts';
 import { nothingThere, runnerOf } from './project.ts';
 import { runAct } from './run-act.ts';
+import { lookAtSchema, type OpenSchema } from './schema.ts';
 
 type Decide = (
   session: Session,
   world: World,
-  env: EnvFile,
+  ground: { env: EnvFile; schema: OpenSchema },
 ) => Promise<{ plan: Plan<ReleaseStep>; heading: string }>;
 
 /** @throws RELEASE_UNKNOWN when nothing was ever deployed here */
@@ -22,19 +24,30 @@ export async function actOnProject(context: Context, decide: Decide): Promise<Ou
   const env = context.readEnv(request.image);
   const supply = await observeFoundation(context, env, request);
   const runner = runnerOf(context, new AbortController().signal);
-  return runAct(context, { env, request, supply, runner }, async (session) => {
-    const { schema } = session.ports;
-    // Only an act that is still open may have migrations before it; backing out never waits for the database.
-    const goesOn = context.verb === 'resume' && session.record.intent?.stage === 'open';
-    const pending = goesOn ? await schema.pending() : [];
-    const { world } = await observe(session.ports, session.record, pending);
-    return decide(session, world, env);
+  return runAct(context, { env, request, supply, runner }, async (session, schema) => {
+    const work = await workLeft(context, session.record, schema);
+    const { world } = await observe(session.ports, session.record, work);
+    return decide(session, world, { env, schema });
   });
+}
+
+/** The database is asked only where the act has a use for it: backing out never waits for one, nor does going back. */
+async function workLeft(
+  context: Context,
+  { intent }: ProjectRecord,
+  schema: OpenSchema,
+): Promise<SchemaWork> {
+  const goesOn = intent !== null && intent.stage !== 'condemned' && context.verb !== 'abort';
+  // A rollback has a wish of its own, which counts instead.
+  if (!goesOn || context.verb === 'rollback') return noSchemaWork;
+  if (intent.verb === 'deploy' && intent.stage === 'open' && context.verb === 'resume')
+    return (await lookAtSchema(schema, intent)).work;
+  return { ...noSchemaWork, wish: await schema.wishLeft(intent) };
 }
 
 /** What was asked for last, whatever gameops.yaml says today: an image may have been named on the command line. */
 export function requestOf(record: ProjectRecord): Request {
   const newest = record.releases.at(-1);
-  const image = newest?.protocol ? 'bundled' : (newest?.imageRef ?? 'bundled');
+  const image = newest && !isBundledTag(newest.imageRef) ? newest.imageRef : 'bundled';
   return { image, replicas: newest?.replicas ?? 1 };
 }

@@ -5,8 +5,6 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { namesOf, port } from '../contract.ts';
-import { databaseEndpoint, withClient } from '../database/connection.ts';
-import { migrateForward, pendingMigrations } from '../database/migrations.ts';
 import { resolveImages } from '../engine/images.ts';
 import { packageRoot } from '../engine/images-files.ts';
 import type { Engine, Lock, ObservedContainer } from '../engine/port.ts';
@@ -17,7 +15,7 @@ import { keepSecret } from '../report/redact.ts';
 import { realClock } from '../runner/clock.ts';
 import { openJournal } from '../runner/journal.ts';
 import { type Observed, observe } from '../runner/observe.ts';
-import type { Door, Ports, Schema } from '../runner/ports.ts';
+import type { Door, Ports } from '../runner/ports.ts';
 import { type ProjectRecord, readRecord } from '../runner/record.ts';
 import type { Runner } from '../runner/run.ts';
 import type { Session } from '../runner/session.ts';
@@ -113,31 +111,6 @@ export async function playersOf(context: Context, engine: Engine, env: EnvFile |
   }
 }
 
-/** The schema's part of a deploy. `dir` null: this image brings no migrations. */
-export function schemaOf(context: Context, engine: Engine, env: EnvFile, dir: string | null): Schema {
-  const { database } = env.settings;
-  return {
-    async pending() {
-      if (dir === null || database === null) return [];
-      const endpoint = await databaseEndpoint(engine, context.project, database);
-      const pending = await withClient(endpoint, (client) => pendingMigrations(client, dir));
-      if (pending.contract.length > 0) {
-        context.emit({
-          type: 'note',
-          level: 'info',
-          message: `${pending.contract.length} contract migration(s) wait; a deploy never runs them: ${pending.contract.join(', ')}`,
-        });
-      }
-      return pending.expand;
-    },
-    async migrate(names, signal) {
-      if (dir === null || database === null) return;
-      const endpoint = await databaseEndpoint(engine, context.project, database);
-      await migrateForward(endpoint, dir, { emit: context.emit, signal, names });
-    },
-  };
-}
-
 /** The bundled server's migrations come with gameops; any other image has a folder of its own, or none. */
 export function migrationsDir(context: Context, isBundled: boolean): string | null {
   if (isBundled) return resolve(packageRoot(), 'migrations');
@@ -208,6 +181,7 @@ export function sessionOf(
     by: context.operator,
     pages: new Set(),
     probes: { http: { sent: 0, failed: 0 }, ws: { sent: 0, failed: 0 } },
+    schema: { backup: null, applied: [], reverted: [], rescued: [], undo: null },
     players: { online: null, moved: null, closed: null, lost: null },
   };
 }

@@ -8,7 +8,17 @@ import { readProject } from './project.ts';
 interface ReleaseLine
   extends Pick<
     Release,
-    'id' | 'verdict' | 'image' | 'imageRef' | 'digestRef' | 'replicas' | 'createdAt' | 'createdBy' | 'reason'
+    | 'id'
+    | 'verdict'
+    | 'image'
+    | 'imageRef'
+    | 'digestRef'
+    | 'replicas'
+    | 'createdAt'
+    | 'createdBy'
+    | 'reason'
+    | 'migrations'
+    | 'backup'
   > {
   /** Its containers are kept: a rollback starts them instead of making new ones. */
   kept: boolean;
@@ -18,9 +28,12 @@ export async function run(context: Context): Promise<Outcome> {
   const { record, observed } = await readProject(context);
   const fleets = observed?.world.fleets ?? [];
   const releases: ReleaseLine[] = (record?.releases ?? [])
-    .map(({ id, verdict, image, imageRef, digestRef, replicas, createdAt, createdBy, reason }) => {
+    .map((release) => {
+      const { id, verdict, image, imageRef, digestRef, replicas, createdAt, createdBy, reason } = release;
       const kept = fleets.some((fleet) => fleet.release === id && fleet.replicas.length >= replicas);
-      return { id, verdict, image, imageRef, digestRef, replicas, createdAt, createdBy, reason, kept };
+      const { migrations, backup } = release;
+      const what = { id, verdict, image, imageRef, digestRef, replicas, migrations, backup };
+      return { ...what, createdAt, createdBy, reason, kept };
     })
     .sort((a, b) => b.id - a.id);
   return { ok: true, result: { releases }, text: (style) => releasesText(style, releases) };

@@ -25,7 +25,7 @@ export async function run(context: Context, options: RollbackOptions): Promise<O
     const whole: Plan = { ...plan, steps: [...planLost(lost), ...plan.steps] };
     return planOutcome(whole, headingOf(plan, observed.world, target.replicas));
   }
-  return actOnProject(context, async (session, world, env) => {
+  return actOnProject(context, async (session, world, { env }) => {
     const target = chooseTarget(context, session.record, world, options.to);
     const plan = planFor(context, env, session.record, world, target);
     return { plan, heading: headingOf(plan, world, target.replicas) };
@@ -50,6 +50,8 @@ function planFor(context: Context, env: EnvFile, record: ProjectRecord, world: W
     drainMs: parseDurationMs(deploy.drain) ?? 300_000,
     keep: deploy.keep,
     formerly: null,
+    skipMigrations: false,
+    schema: null,
     stage: 'open',
     verdict: 'failed',
     reason: null,

@@ -8,7 +8,8 @@ import type { Context, EnvFile, Outcome } from './context.ts';
 import { layFoundation, type Request, type Supply } from './foundation.ts';
 import { findLost, planLost, pullLost } from './lost-images.ts';
 import { openPorts } from './ports.ts';
-import { migrationsDir, schemaOf, sessionOf, withLock } from './project.ts';
+import { migrationsDir, sessionOf, withLock } from './project.ts';
+import { type OpenSchema, schemaOf } from './schema.ts';
 
 export interface Ground {
   env: EnvFile;
@@ -18,7 +19,10 @@ export interface Ground {
 }
 
 /** Observes through the session's ports, decides, tells how it is to be headed. */
-export type Decide = (session: Session) => Promise<{ plan: Plan<ReleaseStep>; heading: string }>;
+export type Decide = (
+  session: Session,
+  schema: OpenSchema,
+) => Promise<{ plan: Plan<ReleaseStep>; heading: string }>;
 
 /** A part of the foundation that is gone is mended first. @throws what `runPlan` throws, with the result so far */
 export async function runAct(context: Context, ground: Ground, decide: Decide): Promise<Outcome> {
@@ -32,7 +36,7 @@ export async function runAct(context: Context, ground: Ground, decide: Decide): 
       const dir = migrationsDir(context, request.image === 'bundled');
       const schema = schemaOf(context, ports.engine, env, dir);
       const session = sessionOf(context, runner, { ports: { ...ports, schema }, record, proxy });
-      const { plan, heading } = await decide(session);
+      const { plan, heading } = await decide(session, schema);
       const lost = await findLost(ports.engine, context.project, plan, session.record.releases);
       const first = planLost(lost);
       context.emit({ type: 'plan', plan: { ...plan, steps: [...first, ...plan.steps] }, heading });

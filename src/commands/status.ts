@@ -8,6 +8,7 @@ import type { Observed } from '../runner/observe.ts';
 import type { ProjectRecord } from '../runner/record.ts';
 import type { Context, Outcome, Style } from './context.ts';
 import { type Addresses, readProject } from './project.ts';
+import { type SchemaStatus, schemaStatus, schemaText } from './schema-status.ts';
 
 interface FleetStatus {
   release: number;
@@ -31,15 +32,19 @@ export interface Status {
   fleets: FleetStatus[];
   unfinished: Pick<Intent, 'verb' | 'release' | 'previous' | 'stage' | 'startedAt' | 'by'> | null;
   lockedBy: { holder: string; host: string; verb: string; since: string } | null;
-  schema: null;
+  /** null only when there is no database. */
+  schema: SchemaStatus | null;
   certificates: never[];
   accessories: { name: string; state: string; health: string }[];
 }
 
 export async function run(context: Context): Promise<Outcome> {
   const { engine, record, observed, addresses } = await readProject(context);
-  const lockedBy = await engine.lockHolder(context.project);
-  const status = statusOf(context.project, record, observed, addresses, lockedBy);
+  const [lockedBy, schema] = await Promise.all([
+    engine.lockHolder(context.project),
+    schemaStatus(context, engine, record),
+  ]);
+  const status = { ...statusOf(context.project, record, observed, addresses, lockedBy), schema };
   return { ok: true, result: status, text: (style) => statusText(style, status) };
 }
 
@@ -49,7 +54,7 @@ function statusOf(
   observed: Observed | null,
   addresses: Addresses | null,
   lockedBy: Status['lockedBy'],
-): Status {
+): Omit<Status, 'schema'> {
   const intent = record?.intent ?? null;
   return {
     project,
@@ -67,7 +72,6 @@ function statusOf(
       by: intent.by,
     },
     lockedBy,
-    schema: null,
     certificates: [],
     accessories: accessoriesOf(project, observed?.containers ?? []),
   };
@@ -109,6 +113,7 @@ function statusText(style: Style, status: Status): string {
       ? `traffic  ${routes || style.yellow('nothing: the maintenance answer')}`
       : `traffic  ${style.red('Nginx does not answer')}${routes ? `; it would serve ${routes}` : ''}`,
   );
+  if (status.schema) lines.push(schemaText(style, status.schema));
   const rows = [...status.fleets]
     .sort((a, b) => b.release - a.release)
     .map((fleet) => [

@@ -87,6 +87,10 @@ async function tidyUp({ folder, emit }: BackupGround, client: pg.Client): Promis
     say(`removed ${name}, left by a backup that was killed`);
 }
 
+/** Before anything else is begun; the backup itself looks again. @throws DISK_TOO_FULL, DATABASE_UNREACHABLE */
+export const mustHaveRoomForBackup = (ground: BackupGround, level: Level): Promise<void> =>
+  withClient(ground.endpoint, (client) => mustHaveRoom(ground, client, level));
+
 /** @throws DISK_TOO_FULL */
 async function mustHaveRoom(ground: BackupGround, client: pg.Client, level: Level): Promise<void> {
   const { rows } = await client.query<{ bytes: string }>(

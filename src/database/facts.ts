@@ -39,6 +39,14 @@ export async function countRows(client: pg.ClientBase): Promise<Record<string, n
   return counts;
 }
 
+/** Beside our own books. */
+export async function hasTables(client: pg.ClientBase): Promise<boolean> {
+  const { rows } = await client.query<{ schema: string; name: string }>(tablesOfDump);
+  return rows.some(
+    ({ schema, name }) => schema !== 'gameops' && !(schema === 'public' && name === 'pgmigrations'),
+  );
+}
+
 async function newestMigration(client: pg.ClientBase): Promise<string | null> {
   const { rows } = await client.query<{ there: boolean }>(
     `SELECT to_regclass('public.pgmigrations') IS NOT NULL AS there`,

@@ -7,9 +7,12 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { extname, join } from 'node:path';
+import { byPrefix, prefixOf } from '../boot-rule.ts';
 import { OpsError } from '../errors.ts';
 import { splitStatements, statementsOf } from './sql.ts';
 import { stepOf } from './steps.ts';
+
+export { byPrefix, prefixOf };
 
 export interface Migration {
   /** File name without its ending: the name in the table of applied migrations. */
@@ -91,19 +94,6 @@ export function checksum(sql: string): string {
   const sum = createHash('sha256').update(code.join(';\n')).digest('hex');
   sums.set(sql, sum);
   return sum;
-}
-
-/** node-pg-migrate's order: by number; 17 digits are a UTC date, others milliseconds or an index. */
-export function byPrefix(a: string, b: string): number {
-  return prefixOf(a) - prefixOf(b) || (a === b ? 0 : a < b ? -1 : 1);
-}
-
-export function prefixOf(name: string): number {
-  const digits = /^\d+/.exec(name)?.[0] ?? '';
-  if (digits.length !== 17) return Number(digits);
-  const [, year, month, day, hour, minute, second, ms] =
-    /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d{3})$/.exec(digits) ?? [];
-  return Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}.${ms}Z`);
 }
 
 /** @throws MIGRATION_INVALID */

@@ -7,7 +7,15 @@ import type pg from 'pg';
 import { isOpsError, OpsError } from '../errors.ts';
 import { codeOf, type DatabaseEndpoint, isConnectionLoss } from './connection.ts';
 import { rememberSchema } from './drift.ts';
-import { type AppliedMigration, entrySql, floorOf, floorSql, readLedger, removalSql } from './ledger.ts';
+import {
+  type AppliedMigration,
+  entrySql,
+  floorOf,
+  floorSql,
+  type Ledger,
+  readLedger,
+  removalSql,
+} from './ledger.ts';
 import { loadCode, sqlOf } from './migration-code.ts';
 import { byPrefix, checksum, invalid, listMigrations, type Migration } from './migration-files.ts';
 import {
@@ -37,7 +45,11 @@ export async function pendingMigrations(
   dir: string,
   files?: readonly Migration[],
 ): Promise<PendingMigrations> {
-  const [migrations, { applied }] = [files ?? (await listMigrations(dir)), await readLedger(client)];
+  return pendingOf(files ?? (await listMigrations(dir)), await readLedger(client));
+}
+
+/** @throws MIGRATION_INVALID when one was changed since it was applied */
+export function pendingOf(migrations: readonly Migration[], { applied }: Ledger): PendingMigrations {
   refuseChanged(migrations, applied);
   const names = new Set(applied.map(({ name }) => name));
   const pending = migrations.filter(({ name }) => !names.has(name));

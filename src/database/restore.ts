@@ -77,12 +77,14 @@ export async function lossOf(ground: BackupGround, manifest: Manifest): Promise<
 
 /**
  * Under the project's lock: a migration or a deploy must not meet the exchange.
+ * @param why goes into the comment of the database that is put aside
  * @throws BACKUP_DAMAGED, RESTORE_FAILED, DISK_TOO_FULL, DATABASE_UNREACHABLE; the reason of `signal`
  */
 export async function restoreBackup(
   ground: BackupGround,
   backup: Backup & { manifest: Manifest },
   at: (stage: Stage) => void = () => undefined,
+  why = '',
 ): Promise<Restored> {
   const { manifest, path } = backup;
   const present = await prepare(ground, manifest);
@@ -95,7 +97,7 @@ export async function restoreBackup(
       signal?.throwIfAborted();
       const moment = new Date();
       const undo = await freeUndoName(admin, endpoint.database, moment);
-      const comment = commentOf(moment, `backup ${manifest.id}`);
+      const comment = commentOf(moment, `backup ${manifest.id}${why}`);
       const swap: Swap = { live: endpoint.database, incoming: name, aside: undo, comment, at };
       return { ...(await swapDatabases(endpoint, admin, swap)), undo };
     });

@@ -3,6 +3,7 @@
  * unfinished, drifted. Pure but for the reading; decides nothing.
  */
 import type pg from 'pg';
+import { imageNeeds } from '../boot-rule.ts';
 import { type Drift, driftOf } from './drift.ts';
 import type { Finding } from './finding.ts';
 import { type AppliedMigration, type Ledger, readLedger } from './ledger.ts';
@@ -25,6 +26,8 @@ export interface SchemaState {
   needs: string | null;
   knows: string | null;
   fingerprint: string;
+  /** null: there is nothing to compare with. */
+  isDrifted: boolean | null;
   findings: Finding[];
 }
 
@@ -46,6 +49,7 @@ export function compare(ledger: Ledger, files: readonly Migration[], drift: Drif
     floor: ledger.floor,
     ...imageNeeds(files),
     fingerprint: drift.fingerprint,
+    isDrifted: drift.known ? driftFindings(drift).length > 0 : null,
     findings: [
       ...ledger.applied.flatMap((one) => findingsOf(one, onFile.get(one.name))),
       ...ledger.unfinished.map(({ name, direction }) =>
@@ -60,32 +64,6 @@ export function compare(ledger: Ledger, files: readonly Migration[], drift: Drif
       ...driftFindings(drift),
     ],
   };
-}
-
-export interface ImageNeeds {
-  /** Newest expand migration: must be applied. Contract ones come later by design, so no image needs them. */
-  needs: string | null;
-  /** Newest migration of either phase: an image that does not know a contract migration still uses what it removed. */
-  knows: string | null;
-}
-
-export function imageNeeds(files: readonly Pick<Migration, 'name' | 'phase'>[]): ImageNeeds {
-  const newest = (some: readonly Pick<Migration, 'name'>[]) =>
-    some
-      .map(({ name }) => name)
-      .sort(byPrefix)
-      .at(-1) ?? null;
-  return { needs: newest(files.filter(({ phase }) => phase === 'expand')), knows: newest(files) };
-}
-
-/** Whether an image may run on a schema. An older one may, as long as no contract migration went past it. */
-export function mayBoot(
-  { needs, knows }: ImageNeeds,
-  { applied, floor }: { applied: ReadonlySet<string>; floor: string | null },
-): 'yes' | 'schema-too-old' | 'image-too-old' {
-  if (needs !== null && !applied.has(needs)) return 'schema-too-old';
-  if (floor !== null && (knows === null || byPrefix(knows, floor) < 0)) return 'image-too-old';
-  return 'yes';
 }
 
 const finding = (rule: string, severity: Finding['severity'], file: string, message: string): Finding => ({

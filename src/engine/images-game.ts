@@ -11,6 +11,8 @@ import type { Emit } from '../report/events.ts';
 import { packageRoot } from './images-files.ts';
 import type { Engine, ImageInfo } from './port.ts';
 
+const repository = 'gameops-game';
+
 /** Relative path → content, of everything in dist/server. */
 export type ServerFiles = ReadonlyMap<string, Uint8Array>;
 
@@ -50,8 +52,10 @@ export async function gameImage(
 
 /** Pure: what `gameImage` would be called, so that a plan can name it without building. */
 export function gameImageTag(files: ServerFiles, baseId: string): string {
-  return `gameops-game:${contentHash(files, baseId).slice(0, 16)}`;
+  return `${repository}:${contentHash(files, baseId).slice(0, 16)}`;
 }
+
+export const isBundledTag = (reference: string): boolean => reference.startsWith(`${repository}:`);
 
 function contentHash(files: ServerFiles, baseId: string): string {
   const hash = createHash('sha256').update(`1\0${baseId}\0`);

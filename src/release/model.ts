@@ -46,6 +46,10 @@ export interface Release {
   fingerprints: Record<string, string>;
   /** Hash over image, shape and fingerprints; replicas apart. */
   fingerprint: string;
+  /** Which schemas its image can run on; null when nobody said. */
+  migrations: ImageNeeds | null;
+  /** Id of the backup that was taken before its migrations ran; null when none were pending, or nothing was there yet. */
+  backup: string | null;
   /** How long its servers may take to let players go. A property of how it is run, so no part of the fingerprint. */
   drainMs: number;
   createdAt: string;
@@ -53,6 +57,14 @@ export interface Release {
   verdict: Verdict;
   /** Why it failed, was left or given up. */
   reason: string | null;
+}
+
+/** Names of migrations; null when there are none. */
+export interface ImageNeeds {
+  /** Newest expand migration: must be applied. Contract ones come later by design, so no image needs them. */
+  needs: string | null;
+  /** Newest migration of either phase: an image that does not know a contract migration still uses what it removed. */
+  knows: string | null;
 }
 
 /** The one act under way, kept in the record on the engine until it is closed. `resume` reloads it; never a plan. */
@@ -71,12 +83,20 @@ export interface Intent {
   stage: 'open' | 'committed' | 'condemned';
   /** The target as it was, when the act goes back to a release that served: a failed rollback does not make it bad. */
   formerly: Release | null;
+  /** A deploy that leaves pending migrations alone. */
+  skipMigrations: boolean;
+  /** What a rollback does to the schema once the release that is left is gone. */
+  schema: SchemaWish | null;
   /** Verdict that a condemned release gets. */
   verdict: 'failed' | 'abandoned';
   reason: string | null;
   startedAt: string;
   by: string;
 }
+
+export type SchemaWish =
+  /** Newest first. */
+  { kind: 'take-back'; migrations: string[]; acceptLoss: boolean } | { kind: 'restore'; backup: string };
 
 export interface Replica {
   n: number;
@@ -111,8 +131,19 @@ export interface World {
   fleets: Fleet[];
   traffic: Traffic;
   intent: Intent | null;
-  /** Names of migrations that are not applied yet; empty when none or when there is no database of ours to ask. */
-  pendingMigrations: string[];
+  schema: SchemaWork;
+}
+
+/** What is to be done to the schema. Nothing when there is no database of ours, or when nobody asked it. */
+export interface SchemaWork {
+  /** Names that are not applied and may be now, in order: expand ones, and contract ones that nobody misses. */
+  pending: string[];
+  /** Those of them that are contract ones. */
+  contracts: string[];
+  /** The database holds something that a backup could bring back. */
+  isFilled: boolean;
+  /** Whether the intent's wish for the schema is still to be done; for a way back, what of it. */
+  wish: SchemaWish | null;
 }
 
 /** prepare: fails → the candidate is retired · switch: fails → traffic goes back · settle: fails → go forward. */
@@ -129,7 +160,9 @@ export type ReleaseStep = StepBase &
   (
     | { kind: 'open'; release: ReleaseId; intent: Intent; candidate: Release }
     | { kind: 'condemn'; release: ReleaseId; verdict: 'failed' | 'abandoned'; reason: string }
-    | { kind: 'migrate'; migrations: string[] }
+    /** Before migrations; its id goes on record with the release. */
+    | { kind: 'backup'; release: ReleaseId }
+    | { kind: 'migrate'; release: ReleaseId; migrations: string[] }
     | { kind: 'start-fleet'; release: ReleaseId; replicas: number[] }
     | { kind: 'await-ready'; release: ReleaseId; replicas: number[] }
     | { kind: 'switch-traffic'; routes: Route[]; from: Route[] }
@@ -140,6 +173,9 @@ export type ReleaseStep = StepBase &
     /** `to`: the release that players are handed to; null when there is none, or when one of the two can't. */
     | { kind: 'drain'; release: ReleaseId; replicas: number[]; to: ReleaseId | null }
     | { kind: 'retire'; release: ReleaseId; replicas: number[] }
+    /** The schema goes back after the traffic. `release`: the one that was left. */
+    | { kind: 'take-back'; release: ReleaseId; migrations: string[]; acceptLoss: boolean }
+    | { kind: 'restore'; release: ReleaseId; backup: string }
     | { kind: 'forget'; release: ReleaseId }
     | { kind: 'close'; release: ReleaseId }
   );

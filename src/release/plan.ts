@@ -5,7 +5,17 @@
  * run and every resumed one, going forward and backing out: `nextStep` looks at a position and names the one thing to
  * do; a plan is its trace. So nothing has to remember where it was, and a world that needs nothing plans to nothing.
  */
-import type { Intent, Plan, Release, ReleaseStep, Route, World } from './model.ts';
+import type {
+  Intent,
+  Plan,
+  Release,
+  ReleaseId,
+  ReleaseStep,
+  Route,
+  SchemaWish,
+  SchemaWork,
+  World,
+} from './model.ts';
 import {
   apply,
   findRelease,
@@ -16,7 +26,7 @@ import {
   startPosition,
 } from './position.ts';
 import { type Act, nextStep } from './rules.ts';
-import { type Condemning, type Opening, retireStep } from './steps.ts';
+import { type Condemning, type Opening, retireStep, schemaBackStep } from './steps.ts';
 
 export type { Opening } from './steps.ts';
 export { quiesceMs } from './steps.ts';
@@ -41,7 +51,8 @@ export function planAct(world: World, intent: Intent, opening: Opening): Plan<Re
   const before = planUnfinished(world, supersededBy(world, opening.candidate));
   const live = liveRelease(before.end);
   const previous = live?.id ?? null;
-  if (live && isSameRelease(live, opening.candidate) && !opening.again) {
+  const isNew = opening.again || bringsMigrations(intent, before.end.schema);
+  if (live && isSameRelease(live, opening.candidate) && !isNew) {
     const steps = [...before.steps, ...planRepair(before.end)];
     return { verb: intent.verb, release: live.id, previous, steps };
   }
@@ -49,6 +60,19 @@ export function planAct(world: World, intent: Intent, opening: Opening): Plan<Re
   const act: Act = { intent: { ...intent, previous, formerly }, opening, recorded: true };
   const { steps } = trace(startPosition(before.end), act);
   return { verb: intent.verb, release: intent.release, previous, steps: [...before.steps, ...steps] };
+}
+
+/**
+ * Additive ones are a deploy of their own, also of what is live; contract ones come along with the next. What a rollback
+ * was still to take back, and does not, is not pending.
+ */
+export function bringsMigrations(
+  { verb, skipMigrations }: Pick<Intent, 'verb' | 'skipMigrations'>,
+  { pending, contracts, wish }: SchemaWork,
+): boolean {
+  const stays = wish?.kind === 'take-back' ? wish.migrations : [];
+  const brought = pending.filter((name) => !contracts.includes(name) && !stays.includes(name));
+  return verb === 'deploy' && !skipMigrations && brought.length > 0;
 }
 
 function isSameRelease(a: Release, b: Release): boolean {
@@ -73,6 +97,35 @@ export function planBackOut(world: World, condemning: Condemning): Plan<ReleaseS
     previous: world.intent?.release ?? null,
     steps,
   };
+}
+
+/**
+ * What a rollback finds of an unfinished one: the schema's part of it is what is asked now. One to another release leaves
+ * the schema to the act that follows it. The same intent: the same was asked, and some of it may be done.
+ */
+export function withNewestWish(world: World, target: ReleaseId, asked: SchemaWish | null): World {
+  const { intent } = world;
+  if (intent?.verb !== 'rollback' || intent.stage === 'condemned') return world;
+  const wish = intent.release === target ? asked : null;
+  if (JSON.stringify(intent.schema) === JSON.stringify(wish)) return world;
+  return { ...world, intent: { ...intent, schema: wish }, schema: { ...world.schema, wish } };
+}
+
+/**
+ * Goes back to what is live already: what is unfinished ends with that release, then the schema goes back where asked.
+ * @param left newest release whose migrations go
+ */
+export function planStay(world: World, wish: SchemaWish | null, left: ReleaseId): Plan<ReleaseStep> {
+  const live = liveRelease(world)?.id ?? null;
+  const { intent } = world;
+  const isAnother = intent?.stage === 'open' && intent.release !== live;
+  const { steps } = isAnother
+    ? planBackOut(world, { verdict: 'abandoned', reason: `rollback to ${live}` })
+    : planResume(world);
+  // An act that has a wish of its own ends with that one.
+  const isTaken = intent?.release === live && intent?.schema != null;
+  const goes = wish === null || isTaken ? [] : [schemaBackStep(wish, left)];
+  return { verb: 'rollback', release: live, previous: live, steps: [...steps, ...goes] };
 }
 
 /** What the live release lacks: dead replicas, unsettled traffic, strays. Empty when all is as it should be. */
@@ -125,6 +178,8 @@ function settledIntent(live: Release): Intent {
     keep: Number.POSITIVE_INFINITY,
     stage: 'committed',
     formerly: null,
+    skipMigrations: false,
+    schema: null,
     verdict: 'failed',
     reason: null,
     startedAt: '',

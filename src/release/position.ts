@@ -74,6 +74,7 @@ export function apply(position: Position, step: ReleaseStep): Position {
           outdatedBy(fleet, step.candidate, findRelease(world, step.release)),
         ),
         intent: step.intent,
+        schema: { ...world.schema, wish: step.intent.schema },
       });
     case 'condemn':
       return withWorld(position, {
@@ -85,8 +86,13 @@ export function apply(position: Position, step: ReleaseStep): Position {
           reason: step.reason,
         },
       });
+    case 'backup':
+      return withWorld(position, { releases: backedUp(world.releases, step.release, 'taken by this plan') });
     case 'migrate':
-      return withWorld(position, { pendingMigrations: [] });
+      return withWorld(position, { schema: { ...world.schema, pending: [], contracts: [] } });
+    case 'take-back':
+    case 'restore':
+      return withWorld(position, { schema: { ...world.schema, wish: null } });
     case 'start-fleet':
       return {
         ...withWorld(position, { fleets: withReplicas(world.fleets, step.release, step.replicas, true) }),
@@ -154,6 +160,9 @@ export function committed(releases: readonly Release[], live: ReleaseId, intent:
     return release.verdict === 'live' ? { ...release, verdict: left } : release;
   });
 }
+
+export const backedUp = (releases: readonly Release[], id: ReleaseId, backup: string): Release[] =>
+  releases.map((release) => (release.id === id ? { ...release, backup } : release));
 
 function outdatedBy(fleet: Fleet, candidate: Release, before: Release | undefined): Fleet {
   if (fleet.release !== candidate.id || before?.fingerprint === candidate.fingerprint) return fleet;

@@ -13,6 +13,7 @@ import {
   servedReplicas,
 } from './position.ts';
 import {
+  backupStep,
   type Condemning,
   closeStep,
   commitStep,
@@ -25,6 +26,7 @@ import {
   quiesceStep,
   readyStep,
   retireStep,
+  schemaBackStep,
   startStep,
   switchStep,
   watchStep,
@@ -52,12 +54,12 @@ export function nextStep(position: Position, act: Act): ReleaseStep | null {
   const goal = intent.stage === 'condemned' ? intent.previous : intent.release;
   return (
     strays(position, goal, intent) ??
-    migration(world, intent) ??
+    schemaForward(world, intent) ??
     leavers(position, goal, intent) ??
     halfDrained(position, goal, intent) ??
     arrivals(position, goal, intent) ??
     commitment(position, goal, intent) ??
-    (act.recorded ? (retention(world, intent) ?? closeStep(intent)) : null)
+    (act.recorded ? (schemaBack(world, intent) ?? retention(world, intent) ?? closeStep(intent)) : null)
   );
 }
 
@@ -153,9 +155,20 @@ function isUnopened(world: World, act: Act): boolean {
   return findRelease(world, candidate.id)?.verdict !== 'live';
 }
 
-function migration(world: World, intent: Intent): ReleaseStep | null {
-  if (intent.stage !== 'open' || world.pendingMigrations.length === 0) return null;
-  return migrateStep(world.pendingMigrations);
+/** What an image needs is there before the image is. */
+function schemaForward(world: World, intent: Intent): ReleaseStep | null {
+  const { pending, isFilled } = world.schema;
+  const isAsked = intent.verb === 'deploy' && intent.stage === 'open' && !intent.skipMigrations;
+  if (!isAsked || pending.length === 0) return null;
+  const hasBackup = (findRelease(world, intent.release)?.backup ?? null) !== null;
+  if (isFilled && !hasBackup) return backupStep(intent.release, pending);
+  return migrateStep(intent.release, world.schema);
+}
+
+/** Traffic first: what goes was made for the release that was left, and by now nobody runs it. */
+function schemaBack({ schema }: World, intent: Intent): ReleaseStep | null {
+  if (schema.wish === null || intent.schema === null || intent.stage !== 'committed') return null;
+  return schemaBackStep(schema.wish, intent.previous ?? intent.release);
 }
 
 function commitment(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {

@@ -1,5 +1,14 @@
 /** The steps themselves, each with its phase, its deadline and its cause in words. PURE. */
-import type { Intent, Release, ReleaseId, ReleaseStep, Route, World } from './model.ts';
+import type {
+  Intent,
+  Release,
+  ReleaseId,
+  ReleaseStep,
+  Route,
+  SchemaWish,
+  SchemaWork,
+  World,
+} from './model.ts';
 import { findRelease, type Position, replicaKey } from './position.ts';
 
 /**
@@ -8,12 +17,16 @@ import { findRelease, type Position, replicaKey } from './position.ts';
  */
 export const quiesceMs = 5_500;
 
+/** Work on the schema has bounds of its own, and may take hours on purpose: this one only ends what hangs. */
+const aDayMs = 86_400_000;
+
 const deadline = {
   bookkeepingMs: 20_000,
   startMs: 60_000,
   switchMs: 20_000,
   retireMs: 30_000,
-  migrateMs: 600_000,
+  migrateMs: aDayMs,
+  backupMs: aDayMs,
 };
 
 export interface Opening {
@@ -56,9 +69,34 @@ export function condemnStep(intent: Intent, condemning: Condemning): ReleaseStep
   };
 }
 
-export function migrateStep(migrations: string[]): ReleaseStep {
-  const cause = `${migrations.length} pending, additive`;
-  return { kind: 'migrate', phase: 'prepare', migrations, cause, deadlineMs: deadline.migrateMs };
+const countOf = (migrations: readonly string[]) =>
+  `${migrations.length} migration${migrations.length === 1 ? '' : 's'}`;
+
+export function backupStep(release: ReleaseId, pending: readonly string[]): ReleaseStep {
+  const cause = `before ${countOf(pending)}`;
+  return { kind: 'backup', phase: 'prepare', release, cause, deadlineMs: deadline.backupMs };
+}
+
+export function migrateStep(release: ReleaseId, { pending, contracts }: SchemaWork): ReleaseStep {
+  const additive = pending.length - contracts.length;
+  const cause = [
+    ...(additive > 0 ? [`${additive} pending, additive`] : []),
+    ...(contracts.length > 0 ? [`${contracts.length} contract: no release that is kept uses what goes`] : []),
+  ].join('; ');
+  const deadlineMs = deadline.migrateMs;
+  return { kind: 'migrate', phase: 'prepare', release, migrations: pending, cause, deadlineMs };
+}
+
+/** @param left the release whose migrations go, or before which the backup was taken */
+export function schemaBackStep(wish: SchemaWish, left: ReleaseId): ReleaseStep {
+  const base = { phase: 'settle', release: left } as const;
+  if (wish.kind === 'restore') {
+    const cause = 'asked; nobody is on the release that was left';
+    return { ...base, kind: 'restore', backup: wish.backup, cause, deadlineMs: deadline.backupMs };
+  }
+  const { migrations, acceptLoss } = wish;
+  const cause = `newest first${acceptLoss ? '; what is lost is saved' : ''}; nobody is on ${left} any more`;
+  return { ...base, kind: 'take-back', migrations, acceptLoss, cause, deadlineMs: deadline.migrateMs };
 }
 
 /** The whole reason is on record; a plan is a table. */

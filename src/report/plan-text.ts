@@ -39,6 +39,7 @@ function subjectOf(step: Step): string {
     case 'start-accessories':
       return step.accessories.join(', ');
     case 'migrate':
+    case 'take-back':
       return step.migrations.length === 1
         ? (step.migrations[0] ?? '')
         : `${step.migrations.length} migrations`;
@@ -49,11 +50,14 @@ function subjectOf(step: Step): string {
       return fleetText(step.release, step.replicas);
     case 'switch-traffic':
       return switchText(step.from, step.routes);
+    case 'restore':
+      return step.backup;
     case 'watch':
       return `${step.release}, ${formatMs(step.forMs)}`;
     case 'quiesce':
       return formatMs(step.forMs);
     case 'open':
+    case 'backup':
     case 'condemn':
     case 'commit':
     case 'forget':

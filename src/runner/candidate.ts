@@ -6,14 +6,21 @@ import { createHash, createHmac } from 'node:crypto';
 import { type Config, parseBytes, parseDurationMs } from '../config.ts';
 import { gameUid } from '../contract.ts';
 import { isSecretKey } from '../env/schema.ts';
-import type { Release, Shape } from '../release/model.ts';
+import type { ImageNeeds, Release, Shape } from '../release/model.ts';
 import type { ProjectRecord } from './record.ts';
 
 export interface CandidateInput {
   config: Config;
   /** Parsed .env joined with the process environment. */
   values: Readonly<Record<string, string>>;
-  image: { id: string; ref: string; protocol: string | null; digestRef: string | null; user: string };
+  image: {
+    id: string;
+    ref: string;
+    protocol: string | null;
+    migrations: ImageNeeds | null;
+    digestRef: string | null;
+    user: string;
+  };
   /** Hash of its static files; null for none. */
   page: string | null;
   replicas: number;
@@ -46,6 +53,8 @@ export function newCandidate(record: Keys, input: CandidateInput): Release {
     plain: Object.fromEntries(plainKeys.map((key) => [key, settings[key] ?? ''])),
     fingerprints,
     fingerprint: fingerprintOf([image.id, shape, input.page], fingerprints),
+    migrations: image.migrations,
+    backup: null,
     drainMs: parseDurationMs(config.deploy.drain) ?? 300_000,
     createdAt: input.at,
     createdBy: input.by,
@@ -87,7 +96,7 @@ export function settingsOf(
 }
 
 /** Why there is something to deploy, in words: never a value. */
-export function causeOf(candidate: Release, live: Release | undefined): string {
+export function causeOf(candidate: Release, live: Release | undefined, bringsMigrations = false): string {
   if (!live) return 'nothing is live';
   const causes: string[] = [];
   if (candidate.image !== live.image) causes.push('image changed');
@@ -96,7 +105,8 @@ export function causeOf(candidate: Release, live: Release | undefined): string {
   if (JSON.stringify(candidate.shape) !== JSON.stringify(live.shape)) causes.push('server section changed');
   if (candidate.page !== live.page) causes.push('page changed');
   if (candidate.replicas !== live.replicas) causes.push(`replicas ${live.replicas} → ${candidate.replicas}`);
-  return causes.length > 0 ? causes.join('; ') : 'asked again';
+  if (causes.length === 0) return bringsMigrations ? 'migrations pending' : 'asked again';
+  return causes.join('; ');
 }
 
 function changedKeys(a: Release, b: Release): string[] {

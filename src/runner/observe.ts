@@ -1,7 +1,7 @@
 /** The world: labels, record, Nginx's own answer and player counts, joined. Reads all of it, chooses nothing. */
 import type { ObservedContainer } from '../engine/port.ts';
 import { type ObservedTraffic, readTraffic } from '../proxy/traffic.ts';
-import type { World } from '../release/model.ts';
+import type { SchemaWork, World } from '../release/model.ts';
 import { runningReplicas } from '../release/position.ts';
 import { addressOf, fleetsOf, gameContainers, releaseOf, replicaOf } from './fleet.ts';
 import type { Ports } from './ports.ts';
@@ -22,11 +22,13 @@ export interface Observed {
   containers: ObservedContainer[];
 }
 
-/** @param pendingMigrations asked once per act by the caller: a lost database must not keep anybody from backing out */
+export const noSchemaWork: SchemaWork = { pending: [], contracts: [], isFilled: false, wish: null };
+
+/** @param schema asked once per act by the caller: a lost database must not keep anybody from backing out */
 export async function observe(
   ports: Pick<Ports, 'engine' | 'door' | 'players'>,
   record: ProjectRecord,
-  pendingMigrations: string[] = [],
+  schema: SchemaWork = noSchemaWork,
 ): Promise<Observed> {
   const { project } = record;
   const [containers, traffic] = await Promise.all([
@@ -39,7 +41,7 @@ export async function observe(
     fleets,
     traffic: { routes: traffic.routes, settled: traffic.settled && areThere(traffic, containers) },
     intent: record.intent,
-    pendingMigrations,
+    schema,
   };
   const running = fleets
     .map(({ release }) => [release, runningReplicas(world, release)] as const)

@@ -24,6 +24,7 @@ import {
 import { awaitReady, type GateInput, watchRelease } from './gate.ts';
 import type { HistoryEntry, ProjectRecord } from './record.ts';
 import { writeRecord } from './record.ts';
+import { takeBackup, takeSchemaBack, untilLockLost } from './schema.ts';
 import type { Session } from './session.ts';
 import { ensureSettings } from './settings.ts';
 
@@ -47,9 +48,15 @@ export async function perform(session: Session, step: ReleaseStep): Promise<stri
       });
     case 'close':
       return save(session, { intent: null, history: [...session.record.history, historyEntry(session)] });
+    case 'backup':
+      return takeBackup(session, step);
     case 'migrate':
-      await schema.migrate(step.migrations, session.signal);
+      await schema.migrate(step.migrations, step.release, untilLockLost(session));
+      session.schema.applied.push(...step.migrations);
       return;
+    case 'take-back':
+    case 'restore':
+      return takeSchemaBack(session, step);
     case 'start-fleet':
       return startFleet(session, step);
     case 'await-ready':

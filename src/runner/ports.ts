@@ -44,11 +44,41 @@ export interface Door {
 
 export type { Engine, Players };
 
+/** Values that a way back removed, and the table that keeps them. */
+export interface Rescued {
+  migration: string;
+  table: string;
+  /** Empty: the whole table. */
+  columns: string[];
+  rows: number;
+  savedAs: string;
+}
+
+/** Does what plans say; what is to be done is read beside it, once per act. */
 export interface Schema {
-  /** Names of expand migrations that are not applied yet. */
-  pending(): Promise<string[]>;
-  /** @throws MIGRATION_FAILED, DATABASE_UNREACHABLE */
-  migrate(names: readonly string[], signal: AbortSignal): Promise<void>;
+  /**
+   * A verified backup; older ones beyond those kept go. @returns its id
+   * @throws BACKUP_FAILED, BACKUP_DAMAGED, DISK_TOO_FULL, DATABASE_UNREACHABLE
+   */
+  backup(request: BackupRequest, signal: AbortSignal): Promise<string>;
+  /** @param release that brings them: a rollback of it finds them by that. @throws MIGRATION_FAILED, DATABASE_UNREACHABLE */
+  migrate(names: readonly string[], release: number, signal: AbortSignal): Promise<void>;
+  /** @throws MIGRATION_FAILED, MIGRATION_IRREVERSIBLE, CONFIRMATION_NEEDED, DATABASE_UNREACHABLE */
+  takeBack(names: readonly string[], acceptLoss: boolean, signal: AbortSignal): Promise<Rescued[]>;
+  /**
+   * @param begun when the act began: what tells whether it was done already
+   * @returns the database that was put aside. @throws BACKUP_DAMAGED, RESTORE_FAILED, DATABASE_UNREACHABLE
+   */
+  restore(backup: string, begun: string, signal: AbortSignal): Promise<string>;
+}
+
+export interface BackupRequest {
+  /** The release whose migrations come after it. */
+  before: number;
+  /** The one that serves meanwhile. */
+  serving: number | null;
+  /** Ids that stay, however many there are. */
+  pinned: readonly string[];
 }
 
 /** What a release gets beside its container: today's secrets, the page, the token its probes join with. */

@@ -81,7 +81,19 @@ export async function readRecord(engine: Engine, project: string): Promise<Proje
       facts: { project, format: newest.format, known: formatVersion },
     });
   }
-  return newest;
+  return withLaterFields(newest);
+}
+
+/** What a gameops wrote that did not know these yet. */
+function withLaterFields(record: ProjectRecord): ProjectRecord {
+  return {
+    ...record,
+    releases: record.releases.map((release) => ({
+      ...{ migrations: null, backup: null },
+      ...release,
+    })),
+    intent: record.intent && { ...{ skipMigrations: false, schema: null }, ...record.intent },
+  };
 }
 
 /** @returns the record as written, with its new revision. */

@@ -113,13 +113,17 @@ function rolledBack(session: Session, error: unknown, failed: number): OpsError 
   const live = liveOf(session);
   const where = live === null ? 'Nothing serves yet.' : `Players are on release ${live}, as before.`;
   const kept = `What is left of ${failed} is kept stopped for inspection.`;
+  const { applied } = session.schema;
+  // Expand migrations: the release before lives with them, and the next try has them already.
+  const stays =
+    applied.length === 0 ? '' : ` ${applied.join(', ')} stay${applied.length === 1 ? 's' : ''} applied.`;
   // Codes that say more than "rolled back" keep their exit code; an engine that failed a step has been answered.
   const keepsCode =
     isOpsError(error, 'IMAGE_NOT_FOUND') || (isOpsError(error) && [2, 3, 5, 9].includes(error.exitCode));
   return new OpsError(keepsCode ? error.code : 'ROLLED_BACK', {
-    message: `${sentence(error)} ${where} ${kept}`,
+    message: `${sentence(error)} ${where} ${kept}${stays}`,
     next: isOpsError(error) ? error.next : ['gameops status', 'gameops deploy'],
-    facts: { ...(isOpsError(error) ? error.facts : {}), cause: codeOf(error), failed, live },
+    facts: { ...(isOpsError(error) ? error.facts : {}), cause: codeOf(error), failed, live, applied },
     cause: error,
   });
 }

@@ -3,7 +3,7 @@ import type { ProxySettings } from '../proxy/switch.ts';
 import type { Emit } from '../report/events.ts';
 import type { ProbeCounts } from './gate.ts';
 import type { Journal } from './journal.ts';
-import type { Ports } from './ports.ts';
+import type { Ports, Rescued } from './ports.ts';
 import type { ProjectRecord } from './record.ts';
 
 /** What Nginx is rendered from beside the routes; fixed for one run. */
@@ -34,6 +34,15 @@ export interface Session {
   /** Releases whose page this run has seen in the web volume, or put there. */
   pages: Set<number>;
   probes: ProbeCounts;
+  /** What this run did to the schema. */
+  schema: {
+    backup: string | null;
+    applied: string[];
+    reverted: string[];
+    rescued: Rescued[];
+    /** Name of the database that a restore has put aside. */
+    undo: string | null;
+  };
   /** null: nobody could be asked. */
   players: { online: number | null; moved: number | null; closed: number | null; lost: number | null };
 }

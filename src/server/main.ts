@@ -4,19 +4,26 @@
  */
 import { once } from 'node:events';
 import { type Logger, pino } from 'pino';
-import { port } from '../contract.ts';
+import { migrationsFile, port } from '../contract.ts';
 import type { ServerSettings } from '../env/schema.ts';
 import { startServer } from './server.ts';
-import { type Identity, readIdentity, readSettings } from './settings.ts';
+import { type Identity, readIdentity, readNeeds, readSettings } from './settings.ts';
 
 async function run(settings: ServerSettings, identity: Identity, log: Logger): Promise<void> {
   const adminPort = Number(process.env.GAMEOPS_ADMIN_PORT ?? port.admin);
-  const server = await startServer({ settings, identity, log, adminPort });
+  const needs = readNeeds(new URL(migrationsFile, import.meta.url));
+  const server = await startServer({ settings, identity, log, adminPort, needs, onTooOld });
   const why = await Promise.race([signalled('SIGTERM'), signalled('SIGINT')]);
   // Whatever hangs while leaving, the process does not.
   setTimeout(() => process.exit(1), identity.drainMs + 2_000).unref();
   await server.leave(why).catch(() => undefined);
   process.exit(0);
+}
+
+/** Nothing can make that right but another image, so waiting would only hide it. */
+function onTooOld(floor: string): void {
+  log.fatal({ floor }, 'this server is too old for the schema: deploy a release that knows that migration');
+  process.exit(1);
 }
 
 async function signalled(signal: NodeJS.Signals): Promise<NodeJS.Signals> {

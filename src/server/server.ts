@@ -3,6 +3,7 @@
  * and leaves without refusing a request.
  */
 import type { Logger } from 'pino';
+import type { ImageNeeds } from '../boot-rule.ts';
 import type { ServerSettings } from '../env/schema.ts';
 import { limits } from '../protocol.ts';
 import { tokenVerifier } from '../tokens.ts';
@@ -35,6 +36,9 @@ export interface ServerRequest {
   identity: Identity;
   log: Logger;
   adminPort: number;
+  needs: ImageNeeds | null;
+  /** This server can never run on the schema that it found. */
+  onTooOld(floor: string): void;
   times?: PresenceTimes;
 }
 
@@ -52,7 +56,8 @@ export async function startServer(request: ServerRequest): Promise<GameServer> {
   const metrics = createMetrics(identity);
   const verify = tokenVerifier(settings.JWT_SECRET);
   // Both connect while the rest is being set up: a deploy waits for this process.
-  const store = openStore(settings, readiness, log);
+  const { needs, onTooOld } = request;
+  const store = openStore({ settings, readiness, log, needs, onTooOld });
   const ground = openGround(
     { url: settings.REDIS_URL, identity, readiness, metrics, log, times },
     () => sockets,

@@ -3,6 +3,7 @@
  * environment, and who it is. Promises that a value never reaches a message: a problem names key and expectation.
  */
 import { readFileSync } from 'node:fs';
+import { type ImageNeeds, statedNeeds } from '../boot-rule.ts';
 import { identityEnv, path } from '../contract.ts';
 import { type ServerSettings, serverSettings, settingKeys } from '../env/schema.ts';
 
@@ -27,6 +28,17 @@ export function readSettings(environment: Values): SettingsResult {
   const check = serverSettings(values);
   if (!check.ok) problems.push(...check.problems.map(({ key, expected }) => `${key}: expected ${expected}`));
   return check.ok && problems.length === 0 ? { ok: true, settings: check.settings } : { ok: false, problems };
+}
+
+/** As the image states it; null for a server that runs without one. */
+export function readNeeds(file: URL): ImageNeeds | null {
+  try {
+    const { needs, knows } = JSON.parse(readFileSync(file, 'utf8'));
+    return statedNeeds(needs, knows);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
 }
 
 export function readIdentity(environment: Values): Identity {

@@ -1,10 +1,11 @@
 /**
  * Discoveries in Postgres. Whoever explores a tile first makes its discovery. A POST that is sent again with the same
  * key is stored once: that is what lets a proxy or a client retry without asking. Promises that a lost database is a
- * rejected promise, never a crash.
+ * rejected promise within seconds, never a crash nor a promise that stays open.
  */
 import { Pool } from 'pg';
 import type { Logger } from 'pino';
+import { type BootVerdict, type ImageNeeds, mayBoot, type SchemaSeen } from '../boot-rule.ts';
 import type { ServerSettings } from '../env/schema.ts';
 import type { Discovery, Person } from '../protocol.ts';
 import type { Readiness } from './readiness.ts';
@@ -47,9 +48,23 @@ interface Row {
 const columns = 'id, player_id, player_name, region, tile_x, tile_y, what, created_at';
 /** Few per replica: two fleets of many replicas share the database's 100 connections. */
 const connectionsPerReplica = 5;
+/** Postgres ends what takes longer. Frozen or cut off it ends nothing: then we give up, and the connection with it. */
+const statementMs = 5_000;
+const silenceMs = 6_000;
 const againMs = { waiting: 100, answering: 2_000 };
 
-export function openStore(settings: ServerSettings, readiness: Readiness, log: Logger): Store {
+export interface StoreRequest {
+  settings: ServerSettings;
+  readiness: Readiness;
+  log: Logger;
+  /** What this server's code needs of the schema; null when it was not built into an image. */
+  needs: ImageNeeds | null;
+  /** Called at most once: this server can never run on this schema. */
+  onTooOld(floor: string): void;
+}
+
+export function openStore(request: StoreRequest): Store {
+  const { settings, log } = request;
   const pool = new Pool({
     host: settings.DB_HOST,
     port: settings.DB_PORT,
@@ -58,12 +73,14 @@ export function openStore(settings: ServerSettings, readiness: Readiness, log: L
     password: settings.DB_PASSWORD,
     max: connectionsPerReplica,
     connectionTimeoutMillis: 5_000,
-    statement_timeout: 5_000,
+    statement_timeout: statementMs,
+    query_timeout: silenceMs,
+    keepAlive: true,
     application_name: 'gameops-server',
   });
   // An idle connection that breaks is an 'error' event, and one nobody hears ends the process.
   pool.on('error', (error) => log.warn({ reason: error.message }, 'postgres connection lost'));
-  const watch = watchDatabase(pool, readiness, log);
+  const watch = watchDatabase(pool, request);
   return {
     pool,
     async latest(count, region) {
@@ -129,32 +146,38 @@ function discoveryOf(row: Row): Discovery {
   };
 }
 
+/** A time limit of its own, which pg takes for a query, too, though its types know it for connections only. */
+const soon = { query_timeout: 2_000 };
+
 /** Asks in the background, often while waiting (a deploy counts these milliseconds), seldom afterwards. */
-function watchDatabase(pool: Pool, readiness: Readiness, log: Logger): { stop(): void } {
+function watchDatabase(pool: Pool, request: StoreRequest): { stop(): void } {
+  const { readiness, log, onTooOld } = request;
   let timer: NodeJS.Timeout | undefined;
   let told = '';
   let stopped = false;
+  let wasReady = false;
   const tell = (state: string) => {
     if (state !== told && state !== '') log.warn({ reason: state }, 'postgres is not usable yet or any more');
     if (state === '' && told !== '') log.info('postgres is usable again');
     told = state;
   };
   const ask = async () => {
-    let hasSchema = false;
+    let fits = false;
     try {
-      const { rows } = await pool.query<{ present: boolean }>(
-        // What the newest migration brings that this server needs.
-        `select to_regclass('refresh_tokens') is not null as present`,
-      );
-      hasSchema = rows[0]?.present === true;
+      const seen = await seenOf(pool, request.needs?.needs ?? null);
+      const verdict = request.needs === null ? 'yes' : mayBoot(request.needs, seen);
+      fits = verdict === 'yes';
       readiness.set('postgres', true);
-      readiness.set('schema', hasSchema);
-      tell(hasSchema ? '' : 'a table is missing: migrations are pending');
+      readiness.set('schema', fits);
+      tell(reasonOf(verdict, request.needs, seen.floor));
+      // Whoever plays here already is not sent away for it: no deploy would have let it come so far.
+      if (verdict === 'image-too-old' && !wasReady && !stopped) onTooOld(seen.floor ?? '');
+      wasReady ||= fits;
     } catch (error) {
       readiness.set('postgres', false);
       tell(error instanceof Error ? error.message || error.name : 'unknown');
     }
-    if (!stopped) timer = setTimeout(ask, hasSchema ? againMs.answering : againMs.waiting);
+    if (!stopped) timer = setTimeout(ask, fits ? againMs.answering : againMs.waiting);
   };
   void ask();
   return {
@@ -163,4 +186,31 @@ function watchDatabase(pool: Pool, readiness: Readiness, log: Logger): { stop():
       clearTimeout(timer);
     },
   };
+}
+
+/** Both books may be missing: in a database that is still empty, or that only node-pg-migrate has migrated. */
+async function seenOf(pool: Pool, needed: string | null): Promise<SchemaSeen> {
+  const { rows } = await pool.query<{ table: boolean; ledger: boolean }>({
+    ...soon,
+    text: `select to_regclass('public.pgmigrations') is not null as "table", to_regclass('gameops.state') is not null as ledger`,
+  });
+  const there = rows[0] ?? { table: false, ledger: false };
+  const applied = there.table
+    ? await pool.query<{ name: string }>({
+        ...soon,
+        text: 'select name from public.pgmigrations where name = $1',
+        values: [needed],
+      })
+    : { rows: [] };
+  const state = there.ledger
+    ? await pool.query<{ floor: string | null }>({ ...soon, text: 'select floor from gameops.state' })
+    : { rows: [] };
+  return { applied: new Set(applied.rows.map(({ name }) => name)), floor: state.rows[0]?.floor ?? null };
+}
+
+function reasonOf(verdict: BootVerdict, image: ImageNeeds | null, floor: string | null): string {
+  if (verdict === 'yes') return '';
+  return verdict === 'schema-too-old'
+    ? `migration ${image?.needs} is not applied`
+    : `this server knows the schema up to ${image?.knows}, and the database has gone past that with ${floor}`;
 }

@@ -1,10 +1,11 @@
 /** The bundled game server against real Postgres and Redis. */
 
+import { execFileSync } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { Agent, request } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
-import { servedByHeader } from '../../src/contract.ts';
+import { namesOf, servedByHeader } from '../../src/contract.ts';
 import { closeCode, firstRegion, protocolVersion, retryAfter } from '../../src/protocol.ts';
 import { mintToken } from '../../src/tokens.ts';
 import { type GameGround, gameGround } from '../support/game-ground.ts';
@@ -78,6 +79,24 @@ describe('readiness', () => {
     await game.migrate('up');
   });
 
+  test('a server runs on a schema that went on by expand migrations, and refuses one that a contract migration took past it', async () => {
+    await game.database.query(
+      `INSERT INTO pgmigrations (name, run_on) VALUES ('29990101000000000_later', now());
+       CREATE SCHEMA gameops; CREATE TABLE gameops.state (floor text); INSERT INTO gameops.state VALUES (NULL)`,
+    );
+    const playing = await startReady();
+    await game.database.query(`UPDATE gameops.state SET floor = '29990101000000000_later'`);
+    const tooOld = await start();
+    await until(async () => tooOld.hasEnded());
+    expect(tooOld.log()).toContain('29990101000000000_later');
+    expect(tooOld.process.exitCode).toBe(1);
+    // Whoever plays already is not sent away.
+    expect(playing.hasEnded()).toBe(false);
+    await game.database.query(
+      `DROP SCHEMA gameops CASCADE; DELETE FROM pgmigrations WHERE name = '29990101000000000_later'`,
+    );
+  });
+
   test('a server that starts before Redis waits for it instead of exiting', async () => {
     const deaf = await start({ settings: { ...settings, REDIS_URL: 'redis://127.0.0.1:1' } });
     await until(async () => (await statusOf(`${deaf.url}/healthz`)) === 200);
@@ -90,6 +109,29 @@ describe('readiness', () => {
     await until(async () => (await statusOf(`${deaf.url}/healthz`)) === 200);
     await until(async () => (await missingOf(deaf)).join() === 'postgres,schema');
     expect(deaf.process.exitCode).toBe(null);
+  });
+
+  test('a Postgres that is frozen holds no request and is not taken for ready; thawed, all is well again', async () => {
+    const server = await startReady();
+    const container = namesOf(game.project).postgres;
+    const listed = () =>
+      fetch(`${server.url}/api/discoveries`).then(async (answer) => {
+        await answer.text();
+        return answer.status;
+      });
+    // As many as there are connections, and more: they are open when it happens, and those after them have to wait.
+    expect(await Promise.all(Array.from({ length: 8 }, listed))).toEqual(Array(8).fill(200));
+    execFileSync('docker', ['pause', container]);
+    try {
+      const held = Array.from({ length: 8 }, listed);
+      await until(async () => (await missingOf(server)).includes('postgres'));
+      expect(await Promise.all(held)).toEqual(Array(8).fill(503));
+      expect(await statusOf(`${server.url}/healthz`)).toBe(200);
+    } finally {
+      execFileSync('docker', ['unpause', container]);
+    }
+    await until(async () => (await statusOf(`${server.url}/readyz`)) === 200);
+    expect(await listed()).toBe(200);
   });
 
   test('connections that Redis and Postgres cut come back, and nobody is told to go away', async () => {

@@ -6,7 +6,7 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { label } from '../../src/contract.ts';
 import { isOpsError } from '../../src/errors.ts';
-import type { Intent, Release } from '../../src/release/model.ts';
+import type { Intent, Release, SchemaWish } from '../../src/release/model.ts';
 import { planAct, planBackOut, planResume } from '../../src/release/plan.ts';
 import type { MemoryEngine, MemoryState } from '../support/memory-engine.ts';
 import {
@@ -15,6 +15,7 @@ import {
   containerAt,
   gameContainers,
   runVerb,
+  schemaIn,
   servedTargets,
   simulation,
   type Verb,
@@ -54,6 +55,39 @@ function deploy(image: string, change: Partial<Intent> = {}, replicas = 2): Verb
   };
 }
 
+/** The image game:next needs both of them. */
+const migrations = ['7_rank', '8_clan'];
+const withMigrations = (verb: Verb): Verb => ({ ...verb, migrations });
+
+/** Traffic to release 1, then the schema. */
+const rollbackWith = (schema: SchemaWish): Verb => ({
+  plan(session, world) {
+    const target = session.record.releases.find((one) => one.id === 1);
+    if (!target) throw new Error('release 1 is gone');
+    const back = intent(1, { verb: 'rollback', watchMs: 0, drainMs: 30_000, schema });
+    return planAct(world, back, {
+      candidate: { ...target, verdict: 'candidate' },
+      cause: 'asked',
+      again: true,
+    });
+  },
+});
+const rollbackWithSchema = rollbackWith({
+  kind: 'take-back',
+  migrations: [...migrations].reverse(),
+  acceptLoss: true,
+});
+
+/** As the command does: what is still to be taken back is pending for who comes after it. */
+const deployOver: Verb = {
+  migrations,
+  plan(session, world) {
+    const goes = world.schema.wish?.kind === 'take-back' ? world.schema.wish.migrations : [];
+    const pending = migrations.filter((name) => world.schema.pending.includes(name) || goes.includes(name));
+    return deploy('game:next').plan(session, { ...world, schema: { ...world.schema, pending } });
+  },
+};
+
 const rollback: Verb = {
   plan(session, world) {
     const target = session.record.releases.find((one) => one.id === 1);
@@ -68,7 +102,10 @@ const rollback: Verb = {
 };
 
 /** Looks at the world before every change. Broken promises are collected, so that one run shows them all. */
-function promises(memory: MemoryEngine, limits: { running: number; hadTraffic: boolean; mayBreak: boolean }) {
+function promises(
+  memory: MemoryEngine,
+  limits: { running: number; hadTraffic: boolean; mayBreak: boolean; needy: string[] },
+) {
   const broken: string[] = [];
   const leftAt = new Map<string, number>();
   let served = addressesServed(memory.state);
@@ -85,6 +122,14 @@ function promises(memory: MemoryEngine, limits: { running: number; hadTraffic: b
       const running = gameContainers(state).filter((one) => one.state === 'running').length;
       if (running > limits.running) broken.push(`${running} replicas run before: ${effect}`);
       if (limits.hadTraffic && served.size === 0) broken.push(`nobody is served before: ${effect}`);
+      const { applied, backups, restores } = schemaIn(state);
+      if (restores.length > 1) broken.push(`restored ${restores.length} times before: ${effect}`);
+      const needy = gameContainers(state).filter(
+        (one) => one.state === 'running' && limits.needy.includes(one.spec.image),
+      );
+      if (needy.length > 0 && applied.length < migrations.length)
+        broken.push(`runs on ${applied.join() || 'no migrations'} before: ${effect}`);
+      if (applied.length > 0 && backups === 0) broken.push(`migrated without a backup, before: ${effect}`);
       const dead = [...served].filter((address) => !answers(containerAt(state, address)));
       if (dead.length > 0 && !limits.mayBreak)
         broken.push(`traffic goes to ${dead.join()} which does not answer, before: ${effect}`);
@@ -112,6 +157,8 @@ interface Scenario {
   running: number;
   /** Releases that may be live at the end. */
   live: (number | null)[];
+  /** Migrations that are applied at the end, by the release that is live then. */
+  schema?: Record<number, string[]>;
   /** The candidate itself is broken: traffic may meet it before the watch finds out. */
   mayBreak?: boolean;
 }
@@ -166,6 +213,51 @@ const scenarios: Scenario[] = [
     recovery: resume,
     running: 4,
     live: [1, 2],
+  },
+  {
+    name: 'a deploy with migrations',
+    before: [firstDeploy],
+    verb: withMigrations(deploy('game:next')),
+    recovery: withMigrations(resume),
+    running: 4,
+    live: [1, 2],
+    schema: { 2: migrations },
+  },
+  {
+    name: 'a deploy with migrations, deployed again',
+    before: [firstDeploy],
+    verb: withMigrations(deploy('game:next')),
+    recovery: withMigrations(deploy('game:next')),
+    running: 4,
+    live: [2, 3],
+    schema: { 2: migrations, 3: migrations },
+  },
+  {
+    name: 'a rollback with its schema',
+    before: [firstDeploy, withMigrations(deploy('game:next'))],
+    verb: rollbackWithSchema,
+    recovery: resume,
+    running: 4,
+    live: [1, 2],
+    schema: { 1: [], 2: migrations },
+  },
+  {
+    name: 'a rollback that restores a backup',
+    before: [firstDeploy, withMigrations(deploy('game:next'))],
+    verb: rollbackWith({ kind: 'restore', backup: 'backup-2' }),
+    recovery: resume,
+    running: 4,
+    live: [1, 2],
+    schema: { 1: [], 2: migrations },
+  },
+  {
+    name: 'a rollback with its schema, deployed over',
+    before: [firstDeploy, withMigrations(deploy('game:next'))],
+    verb: rollbackWithSchema,
+    recovery: deployOver,
+    running: 4,
+    live: [1, 2, 3],
+    schema: { 1: [], 2: migrations, 3: migrations },
   },
   {
     name: 'a deploy that is given up',
@@ -269,6 +361,10 @@ async function problemsAtEnd(memory: MemoryEngine, scenario: Scenario): Promise<
   }).catch((error) => problems.push(`planning at the end: ${error}`));
   if (steps.length > 0) problems.push(`the end still wants ${steps.join()}`);
   if (!scenario.live.includes(live)) problems.push(`release ${live} is live at the end`);
+  const { applied } = schemaIn(memory.state);
+  const wanted = scenario.schema?.[live ?? 0] ?? applied;
+  if (wanted.join() !== applied.join())
+    problems.push(`with ${live} live, ${applied.join() || 'nothing'} is applied`);
   const served = addressesServed(memory.state);
   const running = gameContainers(memory.state).filter((one) => one.state === 'running');
   if (running.length !== served.size)
@@ -297,6 +393,7 @@ describe.each(scenarios)('dying anywhere in $name', (scenario) => {
       running: scenario.running,
       hadTraffic: scenario.before.length > 0,
       mayBreak: scenario.mayBreak === true,
+      needy: scenario.verb.migrations || scenario.schema ? ['game:next'] : [],
     };
     const found: string[] = [];
     const judge = async (where: string, broken: readonly string[]) => {

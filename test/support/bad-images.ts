@@ -11,9 +11,16 @@ export interface MadeImage {
   id: string;
 }
 
+interface ImageOptions {
+  /** Labelled with the wire protocol, so gameops expects players to be able to join. */
+  isOurs?: boolean;
+  /** What it states of the schema. */
+  needs?: string;
+  knows?: string;
+}
+
 export interface ImageMaker {
-  /** @param isOurs labelled with the wire protocol, so gameops expects players to be able to join */
-  make(name: string, script: string, options?: { isOurs?: boolean }): Promise<MadeImage>;
+  make(name: string, script: string, options?: ImageOptions): Promise<MadeImage>;
   removeAll(): Promise<void>;
 }
 
@@ -23,7 +30,7 @@ export async function imageMaker(): Promise<ImageMaker> {
   const run = randomBytes(4).toString('hex');
   const made: string[] = [];
   return {
-    async make(name, script, { isOurs = false } = {}) {
+    async make(name, script, { isOurs = false, needs, knows } = {}) {
       const tag = `t-gameops-${name}:${run}`;
       const dockerfile = [
         `FROM ${base}`,
@@ -43,6 +50,8 @@ export async function imageMaker(): Promise<ImageMaker> {
         labels: {
           [label.role]: 'test',
           [label.content]: `${name}-${run}`,
+          ...(needs ? { [label.needs]: needs } : {}),
+          ...(knows ? { [label.knows]: knows } : {}),
           ...(isOurs ? { [label.protocol]: 'gameops.v1' } : {}),
         },
       });

@@ -51,10 +51,19 @@ export async function gameGround(area: string, { isMigrated = true } = {}): Prom
 
   async function migrate(direction: 'up' | 'down'): Promise<void> {
     const folder = join(packageRoot(), 'migrations');
+    await database.query(
+      'CREATE TABLE IF NOT EXISTS pgmigrations (id serial PRIMARY KEY, name text NOT NULL, run_on timestamp NOT NULL)',
+    );
     const names = (await readdir(folder)).filter((name) => name.endsWith('.sql')).sort();
     for (const name of direction === 'up' ? names : names.reverse()) {
       const [up = '', down = ''] = (await readFile(join(folder, name), 'utf8')).split('-- Down Migration');
       await database.query(direction === 'up' ? up : down);
+      await database.query(
+        direction === 'up'
+          ? 'INSERT INTO pgmigrations (name, run_on) VALUES ($1, now())'
+          : 'DELETE FROM pgmigrations WHERE name = $1',
+        [name.replace('.sql', '')],
+      );
     }
   }
 

@@ -7,7 +7,7 @@ import type { Engine } from '../../src/engine/port.ts';
 import { proxySpec } from '../../src/proxy/container.ts';
 import { ensureFirstGeneration } from '../../src/proxy/first.ts';
 import type { Target } from '../../src/proxy/generation.ts';
-import type { Plan, ReleaseStep } from '../../src/release/model.ts';
+import type { Intent, Plan, ReleaseStep, SchemaWish, SchemaWork } from '../../src/release/model.ts';
 import { observe } from '../../src/runner/observe.ts';
 import type { Answer, Door, JoinAnswer, Ports } from '../../src/runner/ports.ts';
 import { newRecord, readRecord, writeRecord } from '../../src/runner/record.ts';
@@ -24,6 +24,8 @@ import { askMemoryNginx, memoryNginx, servedBy } from './memory-nginx.ts';
 
 export const project = 'arena';
 const names = namesOf(project);
+/** A schema in a volume of the memory: what processes die before is every change of it. */
+const schemaVolume = `${project}-schema`;
 const readyAfterMs = 300;
 const drainTakesMs = 400;
 
@@ -65,7 +67,7 @@ export async function simulation(behaviours: Record<string, Behaviour> = {}): Pr
   });
   const { engine } = memory;
   const { volume } = names;
-  for (const name of [volume.record, volume.nginx, volume.web, volume.certificates, volume.logs]) {
+  for (const name of [volume.record, volume.nginx, volume.web, volume.certificates, volume.logs, schemaVolume]) {
     await engine.ensureVolume(project, name, 'data');
   }
   const { subnet } = await engine.ensureNetwork(project);
@@ -116,8 +118,68 @@ function doorOf(memory: MemoryEngine, behaviours: Record<string, Behaviour>): Do
 }
 
 export interface Verb {
+  /** What the folder beside the image holds. */
+  migrations?: string[];
   /** What a fresh process plans from what it observes. */
-  plan(session: Session, world: Awaited<ReturnType<typeof observe>>['world']): Plan<ReleaseStep>;
+  plan(
+    session: Session,
+    world: Awaited<ReturnType<typeof observe>>['world'],
+  ): Plan<ReleaseStep> | Promise<Plan<ReleaseStep>>;
+}
+
+interface MemorySchema {
+  applied: string[];
+  backups: number;
+  /** Acts that restored, by when they began. */
+  restores: string[];
+}
+
+export function schemaIn(state: MemoryState): MemorySchema {
+  const file = state.volumes.get(schemaVolume)?.files.get('schema.json');
+  return file
+    ? JSON.parse(Buffer.from(file.content).toString('utf8'))
+    : { applied: [], backups: 0, restores: [] };
+}
+
+function memorySchema(memory: MemoryEngine, engine: Engine): Ports['schema'] {
+  const change = async (to: (now: MemorySchema) => object) => {
+    const now = schemaIn(memory.state);
+    const content = JSON.stringify({ ...now, ...to(now) });
+    await engine.putFiles(project, schemaVolume, [{ path: 'schema.json', content, mode: 0o600 }]);
+  };
+  return {
+    async backup({ before }) {
+      await change(({ backups }) => ({ backups: backups + 1 }));
+      return `backup-${before}`;
+    },
+    // One by one, as the real one does: each is whole or not at all.
+    async migrate(names) {
+      for (const name of names)
+        await change(({ applied }) => ({ applied: [...new Set([...applied, name])].sort() }));
+    },
+    async takeBack(names) {
+      for (const name of names)
+        await change(({ applied }) => ({ applied: applied.filter((one) => one !== name) }));
+      return [];
+    },
+    // To what was before any of the migrations.
+    async restore(_backup, begun) {
+      await change(({ restores }) => ({ applied: [], restores: [...restores, begun] }));
+      return 'arena_before';
+    },
+  };
+}
+
+function workOf({ state }: MemoryEngine, { record }: Session, folder: string[]): SchemaWork {
+  const pending = folder.filter((name) => !schemaIn(state).applied.includes(name));
+  return { pending, contracts: [], isFilled: true, wish: wishLeft(schemaIn(state), record.intent) };
+}
+
+function wishLeft({ applied, restores }: MemorySchema, intent: Intent | null): SchemaWish | null {
+  const wish = intent?.schema ?? null;
+  if (wish?.kind === 'restore') return restores.includes(intent?.startedAt ?? '') ? null : wish;
+  const migrations = wish?.migrations.filter((name) => applied.includes(name)) ?? [];
+  return wish === null || migrations.length === 0 ? null : { ...wish, migrations };
 }
 
 /** One gameops process: reads, plans, runs. Throws what the verb throws; dies where the engine says so. */
@@ -138,7 +200,7 @@ export async function runVerb(
       handedOver: async () => null,
       close: () => undefined,
     },
-    schema: { pending: async () => [], migrate: async () => undefined },
+    schema: memorySchema(memory, engine),
     supplies: { settings: () => ({}), probeToken: () => 'token', page: () => null },
   };
   const lock = await engine.lock(project, 'nginx', { holder: 'ada', host: 'lab', verb: 'walk', since: '' });
@@ -158,12 +220,13 @@ export async function runVerb(
     by: 'ada@lab',
     steps: [],
     pages: new Set(),
+    schema: { backup: null, applied: [], reverted: [], rescued: [], undo: null },
     probes: { http: { sent: 0, failed: 0 }, ws: { sent: 0, failed: 0 } },
     players: { online: null, moved: null, closed: null, lost: null },
   };
   try {
-    const { world } = await observe(ports, record);
-    await runPlan(session, verb.plan(session, world));
+    const { world } = await observe(ports, record, workOf(memory, session, verb.migrations ?? []));
+    await runPlan(session, await verb.plan(session, world));
     return session;
   } finally {
     await lock.release().catch(() => undefined);

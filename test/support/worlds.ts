@@ -23,6 +23,8 @@ export function release(id: number, verdict: Verdict, replicas = 2, change: Part
     plain: {},
     fingerprints: {},
     fingerprint: `print-${id}`,
+    migrations: null,
+    backup: null,
     drainMs: 300_000,
     createdAt: '2026-01-01T00:00:00.000Z',
     createdBy: 'ada@lab',
@@ -51,7 +53,7 @@ export function world(change: Partial<World> = {}): World {
     fleets: [],
     traffic: { routes: [], settled: true },
     intent: null,
-    pendingMigrations: [],
+    schema: { pending: [], contracts: [], isFilled: false, wish: null },
     ...change,
   };
 }
@@ -77,6 +79,8 @@ export function intent(id: number, change: Partial<Intent> = {}): Intent {
     drainMs: 300_000,
     keep: 3,
     formerly: null,
+    skipMigrations: false,
+    schema: null,
     stage: 'open',
     verdict: 'failed',
     reason: null,

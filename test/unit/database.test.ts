@@ -2,12 +2,12 @@ import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { imageNeeds, mayBoot } from '../../src/boot-rule.ts';
 import { nextPrefix } from '../../src/commands/db/create.ts';
 import { unreachable } from '../../src/database/connection.ts';
 import { migrationLockKey } from '../../src/database/lock.ts';
 import { removalsIn } from '../../src/database/losses.ts';
 import { listMigrations, parseMigration } from '../../src/database/migration-files.ts';
-import { imageNeeds, mayBoot } from '../../src/database/schema-state.ts';
 import { statementsOf } from '../../src/database/sql.ts';
 import { stepOf } from '../../src/database/steps.ts';
 

@@ -1,6 +1,13 @@
 /** The planners, as literal plan text: what a person sees before a deploy is what these tests hold. */
 import { describe, expect, it } from 'vitest';
-import { planAct, planBackOut, planRepair, planResume } from '../../src/release/plan.ts';
+import {
+  planAct,
+  planBackOut,
+  planRepair,
+  planResume,
+  planStay,
+  withNewestWish,
+} from '../../src/release/plan.ts';
 import { apply, startPosition } from '../../src/release/position.ts';
 import { planText } from '../../src/report/plan-text.ts';
 import { fleet, intent, liveWorld, release, world } from '../support/worlds.ts';
@@ -37,7 +44,8 @@ describe('a blue-green deploy', () => {
   });
 
   it('runs migrations before the new fleet, and only additive ones', () => {
-    const plan = planAct(liveWorld({ pendingMigrations: ['7_add_rank', '8_add_clan'] }), intent(41), opening);
+    const schema = { pending: ['7_add_rank', '8_add_clan'], contracts: [], isFilled: false, wish: null };
+    const plan = planAct(liveWorld({ schema }), intent(41), opening);
     expect(text(plan)).toMatchInlineSnapshot(`
       "
        prepare  open            41            image changed
@@ -52,6 +60,30 @@ describe('a blue-green deploy', () => {
        settle   close           41            on record
       "
     `);
+  });
+
+  it('saves first what is there, and does not save it twice when it was interrupted in between', () => {
+    const schema = { pending: ['7_add_rank'], contracts: [], isFilled: true, wish: null };
+    const start = liveWorld({ schema });
+    const plan = planAct(start, intent(41), opening);
+    expect(kinds(plan).slice(0, 4)).toEqual(['open', 'backup', 'migrate', 'start-fleet']);
+    expect(kinds(planResume(worldAfter(start, plan, 2))).slice(0, 2)).toEqual(['migrate', 'start-fleet']);
+  });
+
+  it('gives the schema as long as it needs: an index that is built beside the traffic may take hours', () => {
+    const schema = { pending: ['7_add_rank'], contracts: [], isFilled: true, wish: null };
+    const steps = planAct(liveWorld({ schema }), intent(41), opening).steps;
+    for (const step of steps.filter(({ kind }) => kind === 'backup' || kind === 'migrate'))
+      expect(step.deadlineMs, step.kind).toBeGreaterThanOrEqual(24 * 3_600_000);
+  });
+
+  it('leaves pending migrations alone when it was told to, also when it is resumed', () => {
+    const start = liveWorld({
+      schema: { pending: ['7_add_rank'], contracts: [], isFilled: true, wish: null },
+    });
+    const plan = planAct(start, intent(41, { skipMigrations: true }), opening);
+    expect(kinds(plan)).not.toContain('migrate');
+    expect(kinds(planResume(worldAfter(start, plan, 1)))).not.toContain('migrate');
   });
 
   it('says that a drain shorter than what the old servers pace for cuts who is left', () => {
@@ -69,6 +101,22 @@ describe('a blue-green deploy', () => {
   it('of what is live already is an empty plan', () => {
     const same = release(41, 'candidate', 2, { fingerprint: 'print-40' });
     expect(planAct(liveWorld(), intent(41), { ...opening, candidate: same }).steps).toEqual([]);
+  });
+
+  it('of what is live already brings pending migrations, unless it is to leave them alone', () => {
+    const same = { ...opening, candidate: release(41, 'candidate', 2, { fingerprint: 'print-40' }) };
+    const schema = { pending: ['7_rank', '8_clan'], contracts: ['8_clan'], isFilled: true, wish: null };
+    const start = liveWorld({ schema });
+    const plan = planAct(start, intent(41), same);
+    expect(kinds(plan).slice(0, 4)).toEqual(['open', 'backup', 'migrate', 'start-fleet']);
+    expect(planAct(start, intent(41, { skipMigrations: true }), same).steps).toEqual([]);
+    const contractOnly = { ...schema, pending: ['8_clan'] };
+    expect(planAct(liveWorld({ schema: contractOnly }), intent(41), same).steps).toEqual([]);
+    const again = planAct(worldAfter(start, plan, 3), intent(42), {
+      ...same,
+      candidate: { ...same.candidate, id: 42 },
+    });
+    expect(kinds(again).filter((kind) => kind === 'open' || kind === 'migrate')).toEqual([]);
   });
 
   it('of what is live already, asked again, is a deploy', () => {
@@ -247,6 +295,70 @@ describe('a rollback', () => {
        settle   close           39       on record
       "
     `);
+  });
+});
+
+describe('a rollback that takes the schema back', () => {
+  const start = liveWorld({
+    releases: [release(39, 'superseded'), release(40, 'live')],
+    fleets: [fleet(39, [], [1, 2]), fleet(40, [1, 2], [], 3)],
+  });
+  const wish = { kind: 'take-back' as const, migrations: ['8_clan', '7_rank'], acceptLoss: true };
+  const back = intent(39, { verb: 'rollback', watchMs: 0, schema: wish });
+  const candidate = { ...release(39, 'superseded'), verdict: 'candidate' as const };
+  const plan = planAct(start, back, { candidate, cause: 'asked; 40 is live', again: true });
+
+  it('moves traffic, lets everybody go, and only then touches the schema', () => {
+    expect(text({ ...plan, steps: plan.steps.slice(-4) })).toMatchInlineSnapshot(`
+      "
+       settle  drain      40 ×2         3 players handed over, about 1 s, at most 300 s
+       settle  retire     40 ×2         kept stopped for rollback
+       settle  take-back  2 migrations  newest first; what is lost is saved; nobody is on 40 any more
+       settle  close      39            on record
+      "
+    `);
+  });
+
+  it('given up by a deploy of what is live leaves nothing pending; done first, all of it', () => {
+    const live = { ...opening, candidate: release(41, 'candidate', 2, { fingerprint: 'print-40' }) };
+    const schema = { pending: ['7_rank', '8_clan'], contracts: [], isFilled: true, wish };
+    const begun = worldAfter(start, plan, 1);
+    expect(kinds(planAct({ ...begun, schema }, intent(41), live))).toEqual(['condemn', 'close']);
+    const left = worldAfter(start, plan, kinds(plan).indexOf('take-back'));
+    const same = { ...opening, candidate: release(41, 'candidate', 2, { fingerprint: 'print-39' }) };
+    expect(kinds(planAct({ ...left, schema }, intent(41), same)).slice(0, 5)).toEqual([
+      ...['take-back', 'close', 'open', 'backup', 'migrate'],
+    ]);
+  });
+
+  it('goes on with what is left of it after a crash, and has nothing to do when all of it is back', () => {
+    const crashed = worldAfter(start, plan, kinds(plan).indexOf('take-back'));
+    const rest = { ...wish, migrations: ['7_rank'] };
+    const schema = { pending: [], contracts: [], isFilled: false, wish: rest };
+    const [step] = planResume({ ...crashed, schema }).steps;
+    expect(step).toMatchObject({ kind: 'take-back', migrations: ['7_rank'], release: 40 });
+    expect(kinds(planResume({ ...crashed, schema: { ...schema, wish: null } }))).toEqual(['close']);
+  });
+
+  it('begun and asked anew has the wish of now; to another release it leaves the schema to the act that follows', () => {
+    const begun = worldAfter(start, plan, 1);
+    expect(withNewestWish(begun, 39, wish)).toBe(begun);
+    expect(withNewestWish(begun, 39, null)).toMatchObject({
+      intent: { schema: null },
+      schema: { wish: null },
+    });
+    expect(withNewestWish(begun, 38, wish).intent?.schema).toBeNull();
+    const deploying = worldAfter(liveWorld(), planAct(liveWorld(), intent(41), opening), 1);
+    expect(withNewestWish(deploying, 39, wish)).toBe(deploying);
+  });
+
+  it('to what is live already only takes the schema back', () => {
+    expect(kinds(planStay(liveWorld(), wish, 41))).toEqual(['take-back']);
+  });
+
+  it('to what is live already gives up a deploy that was begun, and does not take back what it never asked for', () => {
+    const begun = worldAfter(liveWorld(), planAct(liveWorld(), intent(41), opening), 1);
+    expect(kinds(planStay(begun, null, 41))).toEqual(['condemn', 'close']);
   });
 });
 

@@ -1,15 +1,22 @@
 /** gameops db backup: a verified dump of the database, taken while players play; then the oldest beyond those kept go. */
 import { pruneBackups, takeBackup } from '../../database/backup.ts';
+import { pinnedBackups } from '../../runner/schema.ts';
 import { formatBytes, formatMs } from '../../units.ts';
 import type { Context, Outcome } from '../context.ts';
 import type { BackupOptions } from '../options.ts';
-import { backupGround, backupResult, liveRelease } from './backup-ground.ts';
+import { backupGround, backupResult, recordOrNull } from './backup-ground.ts';
 
 export async function run(context: Context, { verify }: BackupOptions): Promise<Outcome> {
   const ground = await backupGround(context);
-  const release = await liveRelease(context);
+  const record = await recordOrNull(context);
+  const release = record?.releases.find(({ verdict }) => verdict === 'live')?.id ?? null;
   const taken = await takeBackup(ground, { level: verify, release, reason: 'by hand' });
-  const removed = await pruneBackups(ground.folder, context.config.backup.keep, new Set([taken.id]));
+  const pinned = record ? pinnedBackups(record, context.config.deploy.keep) : [];
+  const removed = await pruneBackups(
+    ground.folder,
+    context.config.backup.keep,
+    new Set([taken.id, ...pinned]),
+  );
   const { bytes, databaseBytes, ms, rows } = taken.manifest;
   const count = Object.values(rows).reduce((sum, n) => sum + n, 0);
   const proof = {

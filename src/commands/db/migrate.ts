@@ -1,5 +1,5 @@
 /** gameops db migrate: takes the schema forward without a deploy. Contract migrations only when they are asked for. */
-import { type DatabaseEndpoint, withClient } from '../../database/connection.ts';
+import type { DatabaseEndpoint } from '../../database/connection.ts';
 import { readLedger } from '../../database/ledger.ts';
 import type { Migration } from '../../database/migration-files.ts';
 import { migrateForward, pendingMigrations } from '../../database/migrations.ts';
@@ -8,8 +8,9 @@ import { OpsError } from '../../errors.ts';
 import { formatMs } from '../../units.ts';
 import type { Context, Outcome } from '../context.ts';
 import type { DbMigrateOptions } from '../options.ts';
-import { openEndpoint, readMigrations } from './open.ts';
+import { look, openEndpoint, readMigrations } from './open.ts';
 import { withProjectLock } from './project-lock.ts';
+import { fleetsNow, refuseStranding } from './reach.ts';
 
 export async function run(context: Context, options: DbMigrateOptions): Promise<Outcome> {
   const { dir, files } = await readMigrations(context);
@@ -17,6 +18,8 @@ export async function run(context: Context, options: DbMigrateOptions): Promise<
   if (!options.plan) context.engine().catch(() => {});
   const endpoint = await openEndpoint(context);
   const { chosen, left, isUntidy } = await choose(endpoint, dir, files, options);
+  const isContract = (name: string) => files.some((one) => one.name === name && one.phase === 'contract');
+  const contracts = chosen.filter(isContract);
   if (options.plan) {
     const result = {
       applied: [],
@@ -27,14 +30,15 @@ export async function run(context: Context, options: DbMigrateOptions): Promise<
     };
     return { ok: true, result, text: () => planText(chosen, left, files) };
   }
-  const { emit, signal } = context;
+  const { emit } = context;
   // What somebody else applies in the meantime is passed over.
   const { applied } =
     chosen.length === 0 && !isUntidy
       ? { applied: [] }
-      : await withProjectLock(context, () =>
-          migrateForward(endpoint, dir, { emit, signal, files, names: chosen }),
-        );
+      : await withProjectLock(context, async (engine, signal) => {
+          if (contracts.length > 0) refuseStranding(contracts, await fleetsNow(context, engine));
+          return migrateForward(endpoint, dir, { emit, signal, files, names: chosen });
+        });
   const result = { applied, reverted: [], pending: left, findings: [] };
   return { ok: true, result, text: () => doneText(applied, left) };
 }
@@ -52,7 +56,7 @@ async function choose(
   files: readonly Migration[],
   { to, contract }: DbMigrateOptions,
 ): Promise<Chosen> {
-  const { pending, ledger } = await withClient(endpoint, async (client) => {
+  const { pending, ledger } = await look(endpoint, async (client) => {
     const { expand, contract: later } = await pendingMigrations(client, dir, files);
     const names = new Set([...expand, ...later]);
     return { pending: files.filter(({ name }) => names.has(name)), ledger: await readLedger(client) };

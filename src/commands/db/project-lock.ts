@@ -5,19 +5,23 @@ import { readRecord } from '../../runner/record.ts';
 import type { Context } from '../context.ts';
 import { lockImage, withLock } from '../project.ts';
 
-/** Keeps deploys away while the schema changes. Without an engine there are none to keep away. @throws LOCKED */
+/**
+ * Keeps deploys away while the schema changes. Without an engine there are none to keep away.
+ * @param use gets a signal that also aborts when the lock is lost. @throws LOCKED
+ */
 export async function withProjectLock<T>(
   context: Context,
-  use: (engine: Engine | null) => Promise<T>,
+  use: (engine: Engine | null, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const engine = await context.engine().catch((error) => {
     if (isOpsError(error, 'ENGINE_UNREACHABLE')) return null;
     throw error;
   });
-  if (engine === null) return use(null);
-  const { project } = context;
+  const { project, signal } = context;
+  if (engine === null) return use(null, signal);
   const [containers, record] = await Promise.all([engine.observe(project), readRecord(engine, project)]);
   const isKnown = containers.length > 0 || record !== null;
   const image = isKnown ? await lockImage(context, containers) : null;
-  return image === null ? use(engine) : withLock(context, image, () => use(engine));
+  if (image === null) return use(engine, signal);
+  return withLock(context, image, ({ lost }) => use(engine, AbortSignal.any([signal, lost])));
 }

@@ -4,7 +4,7 @@
  */
 import type { BackupGround } from '../../database/backup.ts';
 import { listBackups } from '../../database/backup-files.ts';
-import { backupIdPattern, type Loss, type Manifest } from '../../database/backup-model.ts';
+import { backupIdPattern, type Manifest } from '../../database/backup-model.ts';
 import {
   findBackup,
   listUndos,
@@ -19,7 +19,7 @@ import { formatMs } from '../../units.ts';
 import { type Context, confirmLoss, type Outcome } from '../context.ts';
 import type { RestoreOptions } from '../options.ts';
 import { lockImage, withLock } from '../project.ts';
-import { ageOf, backupGround, backupResult } from './backup-ground.ts';
+import { ageOf, backupGround, backupResult, lossText } from './backup-ground.ts';
 
 export async function run(context: Context, { id }: RestoreOptions): Promise<Outcome> {
   const ground = await backupGround(context);
@@ -95,22 +95,6 @@ const told: Partial<Record<Stage, string>> = {
 function tell(context: Context, stage: Stage): void {
   const message = told[stage];
   if (message) context.emit({ type: 'note', level: 'info', message });
-}
-
-function lossText(manifest: Manifest, { writes, tables }: Loss): string {
-  const since = `since ${manifest.takenAt.slice(11, 16)} UTC`;
-  const most = tables.slice(0, 3).map(({ table, rowsThen, rowsNow, writes: sum }) => {
-    const rows = rowsNow === null ? '' : ` (${rowsThen ?? 0} rows then, ${rowsNow} now)`;
-    return sum === null ? `${table}${rows}` : `${sum} in ${table}${rows}`;
-  });
-  const where = most.length === 0 ? '' : `: ${most.join(', ')}${tables.length > 3 ? ' and others' : ''}`;
-  if (writes === null) {
-    return `How much was written ${since} is not known, the server has begun to count anew${where}. It is lost.`;
-  }
-  const { inserted, updated, deleted } = writes;
-  if (inserted + updated + deleted === 0)
-    return `Nothing was written ${since}, as far as the server has counted.`;
-  return `Lost is what was written ${since}: ${inserted} rows added, ${updated} changed, ${deleted} removed${where}.`;
 }
 
 const schemaText = ({ newestMigration }: Manifest) =>

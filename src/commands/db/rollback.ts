@@ -1,6 +1,6 @@
 /** gameops db rollback: takes the schema back, newest first. What would be lost is shown, asked for, and saved. */
 import { existsSync } from 'node:fs';
-import { withClient } from '../../database/connection.ts';
+import { readLedger } from '../../database/ledger.ts';
 import {
   type BackPlan,
   type BackResult,
@@ -14,28 +14,39 @@ import { columns } from '../../report/table.ts';
 import { formatMs } from '../../units.ts';
 import { type Context, confirmLoss, type Outcome } from '../context.ts';
 import type { DbRollbackOptions } from '../options.ts';
-import { migrationsFolder, openEndpoint } from './open.ts';
+import { look, migrationsFolder, openEndpoint } from './open.ts';
 import { withProjectLock } from './project-lock.ts';
+import { fleetsNow, refuseTakingAway } from './reach.ts';
 
 export async function run(context: Context, options: DbRollbackOptions): Promise<Outcome> {
   const folder = migrationsFolder(context);
   // Without a folder the ledger's own text has to do.
   const dir = existsSync(folder) ? folder : null;
   const choice: Choice = options.to === undefined ? { count: options.count ?? 1 } : { to: options.to };
-  const look = async () => {
+  const lookBack = async () => {
     const endpoint = await openEndpoint(context);
-    return { endpoint, plan: await withClient(endpoint, (client) => planBack(client, dir, choice)) };
+    return look(endpoint, async (client) => {
+      const { applied, floor } = await readLedger(client);
+      const plan = await planBack(client, dir, choice);
+      return { endpoint, plan, applied: applied.map(({ name }) => name), floor };
+    });
   };
-  if (options.plan) return planOutcome((await look()).plan);
-  return withProjectLock(context, async () => {
-    const { endpoint, plan } = await look();
+  if (options.plan) return planOutcome((await lookBack()).plan);
+  return withProjectLock(context, async (engine, signal) => {
+    const { endpoint, plan, applied, floor } = await lookBack();
     if (plan.steps.length + plan.refusals.length === 0) return outcome({ reverted: [], rescued: [] });
     refuseIrreversible(plan);
+    const goes = new Set(plan.steps.map(({ name }) => name));
+    const after = { applied: new Set(applied.filter((name) => !goes.has(name))), floor };
+    for (const { id, migrations } of refuseTakingAway(after, await fleetsNow(context, engine))) {
+      const message = `release ${id} is kept, and can't be gone back to without ${migrations?.needs}`;
+      context.emit({ type: 'note', level: 'warning', message });
+    }
     const isLossy = plan.losses.length + plan.uncounted.length > 0;
     if (isLossy && !options.acceptLoss)
       await confirmLoss(context, `Going back loses ${lossText(plan)}.`, '--accept-loss');
     const names = plan.steps.map(({ name }) => name);
-    const { emit, signal } = context;
+    const { emit } = context;
     return outcome(await migrateBack(endpoint, dir, { names }, { emit, signal, acceptLoss: isLossy }));
   });
 }

@@ -1,0 +1,53 @@
+/** Which releases a change of the schema would leave without what they use. Looked at under the lock, before anything runs. */
+import { mayBoot, type SchemaSeen } from '../../boot-rule.ts';
+import type { Engine } from '../../engine/port.ts';
+import { OpsError } from '../../errors.ts';
+import type { Release, World } from '../../release/model.ts';
+import { fleetsOf } from '../../runner/fleet.ts';
+import { readRecord } from '../../runner/record.ts';
+import type { Context } from '../context.ts';
+import { reachable, usersOf } from '../fit.ts';
+
+type Fleets = Pick<World, 'releases' | 'fleets'>;
+
+/** Without an engine, or without a record on it, nobody runs. */
+export async function fleetsNow({ project }: Context, engine: Engine | null): Promise<Fleets> {
+  const record = engine && (await readRecord(engine, project));
+  if (!engine || !record) return { releases: [], fleets: [] };
+  return { releases: record.releases, fleets: fleetsOf(await engine.observe(project), record.releases) };
+}
+
+const named = (releases: readonly Release[]) => releases.map(({ id }) => id).join(', ');
+
+/** @param contracts that are to run, in order. @throws RELEASE_NEEDS_SCHEMA */
+export function refuseStranding(contracts: readonly string[], fleets: Fleets): void {
+  const last = contracts.at(-1);
+  const users = last === undefined ? [] : usersOf(last, fleets);
+  if (last === undefined || users.length === 0) return;
+  const running = reachable(fleets).filter(({ isRunning }) => isRunning);
+  const isPlayed = users.some((user) => running.some(({ release }) => release.id === user.id));
+  throw new OpsError('RELEASE_NEEDS_SCHEMA', {
+    message: `Release ${named(users)} may still use what ${last} removes: ${isPlayed ? 'players are on it' : 'it is kept to go back to'}. Nothing was run; players are where they were.`,
+    next: isPlayed
+      ? ['gameops deploy: a release that knows the migration', 'gameops releases']
+      : ['gameops prune --keep 1: gives up going back to it', 'or wait: a later deploy runs it by itself'],
+    facts: { migration: last, releases: users.map(({ id }) => String(id)) },
+  });
+}
+
+/**
+ * @param after the schema when it is taken back
+ * @returns releases that are kept and could not be gone back to any more. @throws RELEASE_NEEDS_SCHEMA for one that runs
+ */
+export function refuseTakingAway(after: SchemaSeen, fleets: Fleets): Release[] {
+  const lost = reachable(fleets).filter(
+    ({ release }) => release.migrations !== null && mayBoot(release.migrations, after) === 'schema-too-old',
+  );
+  const played = lost.filter(({ isRunning }) => isRunning).map(({ release }) => release);
+  if (played.length === 0) return lost.map(({ release }) => release);
+  throw new OpsError('RELEASE_NEEDS_SCHEMA', {
+    message: `Release ${named(played)} runs and needs ${played[0]?.migrations?.needs}, which would go. Nothing was run; players are where they were.`,
+    next: ['gameops rollback --schema: players first, then the schema', 'gameops releases'],
+    facts: { releases: played.map(({ id }) => String(id)) },
+  });
+}

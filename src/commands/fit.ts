@@ -1,0 +1,114 @@
+/** Which release may run on the schema: refused before anything is touched, by the rule that its server keeps to. */
+import { imageNeeds, isBelow, mayBoot, type Phased, type SchemaSeen, statedNeeds } from '../boot-rule.ts';
+import { label } from '../contract.ts';
+import type { Standing } from '../database/standing.ts';
+import type { ImageInfo } from '../engine/port.ts';
+import { OpsError } from '../errors.ts';
+import type { ImageNeeds, Release, SchemaWork, World } from '../release/model.ts';
+import { liveRelease } from '../release/position.ts';
+
+/**
+ * What the image says of itself; else the folder of migrations that lies beside it today.
+ * @param applied given when pending migrations are left alone: it serves without them, so the folder speaks for no more
+ */
+export function needsOf(
+  info: ImageInfo | null,
+  files: readonly Phased[],
+  applied: ReadonlySet<string> | null = null,
+): ImageNeeds | null {
+  const known = applied === null ? files : files.filter(({ name }) => applied.has(name));
+  return (info && statedBy(info)) ?? (known.length > 0 ? imageNeeds(known) : null);
+}
+
+const statedBy = ({ labels }: ImageInfo) => statedNeeds(labels[label.needs], labels[label.knows]);
+export const statesNeeds = (info: ImageInfo): boolean => statedBy(info) !== null;
+
+/** The schema that a release meets when the work is done. */
+export function schemaAfter(
+  { applied, ledger }: Standing,
+  { pending, contracts, wish }: SchemaWork,
+): SchemaSeen {
+  const goes = new Set(wish?.kind === 'take-back' ? wish.migrations : []);
+  return {
+    applied: new Set([...[...applied].filter((name) => !goes.has(name)), ...pending]),
+    floor: contracts.at(-1) ?? ledger.floor,
+  };
+}
+
+/**
+ * Releases that run or can be gone back to. What failed never served: its containers are kept to be looked at.
+ */
+export function reachable(
+  world: Pick<World, 'releases' | 'fleets'>,
+): { release: Release; isRunning: boolean }[] {
+  return world.fleets.flatMap((fleet) => {
+    const release = world.releases.find(({ id }) => id === fleet.release);
+    const isRunning = fleet.replicas.some(({ running }) => running);
+    if (!release || (!isRunning && ['failed', 'abandoned'].includes(release.verdict))) return [];
+    return [{ release, isRunning }];
+  });
+}
+
+/** Releases that may still use what the contract migration removes; one that states nothing may. */
+export function usersOf(contract: string, world: Pick<World, 'releases' | 'fleets'>): Release[] {
+  return reachable(world)
+    .map(({ release }) => release)
+    .filter(({ migrations }) => migrations === null || isBelow(migrations.knows, contract));
+}
+
+/** Contract migrations that nobody misses any more, in order. */
+export function ripeContracts(
+  { pending }: Standing,
+  world: Pick<World, 'releases' | 'fleets'>,
+  candidate: ImageNeeds | null,
+): string[] {
+  const isKnown = (name: string) => candidate !== null && !isBelow(candidate.knows, name);
+  return pending.contract.filter((name) => isKnown(name) && usersOf(name, world).length === 0);
+}
+
+interface Lack {
+  /** Why a migration that is needed is not there; null: the image may do without it. */
+  why: string | null;
+  next: [string, ...string[]];
+}
+
+/**
+ * @param release to be started
+ * @param world says who could be gone to instead
+ * @throws IMAGE_TOO_OLD, SCHEMA_TOO_OLD
+ */
+export function mustFit(release: Release, schema: SchemaSeen, world: World, lack: Lack): void {
+  if (release.migrations === null) return;
+  const verdict = mayBoot(release.migrations, schema);
+  if (verdict === 'yes' || (verdict === 'schema-too-old' && lack.why === null)) return;
+  const { needs, knows } = release.migrations;
+  const facts = { release: release.id, needs, knows, floor: schema.floor };
+  const name = `Release ${release.id} (${release.imageRef})`;
+  const unchanged = `Nothing was changed; players are on ${liveRelease(world)?.id ?? 'nothing'}.`;
+  const others = fittingReleases(world, schema, release.id).map((id) => `gameops rollback --to ${id}`);
+  if (verdict === 'image-too-old') {
+    const waysOut = [
+      ...others.slice(0, 1),
+      'gameops db backups, then gameops db restore <id>: the schema it knows; what was written since is lost',
+    ];
+    throw new OpsError('IMAGE_TOO_OLD', {
+      message: `${name} knows the schema up to ${knows ?? 'nothing'}, and the contract migration ${schema.floor} has since removed what it may still use. ${unchanged}`,
+      next: ['gameops deploy: go forward with a release that knows it', ...waysOut],
+      facts,
+    });
+  }
+  throw new OpsError('SCHEMA_TOO_OLD', {
+    message: `${name} needs the migration ${needs}, ${lack.why}. ${unchanged}`,
+    next: [...lack.next, ...others.slice(0, 1)],
+    facts,
+  });
+}
+
+/** Newest first. */
+function fittingReleases({ releases }: World, schema: SchemaSeen, besides: number): number[] {
+  return releases
+    .filter(({ id, verdict }) => id !== besides && ['superseded', 'rolled-back'].includes(verdict))
+    .filter(({ migrations }) => migrations !== null && mayBoot(migrations, schema) === 'yes')
+    .map(({ id }) => id)
+    .sort((a, b) => b - a);
+}

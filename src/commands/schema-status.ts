@@ -1,0 +1,73 @@
+/** The schema in `status`: where it stands against the migrations of the newest release. Whatever hinders it is told. */
+import { codeOf, databaseEndpoint, messageOf, withClient } from '../database/connection.ts';
+import { listMigrations } from '../database/migration-files.ts';
+import { stateOf } from '../database/schema-state.ts';
+import type { Engine } from '../engine/port.ts';
+import { isOpsError } from '../errors.ts';
+import type { ProjectRecord } from '../runner/record.ts';
+import type { Context, Style } from './context.ts';
+import { requestOf } from './existing.ts';
+import { migrationsDir } from './project.ts';
+
+export interface SchemaStatus {
+  /** Why the rest is not known; null: it is. */
+  unknown: string | null;
+  /** Newest that is applied. */
+  current: string | null;
+  applied: number;
+  /** Names; the next deploy runs those that are expand. */
+  pending: string[];
+  /** Newest contract migration: images that do not know it are too old. */
+  floor: string | null;
+  /** Somebody changed it without a migration; null: there is nothing to compare with. */
+  drift: boolean | null;
+  /** Begun by a run that was killed: the next one goes on with them. */
+  unfinished: string[];
+}
+
+const connectMs = 2_000;
+
+/** @returns null when there is no database: the settings name none, or nothing was ever deployed here */
+export async function schemaStatus(
+  context: Context,
+  engine: Engine,
+  record: ProjectRecord | null,
+): Promise<SchemaStatus | null> {
+  if (record === null) return null;
+  const { image } = requestOf(record);
+  try {
+    const { database } = context.readEnv(image).settings;
+    if (database === null) return null;
+    const dir = migrationsDir(context, image === 'bundled');
+    const files = dir === null ? [] : await listMigrations(dir);
+    const endpoint = await databaseEndpoint(engine, context.project, database);
+    const state = await withClient(endpoint, (client) => stateOf(client, files), { connectMs });
+    return {
+      unknown: null,
+      current: state.applied.at(-1)?.name ?? null,
+      applied: state.applied.length,
+      pending: state.pending.map(({ name }) => name),
+      floor: state.floor,
+      drift: state.isDrifted,
+      unfinished: state.findings
+        .filter(({ rule }) => rule === 'unfinished')
+        .map(({ file }) => file.replace('.sql', '')),
+    };
+  } catch (error) {
+    if (!isOpsError(error) && codeOf(error) === '') throw error;
+    const nothing = { current: null, applied: 0, pending: [], floor: null, drift: null, unfinished: [] };
+    return { unknown: messageOf(error), ...nothing };
+  }
+}
+
+export function schemaText(style: Style, schema: SchemaStatus): string {
+  if (schema.unknown !== null) return `schema   ${style.yellow('not known')}: ${schema.unknown}`;
+  const parts = [
+    schema.current ?? 'no migration applied',
+    ...(schema.pending.length > 0 ? [style.yellow(`${schema.pending.length} pending`)] : []),
+    ...(schema.floor === null ? [] : [`floor ${schema.floor}`]),
+    ...(schema.unfinished.length > 0 ? [style.yellow(`unfinished: ${schema.unfinished.join(', ')}`)] : []),
+    ...(schema.drift ? [style.yellow('drifted: gameops db status')] : []),
+  ];
+  return `schema   ${parts.join(' · ')}`;
+}
