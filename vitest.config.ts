@@ -4,6 +4,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Integration files that take long, the longest first: begun last, one would run on alone. */
 const longest = [
+  'rollback-schema',
   'deploy-schema',
   'deploy-crash',
   'deploy',

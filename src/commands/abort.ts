@@ -1,6 +1,7 @@
 /** gameops abort: backs out of what was interrupted, while that is still possible. */
 import { OpsError } from '../errors.ts';
-import { planBackOut } from '../release/plan.ts';
+import { planBackOut, planResume } from '../release/plan.ts';
+import { setWish } from '../runner/schema.ts';
 import { headingOf } from './act.ts';
 import type { Context, Outcome } from './context.ts';
 import { actOnProject } from './existing.ts';
@@ -8,6 +9,11 @@ import { actOnProject } from './existing.ts';
 export async function run(context: Context): Promise<Outcome> {
   return actOnProject(context, async (session, world) => {
     const { intent } = session.record;
+    if (intent?.stage === 'committed' && intent.schema !== null) {
+      await setWish(session, null);
+      const plan = planResume(world);
+      return { plan, heading: headingOf(plan, world, null) };
+    }
     if (intent?.stage === 'committed') {
       throw new OpsError('PAST_NO_RETURN', {
         message: `Release ${intent.release} is live and the players of ${intent.previous ?? 'nothing'} are being let go: too late to back out. Nothing was changed.`,

@@ -21,6 +21,10 @@ export interface DeployOptions {
 export interface RollbackOptions {
   /** Release number. */
   to?: number;
+  schema?: boolean;
+  /** Id of a backup. */
+  restoreBackup?: string;
+  acceptLoss?: boolean;
   plan?: boolean;
 }
 

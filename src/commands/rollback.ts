@@ -2,42 +2,72 @@
 
 import { parseDurationMs } from '../config.ts';
 import { OpsError } from '../errors.ts';
-import type { Intent, Plan, Release, World } from '../release/model.ts';
-import { planAct, planRepair } from '../release/plan.ts';
+import type { Intent, Plan, Release, ReleaseStep, World } from '../release/model.ts';
+import { planAct, planStay } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
 import { revivedCandidate } from '../runner/candidate.ts';
 import type { ProjectRecord } from '../runner/record.ts';
+import { setWish } from '../runner/schema.ts';
 import { headingOf, planOutcome } from './act.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { actOnProject, requestOf } from './existing.ts';
 import { findLost, planLost } from './lost-images.ts';
 import type { RollbackOptions } from './options.ts';
-import { nothingThere, readProject } from './project.ts';
+import { migrationsDir, nothingThere, readProject } from './project.ts';
+import { schemaOf } from './schema.ts';
+import { confirmSchemaLoss, type SchemaBack, schemaBack, withWishAsked } from './schema-back.ts';
 
 export async function run(context: Context, options: RollbackOptions): Promise<Outcome> {
   if (options.plan) {
     const { engine, record, observed } = await readProject(context);
     if (!record || !observed) throw nothingThere(context);
     const env = context.readEnv(requestOf(record).image);
-    const target = chooseTarget(context, record, observed.world, options.to);
-    const plan = planFor(context, env, record, observed.world, target);
+    const { world } = observed;
+    const target = chooseTarget(context, record, world, options.to);
+    const schema = schemaOf(
+      context,
+      engine,
+      env,
+      migrationsDir(context, requestOf(record).image === 'bundled'),
+    );
+    const back = await schemaBack(context, { options, target, world, schema, env });
+    const asked = await withWishAsked(context, { options, target, world, schema, env }, back);
+    const plan = planFor(context, env, record, asked, target, back);
     const lost = await findLost(engine, context.project, plan, record.releases);
     const whole: Plan = { ...plan, steps: [...planLost(lost), ...plan.steps] };
-    return planOutcome(whole, headingOf(plan, observed.world, target.replicas));
+    return withLosses(planOutcome(whole, headingOf(plan, world, target.replicas)), back);
   }
-  return actOnProject(context, async (session, world, { env }) => {
+  return actOnProject(context, async (session, world, { env, schema }) => {
     const target = chooseTarget(context, session.record, world, options.to);
-    const plan = planFor(context, env, session.record, world, target);
+    const back = await schemaBack(context, { options, target, world, schema, env });
+    await confirmSchemaLoss(context, { options, target }, back);
+    const asked = await withWishAsked(context, { options, target, world, schema, env }, back);
+    // On record first: whoever goes on from here does what was asked last.
+    if (asked.intent && asked.intent !== world.intent) await setWish(session, asked.intent.schema);
+    const plan = planFor(context, env, session.record, asked, target, back);
     return { plan, heading: headingOf(plan, world, target.replicas) };
   });
 }
 
-function planFor(context: Context, env: EnvFile, record: ProjectRecord, world: World, target: Release) {
+function withLosses(outcome: Outcome, { loss, losses }: SchemaBack): Outcome {
+  return {
+    ...outcome,
+    result: { ...outcome.result, losses },
+    text: (style) => [outcome.text?.(style) ?? '', ...(loss === null ? [] : [loss])].join('\n'),
+  };
+}
+
+function planFor(
+  context: Context,
+  env: EnvFile,
+  record: ProjectRecord,
+  world: World,
+  target: Release,
+  back: SchemaBack,
+): Plan<ReleaseStep> {
   const { deploy } = context.config;
   // Secrets that changed since are a deploy's business: what is live is only mended.
-  if (liveRelease(world)?.id === target.id) {
-    return { verb: 'rollback', release: target.id, previous: target.id, steps: planRepair(world) };
-  }
+  if (liveRelease(world)?.id === target.id) return planStay(world, back.wish, back.left ?? target.id);
   const candidate = revivedCandidate(record, target, { ...env.values, PORT: String(target.shape.port) });
   const intent: Intent = {
     verb: 'rollback',
@@ -51,7 +81,7 @@ function planFor(context: Context, env: EnvFile, record: ProjectRecord, world: W
     keep: deploy.keep,
     formerly: null,
     skipMigrations: false,
-    schema: null,
+    schema: back.wish,
     stage: 'open',
     verdict: 'failed',
     reason: null,
@@ -86,10 +116,13 @@ function chooseTarget(
       facts: { release: to, served: known },
     });
   }
-  const before = served.filter(
-    (release) => release.verdict === 'superseded' && release.id < (live?.id ?? Infinity),
-  );
-  const target = before.sort((a, b) => b.id - a.id)[0];
+  // Asked again after it was interrupted: the same one, not the one before that.
+  const begun = record.releases.find(({ id }) => id === world.intent?.release);
+  if (begun && world.intent?.verb === 'rollback' && world.intent.stage !== 'condemned') return begun;
+  const before = served
+    .filter((release) => release.verdict === 'superseded' && release.id < (live?.id ?? Infinity))
+    .sort((a, b) => b.id - a.id);
+  const target = before[0];
   if (target) return target;
   throw new OpsError('NOTHING_TO_ROLL_BACK_TO', {
     message: `No release of ${context.project} served before ${live?.id ?? 'now'}. Nothing was changed; players are where they were.`,

@@ -141,9 +141,18 @@ export const verbs: readonly Verb[] = [
     summary: 'go back to the release before, or to a named one',
     options: [
       countOption('--to <release>', 'number of the release, see gameops releases', 1_000_000),
+      new Option('--schema', 'then take back what later releases did to the schema').conflicts(
+        'restoreBackup',
+      ),
+      new Option('--restore-backup <id>', 'then restore a backup; asks, and keeps the present database'),
+      new Option('--accept-loss', 'values that the way back removes may go; they are saved first'),
       new Option('--plan', 'print what would be done, change nothing'),
     ],
-    examples: ['gameops rollback --plan', 'gameops rollback', 'gameops rollback --to 40'],
+    examples: [
+      'gameops rollback --plan',
+      'gameops rollback --to 40',
+      'gameops rollback --schema --accept-loss',
+    ],
     load: () => import('./rollback.ts'),
   },
   {

@@ -70,10 +70,13 @@ export function unknownMigration(name: string, known: readonly string[]): OpsErr
   });
 }
 
-/** Those that the release brought and that are still applied, newest first. */
-export function migrationsOfRelease(ledger: Ledger, release: number): string[] {
+/**
+ * Those that releases after this one brought, failed ones included, and that are still applied; newest first. What was
+ * applied by hand belongs to no release.
+ */
+export function migrationsAfter(ledger: Ledger, release: number): string[] {
   return ledger.applied
-    .filter(({ row }) => row?.release === release)
+    .filter(({ row }) => (row?.release ?? 0) > release)
     .map(({ name }) => name)
     .reverse();
 }

@@ -88,8 +88,12 @@ async function answerFailure(session: Session, failure: StepFailure): Promise<ne
   const { error } = failure;
   const { intent } = session.record;
   if (!intent || isOpsError(error, 'LOCK_LOST')) throw error;
-  if (intent.stage === 'committed')
-    throw unfinished(session, failure, 'It is past the point of no return: go on.');
+  if (intent.stage === 'committed') {
+    const isOfSchema = failure.step.kind === 'take-back' || failure.step.kind === 'restore';
+    throw isOfSchema
+      ? schemaLeft(session, failure)
+      : unfinished(session, failure, 'It is past the point of no return: go on.');
+  }
   if (intent.stage === 'condemned') throw remedyFailed(session, failure.error);
   // The step may still be at work somewhere: a remedy beside it would race it.
   if (isOpsError(error, 'STEP_TIMED_OUT')) throw unfinished(session, failure, 'It may yet end by itself.');
@@ -133,6 +137,20 @@ function unfinished(session: Session, { step, error }: StepFailure, why: string)
     message: `${step.kind} failed: ${sentence(error)} ${why} ${whereTheyAre(session)}`,
     next: ['gameops resume', 'gameops status', 'gameops doctor'],
     facts: { step: step.kind, cause: codeOf(error) },
+    cause: error,
+  });
+}
+
+/** Traffic has moved, the schema has not: whatever is wrong with it, players are where they were asked to be. */
+function schemaLeft(session: Session, { step, error }: StepFailure): OpsError {
+  return new OpsError('UNFINISHED', {
+    message: `The app is back, the schema is not: ${sentence(error)} ${whereTheyAre(session)}`,
+    next: [
+      'gameops resume: tries it again',
+      'gameops abort: leaves the schema as it is',
+      ...(isOpsError(error) ? error.next : []),
+    ],
+    facts: { ...(isOpsError(error) ? error.facts : {}), step: step.kind, cause: codeOf(error) },
     cause: error,
   });
 }

@@ -1,12 +1,19 @@
 /** Whole acts in memory that are no crash: what others did to the engine in the meantime. */
-import { expect, it } from 'vitest';
-import { planAct, planResume } from '../../src/release/plan.ts';
+import { describe, expect, it } from 'vitest';
+import type { Context } from '../../src/commands/context.ts';
+import { withProjectLock } from '../../src/commands/db/project-lock.ts';
+import { namesOf } from '../../src/contract.ts';
+import type { SchemaWish } from '../../src/release/model.ts';
+import { planAct, planResume, planStay, withNewestWish } from '../../src/release/plan.ts';
+import { setWish } from '../../src/runner/schema.ts';
+import type { MemoryEngine } from '../support/memory-engine.ts';
 import {
   answers,
   containerAt,
   gameContainers,
   project,
   runVerb,
+  schemaIn,
   servedTargets,
   simulation,
   type Verb,
@@ -40,4 +47,114 @@ it('one dead replica of the live release is brought back by resume, and the othe
   await memory.engine.retireFleet(project, 1, [2], 'stopped', 1_000);
   await runVerb(memory, memory.engine, {}, resume);
   expect(gameContainers(memory.state).map(answers)).toEqual([true, true]);
+});
+
+it('a db verb that changes the schema is told when the lock is lost', async () => {
+  const { engine } = await simulation();
+  const context = { project, engine: async () => engine, signal: new AbortController().signal };
+  await withProjectLock(context as unknown as Context, async (_engine, signal) => {
+    expect(signal.aborted).toBe(false);
+    await engine.removeContainer(project, namesOf(project).lock);
+    expect(signal.reason).toMatchObject({ code: 'LOCK_LOST' });
+  });
+});
+
+it('migrations of a deploy are told when the lock is lost', async () => {
+  const memory = await simulation({ 'game:good': 'good' });
+  const losing: Verb = {
+    migrations: ['1_a'],
+    plan: (session, world) => {
+      const { schema } = session.ports;
+      session.ports.schema = {
+        ...schema,
+        migrate: async (_names, _release, signal) => {
+          await memory.engine.removeContainer(project, namesOf(project).lock);
+          signal.throwIfAborted();
+        },
+      };
+      return deploy.plan(session, world);
+    },
+  };
+  await expect(runVerb(memory, memory.engine, {}, losing)).rejects.toMatchObject({ code: 'LOCK_LOST' });
+  expect(gameContainers(memory.state)).toEqual([]);
+});
+
+/** As the command does: to release 1, with what is asked now; ends after `count` steps as one that was interrupted. */
+const rollback = (schema: SchemaWish | null, count = Number.POSITIVE_INFINITY): Verb => ({
+  migrations: ['7_rank'],
+  async plan(session, world) {
+    const asked = withNewestWish(world, 1, schema);
+    if (asked.intent && asked.intent !== world.intent) await setWish(session, asked.intent.schema);
+    const target = session.record.releases.find(({ id }) => id === 1);
+    if (!target) throw new Error('release 1 is gone');
+    const startedAt = new Date(session.ports.clock.now()).toISOString();
+    const back = intent(1, { verb: 'rollback', watchMs: 0, schema, startedAt });
+    const opening = { candidate: { ...target, verdict: 'candidate' as const }, cause: 'asked', again: true };
+    const plan = target.verdict === 'live' ? planStay(asked, schema, 2) : planAct(asked, back, opening);
+    return { ...plan, steps: plan.steps.slice(0, count) };
+  },
+});
+const restore: SchemaWish = { kind: 'restore', backup: 'backup-2' };
+const takeBack: SchemaWish = { kind: 'take-back', migrations: ['7_rank'], acceptLoss: true };
+
+async function onTwoReleases(): Promise<MemoryEngine> {
+  const memory = await simulation({ 'game:good': 'good', 'game:next': 'good' });
+  await runVerb(memory, memory.engine, {}, deploy);
+  const candidate = { ...release(2, 'candidate'), image: 'game:next', page: null };
+  const next: Verb = {
+    migrations: ['7_rank'],
+    plan: (_session, world) =>
+      planAct(world, intent(2, { watchMs: 0 }), { candidate, cause: 'asked', again: false }),
+  };
+  await runVerb(memory, memory.engine, {}, next);
+  return memory;
+}
+
+// A step or a few before the switch; past the commit, before the schema.
+describe.each([1, 3, 5, 7])('a rollback that was interrupted after %i steps', (count) => {
+  const cases: { first: SchemaWish | null; later: SchemaWish | null; restores: number; applied: string[] }[] =
+    [
+      { first: restore, later: null, restores: 0, applied: ['7_rank'] },
+      { first: takeBack, later: null, restores: 0, applied: ['7_rank'] },
+      { first: null, later: takeBack, restores: 0, applied: [] },
+      { first: null, later: restore, restores: 1, applied: [] },
+      { first: takeBack, later: restore, restores: 1, applied: [] },
+      { first: restore, later: takeBack, restores: 0, applied: [] },
+      { first: restore, later: restore, restores: 1, applied: [] },
+    ];
+  it.each(cases)('does to the schema what is asked last: $first.kind, then $later.kind', async (one) => {
+    const memory = await onTwoReleases();
+    const cut = runVerb(memory, memory.engine, {}, rollback(one.first, count));
+    await expect(cut).rejects.toMatchObject({ code: 'NOT_CONVERGED' });
+    const { record } = await runVerb(memory, memory.engine, {}, rollback(one.later));
+    expect(record.releases.find(({ verdict }) => verdict === 'live')?.id).toBe(1);
+    expect(record.intent).toBeNull();
+    const { applied, restores } = schemaIn(memory.state);
+    expect({ applied, restores: restores.length }).toEqual({ applied: one.applied, restores: one.restores });
+  });
+});
+
+it('a wish that was put in place of another is what resume does', async () => {
+  const memory = await onTwoReleases();
+  for (const [wish, count] of [
+    [restore, 3],
+    [null, 0],
+  ] as const)
+    await expect(runVerb(memory, memory.engine, {}, rollback(wish, count))).rejects.toThrow();
+  await runVerb(memory, memory.engine, {}, resume);
+  expect(schemaIn(memory.state)).toMatchObject({ restores: [], applied: ['7_rank'] });
+});
+
+it('a restore that is done is not done again when the same is asked, and does not pass for another one', async () => {
+  for (const [backup, times] of [
+    ['backup-2', 1],
+    ['backup-1', 2],
+  ] as const) {
+    const memory = await onTwoReleases();
+    const cut = runVerb(memory, memory.engine, {}, rollback(restore, 9));
+    await expect(cut).rejects.toMatchObject({ code: 'NOT_CONVERGED' });
+    expect(schemaIn(memory.state).restores).toHaveLength(1);
+    await runVerb(memory, memory.engine, {}, rollback({ kind: 'restore', backup }));
+    expect(schemaIn(memory.state).restores).toHaveLength(times);
+  }
 });
