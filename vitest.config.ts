@@ -8,6 +8,8 @@ const longest = [
   'deploy-schema',
   'deploy-crash',
   'deploy',
+  'rotate-db',
+  'rotate-jwt',
   'schema',
   'deploy-refused',
   'registry',

@@ -15,10 +15,11 @@ if (!existsSync(join(dist, 'cli.js'))) {
 }
 const asksHelp = argv.includes('--help') || argv.includes('-h');
 const help = asksHelp ? require(join(dist, 'help.cjs')).helpText(argv) : null;
-// The first word that is no option, and does not belong to one.
+// The first words that are no option, and do not belong to one.
 const taking = ['--project', '--config', '--env-file'];
-const verb = argv.find((word, at) => !word.startsWith('-') && !taking.includes(argv[at - 1]));
-if (help === null && verb === 'env') {
+const [group, verb] = argv.filter((word, at) => !word.startsWith('-') && !taking.includes(argv[at - 1]));
+// A rotation deploys: it needs all that the others do without.
+if (help === null && group === 'env' && verb !== 'rotate') {
   require(join(dist, 'env.cjs'))
     .main(argv)
     .then((code) => process.exit(code));

@@ -140,7 +140,7 @@ const onlyEnv = {
     esbuild.onResolve({ filter: /^\.\.?\// }, ({ path, kind, importer, resolveDir }) => {
       if (kind !== 'dynamic-import' || importer.includes('node_modules')) return null;
       if (path.endsWith('/config.ts')) return { path: './cli/config.js', external: true };
-      return /\/src\/.*(env|report)\//.test(join(resolveDir, path))
+      return /\/src\/.*(env|report)\/(?!rotate)/.test(join(resolveDir, path))
         ? null
         : { path: './cli.js', external: true };
     });

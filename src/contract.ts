@@ -31,6 +31,8 @@ export const label = {
   /** On images: the newest expand migration that the server inside needs, and the newest migration that it knows. */
   needs: 'gameops.needs',
   knows: 'gameops.knows',
+  /** On images: the server inside also accepts tokens of JWT_SECRET_NEXT and JWT_SECRET_PREVIOUS. */
+  keyRing: 'gameops.key-ring',
   /** On images: content hash, so that nothing is rebuilt when nothing changed. */
   content: 'gameops.content',
 } as const;
@@ -78,6 +80,19 @@ export function namesOf(project: string) {
 
 /** Host names of the accessories on the project's network; in .env they mean "the ones gameops runs". */
 export const accessoryHost = { postgres: 'postgres', redis: 'redis' } as const;
+
+/** 63 bytes are what Postgres keeps of a name. */
+const alternate = '_alternate';
+
+/** Roles beside the login of .env, once its password was rotated: who owns everything, and who takes turns with it. */
+export const roleNames = (login: string) => ({
+  owner: `${login.slice(0, 57)}_owner`,
+  alternate: `${login.slice(0, 63 - alternate.length)}${alternate}`,
+});
+
+/** The login that a container may have been made with, when .env names the other one by now. */
+export const otherLogin = (login: string): string =>
+  login.endsWith(alternate) ? login.slice(0, -alternate.length) : roleNames(login).alternate;
 
 /** Paths inside containers. */
 export const path = {

@@ -40,6 +40,7 @@ export const catalogue = {
   FORMAT_TOO_NEW: exitCode.config,
   DB_HOST_LOOPBACK: exitCode.config,
   NO_DATABASE: exitCode.config,
+  ROTATION_REFUSED: exitCode.config,
 
   ENV_UNREADABLE: exitCode.unreachable,
   ENGINE_UNREACHABLE: exitCode.unreachable,
@@ -75,6 +76,7 @@ export const catalogue = {
   REMEDY_FAILED: exitCode.needsHands,
   NOT_CONVERGED: exitCode.needsHands,
   PAST_NO_RETURN: exitCode.needsHands,
+  ROTATION_UNFINISHED: exitCode.needsHands,
 
   LOCKED: exitCode.locked,
   LOCK_LOST: exitCode.needsHands,

@@ -1,23 +1,55 @@
 /**
- * A player's token: a JWT, HS256 with JWT_SECRET, `sub` the player's id. The CLI mints them for its probes and load
- * players, the server for guests. Promises that no other algorithm is ever accepted, `none` included, and that a
- * token without an end is none.
+ * A player's token: a JWT, HS256 with JWT_SECRET, `sub` the player's id, `kid` the key it was signed with. The CLI mints
+ * them for its probes and load players, the server for guests and accounts. Promises that no other algorithm is ever
+ * accepted, `none` included, and that a token without an end is none.
+ *
+ * Several keys count while the key is rotated (`gameops env rotate jwt`): one signs, all verify. One verifier for HTTP
+ * and for sockets, because a function that chooses the key is called differently by either side of @fastify/jwt, and the
+ * socket's side then refuses the old key.
  */
-import { createSigner, createVerifier, TokenError } from 'fast-jwt';
+import { createHmac } from 'node:crypto';
+import { createDecoder, createSigner, createVerifier, TokenError } from 'fast-jwt';
 import type { Person } from './protocol.ts';
 
 export type TokenCheck = { ok: true; player: Person } | { ok: false; why: 'expired' | 'bad' };
 
-/** @param lifeMs from now until it expires */
-export function mintToken(secret: string, player: Person, lifeMs: number): string {
-  return createSigner({ key: secret, algorithm: 'HS256', expiresIn: lifeMs })({
-    sub: player.id,
-    name: player.name,
-  });
+/** Settings that hold keys. The first one signs; all of them verify. */
+export const tokenKeyNames = ['JWT_SECRET', 'JWT_SECRET_NEXT', 'JWT_SECRET_PREVIOUS'] as const;
+
+/** How long what the server signs is valid. The longest is what a rotated key is kept for. */
+export const tokenLifeMs = { guest: 12 * 3_600_000, account: 15 * 60_000 } as const;
+
+/** Names a key in public: made from it, and of no use to find it. */
+export function keyIdOf(secret: string): string {
+  return createHmac('sha256', secret).update('gameops key id').digest('base64url').slice(0, 8);
 }
 
-/** Made once per secret, because setting up the key costs more than a check. */
-export function tokenVerifier(secret: string): (token: string) => TokenCheck {
+/** @param lifeMs from now until it expires */
+export function mintToken(secret: string, player: Person, lifeMs: number): string {
+  const sign = createSigner({ key: secret, algorithm: 'HS256', expiresIn: lifeMs, kid: keyIdOf(secret) });
+  return sign({ sub: player.id, name: player.name });
+}
+
+type Settings = Readonly<Partial<Record<(typeof tokenKeyNames)[number], string | undefined>>>;
+
+/** Made once, because setting up a key costs more than a check. */
+export function tokenVerifier(settings: Settings): (token: string) => TokenCheck {
+  const secrets = tokenKeyNames.map((name) => settings[name]).filter((secret) => secret !== undefined);
+  const checks = new Map(secrets.map((secret) => [keyIdOf(secret), checkWith(secret)]));
+  return (token) => {
+    const { keyId, isOver } = readUnchecked(token);
+    const named = checks.get(keyId ?? '');
+    // Tokens of before there were key ids name none, and those of somebody else's login name his own.
+    for (const check of named ? [named] : checks.values()) {
+      const checked = check(token);
+      if (checked.ok || checked.why === 'expired') return checked;
+    }
+    // Its key may be gone as well by now. It opens nothing either way; who is told "expired" asks for another one.
+    return { ok: false, why: isOver ? 'expired' : 'bad' };
+  };
+}
+
+function checkWith(secret: string): (token: string) => TokenCheck {
   const verify = createVerifier({ key: secret, algorithms: ['HS256'], requiredClaims: ['exp', 'sub'] });
   return (token) => {
     try {
@@ -29,6 +61,22 @@ export function tokenVerifier(secret: string): (token: string) => TokenCheck {
       return { ok: false, why: isExpired ? 'expired' : 'bad' };
     }
   };
+}
+
+const decode = createDecoder({ complete: true });
+
+/** What it says of itself, true or not. */
+function readUnchecked(token: string): { keyId: string | null; isOver: boolean } {
+  try {
+    const { header, payload } = decode(token) as { header?: { kid?: unknown }; payload?: { exp?: unknown } };
+    const end = payload?.exp;
+    return {
+      keyId: typeof header?.kid === 'string' ? header.kid : null,
+      isOver: typeof end === 'number' && end * 1_000 < Date.now(),
+    };
+  } catch {
+    return { keyId: null, isOver: false };
+  }
 }
 
 function playerOf(claims: unknown): Person | null {

@@ -2,14 +2,14 @@
  * What every verb is given: who asks, for which project, how to speak and when to stop. Opened once by cli.ts, which
  * also closes it. Nothing is reached before it is asked for: no engine, no .env.
  */
-import { existsSync, mkdirSync } from 'node:fs';
 import { homedir, hostname, userInfo } from 'node:os';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { type Config, defaultConfig, loadConfig, projectName } from '../config.ts';
 import type { Engine } from '../engine/port.ts';
 import { type EnvFile, readEnvFile } from '../env/read.ts';
 import { isSecretKey } from '../env/schema.ts';
+import { makeFolder } from '../env/write.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
 import type { Outcome } from '../report/outcome.ts';
@@ -43,6 +43,8 @@ export interface Context {
   /** Absolute; the file need not exist. */
   envPath: string;
   cwd: string;
+  /** Of the process, as it was started. */
+  environment: Surroundings['env'];
   json: boolean;
   yes: boolean;
   verbose: boolean;
@@ -106,6 +108,7 @@ export function openContext(globals: Globals, around: Surroundings): Context {
     configPath,
     envPath,
     cwd: around.cwd,
+    environment: around.env,
     json,
     yes: globals.yes === true,
     verbose: globals.verbose === true,
@@ -213,13 +216,6 @@ function stateDirOf(project: string, env: Surroundings['env']): string {
     // Reading verbs work without it; the journal says so itself when it can't write.
   }
   return folder;
-}
-
-/** Level by level: Node's own `recursive` never returns below /proc (https://github.com/nodejs/node/issues/31481). */
-function makeFolder(folder: string): void {
-  if (existsSync(folder)) return;
-  makeFolder(dirname(folder));
-  mkdirSync(folder, { mode: 0o700 });
 }
 
 function userName(): string {

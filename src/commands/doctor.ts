@@ -56,6 +56,15 @@ function lookAtEnv(context: Context): Finding[] {
     findings.push(
       ok('env', env.exists ? `${file} is valid` : 'settings come from the environment and are valid'),
     );
+    const between = ['JWT_SECRET_NEXT', 'JWT_SECRET_PREVIOUS'].filter((key) => env.values[key]);
+    if (between.length > 0)
+      findings.push(
+        warning(
+          'rotation',
+          `JWT_SECRET is being rotated: ${between.join(', ')} is set`,
+          'gameops env rotate jwt',
+        ),
+      );
   } catch (problem) {
     if (!isOpsError(problem)) throw problem;
     findings.push(error('env', problem.code, problem.message, problem.next[0]));

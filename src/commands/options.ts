@@ -28,6 +28,19 @@ export interface RollbackOptions {
   plan?: boolean;
 }
 
+export interface RotateOptions {
+  what: 'jwt' | 'db';
+  plan?: boolean;
+  /** How long this call may wait. */
+  waitMs?: number;
+  /** How long the longest-lived token lives. */
+  tokenLifeMs?: number;
+  /** The old key goes without waiting. */
+  now?: boolean;
+  watchMs?: number;
+  drainMs?: number;
+}
+
 export interface DownOptions {
   volumes?: boolean;
 }

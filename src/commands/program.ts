@@ -2,7 +2,7 @@
  * The command line as commander knows it: global options, groups, verbs, help. Says what was asked for and writes
  * nothing itself. Loaded by every start, `--help` too, so it loads no verb.
  */
-import { Command } from 'commander';
+import { Argument, Command } from 'commander';
 import type { Globals } from './context.ts';
 import { groups, type Verb, verbs } from './verbs.ts';
 
@@ -78,6 +78,9 @@ function addVerb(
       const options = { ...command.opts(), ...(argument ? { [argument.name]: given[0] } : {}) };
       chosen({ verb, globals: program.opts<Globals>(), options });
     });
-  if (argument) command.argument(`<${argument.name}>`, argument.description);
+  if (argument) {
+    const word = new Argument(`<${argument.name}>`, argument.description);
+    command.addArgument(argument.choices ? word.choices(argument.choices) : word);
+  }
   for (const option of verb.options ?? []) command.addOption(option);
 }

@@ -5,7 +5,7 @@ import { OpsError } from '../errors.ts';
 import type { Intent, Plan, Release, ReleaseStep, World } from '../release/model.ts';
 import { planAct, planStay } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
-import { revivedCandidate } from '../runner/candidate.ts';
+import { isRekeyed, revivedCandidate } from '../runner/candidate.ts';
 import type { ProjectRecord } from '../runner/record.ts';
 import { setWish } from '../runner/schema.ts';
 import { headingOf, planOutcome } from './act.ts';
@@ -16,6 +16,7 @@ import type { RollbackOptions } from './options.ts';
 import { migrationsDir, nothingThere, readProject } from './project.ts';
 import { schemaOf } from './schema.ts';
 import { confirmSchemaLoss, type SchemaBack, schemaBack, withWishAsked } from './schema-back.ts';
+import { valuesFor } from './supplies.ts';
 
 export async function run(context: Context, options: RollbackOptions): Promise<Outcome> {
   if (options.plan) {
@@ -68,7 +69,7 @@ function planFor(
   const { deploy } = context.config;
   // Secrets that changed since are a deploy's business: what is live is only mended.
   if (liveRelease(world)?.id === target.id) return planStay(world, back.wish, back.left ?? target.id);
-  const candidate = revivedCandidate(record, target, { ...env.values, PORT: String(target.shape.port) });
+  const candidate = revivedCandidate(record, target, valuesFor(context, env, target));
   const intent: Intent = {
     verb: 'rollback',
     strategy: 'blue-green',
@@ -93,7 +94,10 @@ function planFor(
   return planAct(world, intent, { candidate, cause, again: true });
 }
 
-/** The newest one that served before the live one, unless the operator names another. */
+/**
+ * The newest one that served before the live one, unless the operator names another. What a rotation left behind is passed
+ * over: it would come back as what is live. Where there is nothing else, it is what was asked for.
+ */
 function chooseTarget(
   context: Context,
   record: ProjectRecord,
@@ -122,7 +126,7 @@ function chooseTarget(
   const before = served
     .filter((release) => release.verdict === 'superseded' && release.id < (live?.id ?? Infinity))
     .sort((a, b) => b.id - a.id);
-  const target = before[0];
+  const target = before.find((release) => !(live && isRekeyed(release, live))) ?? before[0];
   if (target) return target;
   throw new OpsError('NOTHING_TO_ROLL_BACK_TO', {
     message: `No release of ${context.project} served before ${live?.id ?? 'now'}. Nothing was changed; players are where they were.`,

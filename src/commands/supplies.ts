@@ -2,8 +2,11 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
+import { probePlayer } from '../contract.ts';
 import { packageRoot } from '../engine/images-files.ts';
+import { companionsOf } from '../env/schema.ts';
 import { OpsError } from '../errors.ts';
+import type { Release } from '../release/model.ts';
 import { settingsOf } from '../runner/candidate.ts';
 import type { Supplies } from '../runner/ports.ts';
 import { mintToken } from '../tokens.ts';
@@ -29,12 +32,19 @@ export function findPage(context: Context, isBundled: boolean): string | null {
   }
 }
 
+/** What a release may be given today. Of what goes with a secret, gameops.yaml counts before .env, as in a new release. */
+export function valuesFor({ config }: Context, env: EnvFile, release: Release): Record<string, string> {
+  const goesWith = new Set(companionsOf(Object.keys(release.fingerprints)));
+  const asked = Object.entries(config.server.env).filter(([key]) => goesWith.has(key));
+  return { ...env.values, PORT: String(release.shape.port), ...Object.fromEntries(asked) };
+}
+
 export function suppliesOf(context: Context, env: EnvFile): Supplies {
   return {
-    settings: (release) => settingsOf(release, { ...env.values, PORT: String(release.shape.port) }),
+    settings: (release) => settingsOf(release, valuesFor(context, env, release)),
     // Only our own protocol joins with a token; the settings of the bundled server always have the secret.
     probeToken: () =>
-      mintToken(env.settings.jwtSecret ?? '', { id: 'gameops-probe', name: 'gameops' }, probeTokenLifeMs),
+      mintToken(env.settings.jwtSecret ?? '', { id: probePlayer, name: 'gameops' }, probeTokenLifeMs),
     page(release) {
       const folder = findPage(context, release.protocol !== null);
       return folder === null ? null : filesIn(folder);

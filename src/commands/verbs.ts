@@ -24,7 +24,7 @@ export interface Verb {
   name: string;
   summary: string;
   /** The one word after the verb, required; the verb finds it among its options. */
-  argument?: { name: string; description: string };
+  argument?: { name: string; description: string; choices?: readonly string[] };
   options?: readonly Option[];
   examples: readonly string[];
   /** Is given no project and no engine, but an EnvContext, so that it starts faster. */
@@ -114,6 +114,25 @@ export const verbs: readonly Verb[] = [
     examples: ['gameops env explain DB_PASSWORD'],
     isLight: true,
     load: () => import('./env/explain.ts'),
+  },
+  {
+    name: 'env rotate',
+    summary:
+      'a new JWT_SECRET (jwt) or database role and password (db), without a player noticing; goes on where it was',
+    argument: { name: 'what', description: 'jwt or db', choices: ['jwt', 'db'] },
+    options: [
+      new Option('--plan', 'say where it stands and what comes next, change nothing'),
+      durationOption('--wait <duration>', 'how long this call may wait for tokens or sessions (default: 5m)'),
+      durationOption('--token-life <duration>', 'jwt: life of the longest-lived token (default: 12h)'),
+      new Option(
+        '--now',
+        'jwt: drop the old key without waiting; who holds a token of it has to log in again',
+      ),
+      durationOption('--watch <duration>', 'as for deploy'),
+      durationOption('--drain <duration>', 'as for deploy'),
+    ],
+    examples: ['gameops env rotate jwt --plan', 'gameops env rotate jwt', 'gameops env rotate db'],
+    load: () => import('./env/rotate.ts'),
   },
   {
     name: 'deploy',

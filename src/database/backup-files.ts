@@ -35,6 +35,7 @@ const manifestSchema = z.object({
   id: z.string().regex(backupIdPattern),
   project: z.string(),
   database: z.string(),
+  owner: z.string().optional(),
   takenAt: z.iso.datetime(),
   ms: z.number(),
   bytes: z.int().positive(),

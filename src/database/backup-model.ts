@@ -41,6 +41,8 @@ export interface Manifest extends DatabaseFacts {
   id: string;
   project: string;
   database: string;
+  /** The role that made what is in it, as far as nobody else is named; manifests of before there were such have none. */
+  owner?: string | undefined;
   /** Moment of the snapshot, by the server's clock. */
   takenAt: string;
   /** What dumping and verifying took. */

@@ -136,8 +136,8 @@ async function dumpAndProve(
   id: string,
 ): Promise<TakenBackup> {
   const began = performance.now();
-  const { rows } = await client.query<{ version: string }>(
-    `SELECT current_setting('server_version') AS version`,
+  const { rows } = await client.query<{ version: string; owner: string }>(
+    `SELECT current_setting('server_version') AS version, current_user AS owner`,
   );
   mustKnow(tools, rows[0]?.version ?? '');
   const file = await createDump(ground.folder, id);
@@ -152,7 +152,13 @@ async function dumpAndProve(
     });
     const verified = { level: request.level, at: new Date().toISOString(), ms: 0 };
     const base: Manifest = {
-      ...{ format: 1, id, project: ground.project, database: ground.endpoint.database },
+      ...{
+        format: 1,
+        id,
+        project: ground.project,
+        database: ground.endpoint.database,
+        owner: rows[0]?.owner,
+      },
       ...{ takenAt: seen.takenAt, ms: dumpedMs, ...written, ...seen.facts, activity: seen.activity },
       ...{ toolVersion: tools.version, image: tools.image },
       ...{ release: request.release, reason: request.reason, verified },

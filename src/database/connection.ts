@@ -158,15 +158,25 @@ export function unreachable(endpoint: DatabaseEndpoint, error: unknown): OpsErro
 function readingOf(endpoint: DatabaseEndpoint, code: string, error: unknown): Reading {
   const { accessory, user, database } = endpoint;
   const where = accessory ?? `${endpoint.host}:${endpoint.port}`;
+  if (code === '28000' && /pg_hba\.conf/.test(messageOf(error))) {
+    return {
+      what: `the database at ${where} lets ${user} in from elsewhere, not from here: ${messageOf(error)}`,
+      next: [`add a line for ${user} and this machine to the server's pg_hba.conf, and reload it`],
+    };
+  }
   if (code === '28P01' || code === '28000') {
     return {
       what: `the database at ${where} refused the password of ${user}`,
       next: accessory
         ? [
-            'put the former DB_PASSWORD back: the volume keeps the one it was first made with',
+            'put the former DB_USER and DB_PASSWORD back: the volume keeps them',
+            'if they were rotated (gameops env rotate db): get the .env of whoever did it',
             `or give the role the new one: docker exec -it ${accessory} psql -U ${user} -d ${database}, then \\password`,
           ]
-        : ['correct DB_USER and DB_PASSWORD', 'gameops env check'],
+        : [
+            'correct DB_USER and DB_PASSWORD; if they were rotated, get the .env of whoever did it',
+            'gameops env check',
+          ],
     };
   }
   if (code === '3D000') {

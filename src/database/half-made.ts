@@ -75,8 +75,18 @@ async function make(making: Making, admin: pg.Client, name: string): Promise<voi
   await create(admin, making.endpoint.database, name).catch((error: unknown) => {
     throw failed(`a new database could not be made: ${messageOf(error)}`, error);
   });
+  const isOwned = (await actsAsOwner(admin)) || (await isUnknown(admin, making.manifest.owner));
+  await fillAndCompare(making, name, isOwned);
+}
+
+/**
+ * @param name of an empty database
+ * @param isOwned what is made there is the owner's whom the login acts as, whoever the dump names
+ * @throws BACKUP_DAMAGED, RESTORE_FAILED
+ */
+export async function fillAndCompare(making: Making, name: string, isOwned: boolean): Promise<void> {
   making.at?.('filling');
-  await fill(making, name);
+  await fill(making, name, isOwned);
   making.signal?.throwIfAborted();
   making.at?.('comparing');
   const found = await compare({ ...making.endpoint, database: name }, making.manifest);
@@ -163,9 +173,24 @@ async function copySettings(admin: pg.Client, like: string, name: string): Promi
   }
 }
 
-async function fill({ tools, path, signal }: Making, name: string): Promise<void> {
+/** The login of .env is one of two that act as an owner (`gameops env rotate db`): all that is made is the owner's. */
+async function actsAsOwner(admin: pg.Client): Promise<boolean> {
+  const { rows } = await admin.query<{ acts: boolean }>('SELECT current_user <> session_user AS acts');
+  return rows[0]?.acts === true;
+}
+
+/** A server that was made anew has the login of .env, and not the owner that the lost one had. */
+async function isUnknown(admin: pg.Client, owner: string | undefined): Promise<boolean> {
+  if (owner === undefined) return false;
+  const { rows } = await admin.query('SELECT 1 FROM pg_roles WHERE rolname = $1', [owner]);
+  return rows.length === 0;
+}
+
+async function fill({ tools, path, signal }: Making, name: string, isOwned: boolean): Promise<void> {
+  // An older dump names the login as the owner of everything: its alternate could not touch it.
+  const whose = isOwned ? ['--no-owner'] : [];
   const { exitCode, stderr } = await tools.run(
-    ['pg_restore', '--exit-on-error', '--no-password', `--dbname=${name}`],
+    ['pg_restore', '--exit-on-error', '--no-password', ...whose, `--dbname=${name}`],
     { input: readDump(path), database: name, application: name, ...(signal ? { signal } : {}) },
   );
   if (exitCode === 0) return;

@@ -11,11 +11,14 @@ const lengthMin = 16;
 const bitsMin = 48;
 /** RFC 7518, 3.2: a key for HS256 is as long as the hash, at least. */
 const jwtBitsMin = 256;
+/** What is wrong with it can't be put right any more: it is being replaced, and a deploy must not wait until it is gone. */
+const goingOut = 'JWT_SECRET_PREVIOUS';
 const advice = 'make a new one: openssl rand -base64 32 | tr +/ -_ | tr -d =';
 
 export function secretFindings(subject: Subject): Found[] {
   const secrets = secretsOf(subject);
-  return [...secrets.flatMap((secret) => judge(subject, secret)), ...reused(subject, secrets)];
+  const judged = secrets.filter(({ key }) => key !== goingOut);
+  return [...judged.flatMap((secret) => judge(subject, secret)), ...reused(subject, secrets)];
 }
 
 interface Secret {
@@ -52,7 +55,7 @@ function judge(subject: Subject, { key, text }: Secret): Found[] {
   const at = placeOf(subject, key);
   const name = shownKey(key);
   const inExample = subject.example === null ? undefined : valuesIn(subject.example).get(key)?.value;
-  const jwt = key === 'JWT_SECRET' && text.length >= 32 && bitsAtMost(text) < jwtBitsMin;
+  const jwt = /^JWT_SECRET(_NEXT)?$/.test(key) && text.length >= 32 && bitsAtMost(text) < jwtBitsMin;
   const strength = jwt ? [found('weak-jwt-secret', at, `${name} holds fewer than 256 bits; ${advice}`)] : [];
   if (inExample !== undefined && inExample !== '' && inExample === textOf(subject, key))
     return [found('example-secret', at, `${name} is the one of the example, which others know; ${advice}`)];

@@ -31,6 +31,8 @@ const serverSchema = z.object({
   DB_USER: text('a database role'),
   DB_PASSWORD: text('the password of DB_USER'),
   JWT_SECRET: z.string(longText).check(z.minLength(32, longText)),
+  JWT_SECRET_NEXT: z.optional(z.string(longText).check(z.minLength(32, longText))),
+  JWT_SECRET_PREVIOUS: z.optional(z.string(longText).check(z.minLength(32, longText))),
   REDIS_URL: z.string(redisUrl).check(z.refine(isRedisUrl, redisUrl)),
   LOG_LEVEL: z._default(z.enum(logLevels, `one of ${logLevels.join(', ')}`), 'info'),
 });
@@ -41,6 +43,8 @@ export interface SettingAbout {
   /** As text; null when there is none and the bundled server can't do without. */
   fallback: string | null;
   isSecret: boolean;
+  /** Nobody needs it, and nothing stands in for it. */
+  isOptional?: true;
 }
 
 /** For `env explain` and its like: what each setting is for. */
@@ -57,6 +61,14 @@ export const settingAbout: Readonly<Record<keyof z.infer<typeof serverSchema>, S
   DB_USER: open('role the server logs in with', 'a database role', null),
   DB_PASSWORD: secret('password of DB_USER', 'text that is not empty'),
   JWT_SECRET: secret("signs players' tokens: whoever has it can play as anybody", longText),
+  JWT_SECRET_NEXT: optional(
+    'key that will sign next: its tokens are accepted already (gameops env rotate jwt)',
+    longText,
+  ),
+  JWT_SECRET_PREVIOUS: optional(
+    'key that signed before: its tokens are still accepted (gameops env rotate jwt)',
+    longText,
+  ),
   REDIS_URL: secret('where Redis is, with its password', redisUrl),
   LOG_LEVEL: open('how much the server tells', logLevels.join(', '), 'info'),
 };
@@ -67,6 +79,10 @@ function open(purpose: string, accepts: string, fallback: string | null): Settin
 
 function secret(purpose: string, accepts: string): SettingAbout {
   return { purpose, accepts, fallback: null, isSecret: true };
+}
+
+function optional(purpose: string, accepts: string): SettingAbout {
+  return { ...secret(purpose, accepts), isOptional: true };
 }
 
 export type ServerSettings = z.infer<typeof serverSchema>;
@@ -83,6 +99,18 @@ const openKeys = new Set(['NODE_ENV', 'PORT', 'DB_HOST', 'DB_PORT', 'DB_NAME', '
 export function isSecretKey(key: string): boolean {
   return !openKeys.has(key);
 }
+
+/**
+ * Settings that go with a secret: a release that comes back gets those of today, as it gets today's secrets. A password
+ * of today opens nothing for a role of then, and a key that players still hold tokens of must not be missing.
+ */
+const companions: Readonly<Record<string, readonly string[]>> = {
+  DB_PASSWORD: ['DB_USER'],
+  JWT_SECRET: ['JWT_SECRET_NEXT', 'JWT_SECRET_PREVIOUS'],
+};
+
+export const companionsOf = (keys: readonly string[]): string[] =>
+  keys.flatMap((key) => (Object.hasOwn(companions, key) ? (companions[key] ?? []) : []));
 
 /** A name that says by itself that it is one. */
 export function isRevealing(key: string): boolean {

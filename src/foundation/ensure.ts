@@ -3,7 +3,7 @@
  * deploy; a difference from gameops.yaml is reported and left. Fails at once when one exits, with its last words.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { namesOf, path } from '../contract.ts';
+import { namesOf, otherLogin, path } from '../contract.ts';
 import type { ContainerSpec, Engine, FileEntry, ObservedContainer } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
@@ -34,6 +34,8 @@ export interface AccessoriesInput {
 interface Accessory {
   label: string;
   spec: ContainerSpec;
+  /** What it was made by, if the database's login has changed since. */
+  formerSpec?: ContainerSpec;
   secretVolume: string;
   secrets: FileEntry[];
   password: string;
@@ -68,15 +70,18 @@ function accessoriesOf(input: AccessoriesInput): Accessory[] {
   const accessories: Accessory[] = [];
   if (input.owned.postgres === 'managed' && DB_NAME && DB_USER && DB_PASSWORD) {
     const connectionsPerReplica = input.connectionsPerReplica ?? 10;
-    accessories.push({
-      label: 'Postgres',
-      spec: postgresSpec({
+    const specFor = (login: string) =>
+      postgresSpec({
         project,
         image: images.postgres,
-        settings: { DB_NAME, DB_USER },
+        settings: { DB_NAME, DB_USER: login },
         replicas: input.replicas,
         connectionsPerReplica,
-      }),
+      });
+    accessories.push({
+      label: 'Postgres',
+      spec: specFor(DB_USER),
+      formerSpec: specFor(otherLogin(DB_USER)),
       secretVolume: names.volume.postgresSecret,
       secrets: postgresSecrets({ DB_PASSWORD }),
       password: DB_PASSWORD,
@@ -102,10 +107,12 @@ async function ensureAccessory(
   there: ObservedContainer | undefined,
   emit: Emit,
 ): Promise<void> {
-  const { spec, label } = accessory;
+  const { spec, formerSpec, label } = accessory;
   if (there) await mustKeepPassword(engine, accessory, there);
   else await makeVolumes(engine, accessory);
-  const { created, drift } = await engine.ensureContainer(spec);
+  const { created, drift: found } = await engine.ensureContainer(spec);
+  const former = found.length > 0 && formerSpec ? (await engine.ensureContainer(formerSpec)).drift : found;
+  const drift = former.length < found.length ? former : found;
   if (created) emit({ type: 'note', level: 'info', message: `${label} started as ${spec.name}` });
   if (drift.length > 0) {
     emit({

@@ -5,7 +5,7 @@
 import { createHash, createHmac } from 'node:crypto';
 import { type Config, parseBytes, parseDurationMs } from '../config.ts';
 import { gameUid } from '../contract.ts';
-import { isSecretKey } from '../env/schema.ts';
+import { companionsOf, isSecretKey } from '../env/schema.ts';
 import type { ImageNeeds, Release, Shape } from '../release/model.ts';
 import type { ProjectRecord } from './record.ts';
 
@@ -38,7 +38,9 @@ export function newCandidate(record: Keys, input: CandidateInput): Release {
     PORT: String(config.server.port),
     ...config.server.env,
   };
-  const plainKeys = Object.keys(settings).filter((key) => key in config.server.env || !isSecretKey(key));
+  const companions = new Set(companionsOf(Object.keys(settings)));
+  const isPlain = (key: string) => key in config.server.env || !(isSecretKey(key) || companions.has(key));
+  const plainKeys = Object.keys(settings).filter(isPlain);
   const shape = shapeOf(config, image);
   const fingerprints = fingerprintAll(record.fingerprintKey, settings);
   return {
@@ -74,6 +76,17 @@ export function revivedCandidate(
   return { ...release, fingerprints, fingerprint, verdict: 'candidate', reason: null };
 }
 
+/** A release that runs, under another number and with today's secrets: nothing else of it changes. */
+export function rekeyedCandidate(
+  record: Keys,
+  live: Release,
+  values: Readonly<Record<string, string>>,
+  { by, at }: Pick<CandidateInput, 'by' | 'at'>,
+): Release {
+  const id = Math.max(0, ...record.releases.map((release) => release.id)) + 1;
+  return { ...revivedCandidate(record, live, values), id, backup: null, createdAt: at, createdBy: by };
+}
+
 /** Keys of settings that are not those the release was opened with: never a value. */
 export function strangeKeys(
   { fingerprintKey }: Pick<Keys, 'fingerprintKey'>,
@@ -84,14 +97,19 @@ export function strangeKeys(
   return changedKeys(release, { ...release, fingerprints });
 }
 
-/** Every setting of a release as its container gets it: its own plain ones, today's secrets. */
+/**
+ * Every setting of a release as its container gets it: its own plain ones, today's secrets and what goes with them, also
+ * where a release of before has that among its plain ones.
+ */
 export function settingsOf(
   release: Release,
   values: Readonly<Record<string, string>>,
 ): Record<string, string> {
-  const known = Object.keys(release.fingerprints).map(
-    (key) => [key, release.plain[key] ?? values[key]] as const,
-  );
+  const own = Object.keys(release.fingerprints);
+  const goesWith = new Set(companionsOf(own));
+  const valueNow = (key: string) =>
+    goesWith.has(key) ? (values[key] ?? release.plain[key]) : (release.plain[key] ?? values[key]);
+  const known = [...new Set([...own, ...goesWith])].map((key) => [key, valueNow(key)] as const);
   return Object.fromEntries(known.filter((entry): entry is [string, string] => entry[1] !== undefined));
 }
 
@@ -107,6 +125,18 @@ export function causeOf(candidate: Release, live: Release | undefined, bringsMig
   if (candidate.replicas !== live.replicas) causes.push(`replicas ${live.replicas} → ${candidate.replicas}`);
   if (causes.length === 0) return bringsMigrations ? 'migrations pending' : 'asked again';
   return causes.join('; ');
+}
+
+/** Whether it differs from what is live in secrets only, which a release that comes back gets from today: all the same then. */
+export function isRekeyed(release: Release, live: Release): boolean {
+  const keys = (one: Release) => Object.keys(one.fingerprints).sort();
+  const goesWith = new Set(companionsOf([...keys(release), ...keys(live)]));
+  const apartFromSecrets = (one: Release) => {
+    const own = keys(one).filter((key) => !goesWith.has(key));
+    const settings = own.map((key) => [key, one.plain[key] ?? null]);
+    return JSON.stringify([one.image, one.page, one.shape, one.replicas, settings]);
+  };
+  return apartFromSecrets(release) === apartFromSecrets(live) && changedKeys(release, live).length > 0;
 }
 
 function changedKeys(a: Release, b: Release): string[] {
@@ -130,10 +160,15 @@ function shapeOf({ server }: Config, image: CandidateInput['image']): Shape {
   };
 }
 
+/** What stands for a setting's value wherever the value must not be. */
+export function fingerprintOfSetting(key: string, name: string, value: string): string {
+  return createHmac('sha256', key).update(`${name}\0${value}`).digest('hex').slice(0, 24);
+}
+
 function fingerprintAll(key: string, settings: Readonly<Record<string, string>>): Record<string, string> {
-  const print = (name: string, value: string) =>
-    createHmac('sha256', key).update(`${name}\0${value}`).digest('hex').slice(0, 24);
-  return Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, print(name, value)]));
+  return Object.fromEntries(
+    Object.entries(settings).map(([name, value]) => [name, fingerprintOfSetting(key, name, value)]),
+  );
 }
 
 function fingerprintOf(parts: readonly unknown[], fingerprints: Record<string, string>): string {

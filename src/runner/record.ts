@@ -39,6 +39,8 @@ export interface ProjectRecord {
   releases: Release[];
   intent: Intent | null;
   history: HistoryEntry[];
+  /** Since when the key of this fingerprint alone signs, and the release that was live then. */
+  soleKey?: { fingerprint: string; since: string; release: number };
 }
 
 const slots = 8;

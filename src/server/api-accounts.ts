@@ -2,16 +2,13 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import * as z from 'zod/mini';
 import type { Person } from '../protocol.ts';
-import { mintToken } from '../tokens.ts';
+import { mintToken, tokenLifeMs } from '../tokens.ts';
 import { type Accounts, nameKey } from './accounts.ts';
 import type { Api, Route } from './api.ts';
 import { body, read, refuse } from './input.ts';
 import { attempts, tooMany } from './limits.ts';
 import { failure, person } from './openapi.ts';
 import { Busy, hashPassword, isPassword } from './passwords.ts';
-
-/** Short, because it can't be taken back; a connection that is open outlives it. */
-const tokenMs = 15 * 60_000;
 
 const login = z.object({
   token: z.string(),
@@ -28,10 +25,10 @@ export function accountRoutes(api: Api, accounts: Accounts, app: FastifyInstance
   });
 
   const loggedIn = (player: Person, refreshToken: string) => ({
-    token: mintToken(api.secret, player, tokenMs),
+    token: mintToken(api.secret, player, tokenLifeMs.account),
     refreshToken,
     player,
-    expiresAt: new Date(Date.now() + tokenMs).toISOString(),
+    expiresAt: new Date(Date.now() + tokenLifeMs.account).toISOString(),
   });
 
   return [

@@ -2,13 +2,12 @@
 import { randomUUID } from 'node:crypto';
 import * as z from 'zod/mini';
 import { isRegion, protocolVersion, world } from '../protocol.ts';
-import { mintToken } from '../tokens.ts';
+import { mintToken, tokenLifeMs } from '../tokens.ts';
 import type { Api, Route } from './api.ts';
 import { findAt } from './finds.ts';
 import { body, oneRegion, read, readKey, refuse } from './input.ts';
 import { discovery, person } from './openapi.ts';
 
-const guestMs = 12 * 3_600_000;
 const latestCount = 50;
 const peopleCount = 200;
 const leadersCount = 20;
@@ -46,9 +45,9 @@ export function worldRoutes(api: Api): Route[] {
         const { name } = read(body.session, sent ?? {});
         const player = { id: `guest-${randomUUID()}`, name };
         return {
-          token: mintToken(api.secret, player, guestMs),
+          token: mintToken(api.secret, player, tokenLifeMs.guest),
           player,
-          expiresAt: new Date(Date.now() + guestMs).toISOString(),
+          expiresAt: new Date(Date.now() + tokenLifeMs.guest).toISOString(),
         };
       },
     },

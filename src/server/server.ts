@@ -54,7 +54,7 @@ export async function startServer(request: ServerRequest): Promise<GameServer> {
   const { settings, identity, log, adminPort, times = presenceTimes } = request;
   const readiness = createReadiness(lossGraceMs);
   const metrics = createMetrics(identity);
-  const verify = tokenVerifier(settings.JWT_SECRET);
+  const verify = tokenVerifier(settings);
   // Both connect while the rest is being set up: a deploy waits for this process.
   const { needs, onTooOld } = request;
   const store = openStore({ settings, readiness, log, needs, onTooOld });

@@ -102,6 +102,18 @@ describe('restoring', () => {
     );
   });
 
+  it('whose owner this server does not know, as on one made anew, comes back as the property of the login', async () => {
+    const { user } = lab.endpoint;
+    expect(backup.manifest.owner).toBe(user);
+    await lab.query('CREATE ROLE former; ALTER TABLE players OWNER TO former');
+    const ofFormer = await takeBackup(ground, { level: 'read', release: null, reason: 'test' });
+    await lab.query(`ALTER TABLE players OWNER TO "${user}"; DROP ROLE former`);
+    const manifest = { ...ofFormer.manifest, owner: 'former' };
+    await restoreBackup(ground, { ...ofFormer, manifest });
+    const owners = `SELECT tableowner AS who FROM pg_tables WHERE tablename = 'players'`;
+    expect(await lab.query(owners)).toEqual([{ who: user }]);
+  });
+
   it('lets clients that reconnect wait for a moment only, and no session of the old one lives on', async () => {
     let isOver = false;
     const answers: string[] = [];

@@ -287,6 +287,15 @@ describe('every rule', () => {
             expect([rule, line, column]).toEqual([rule, expect.any(Number), expect.any(Number)]);
   });
 
+  it('a key that goes out is not judged: it is as weak as it was, and nobody can change that', () => {
+    const weak = '9f86d081884c7d659a2feaa0c55ad015';
+    for (const JWT_SECRET_PREVIOUS of [weak, 'a'.repeat(40), 'changeme-'.repeat(4)]) {
+      const example = asText({ JWT_SECRET_PREVIOUS });
+      expect(check({ text: withOnly({ JWT_SECRET_PREVIOUS }), example }).findings).toEqual([]);
+    }
+    expect(check({ text: withOnly({ JWT_SECRET_NEXT: weak }) }).errors).toBe(1);
+  });
+
   it('gameops.yaml makes it graver, milder, or turns it off', () => {
     const sample = { text: withOnly({ DB_PASSWORD: 'kT9-x2' }) };
     expect(check(sample)).toMatchObject({ errors: 0, warnings: 1 });

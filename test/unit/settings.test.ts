@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest';
-import { revivedCandidate } from '../../src/runner/candidate.ts';
+import type { Context, EnvFile } from '../../src/commands/context.ts';
+import { valuesFor } from '../../src/commands/supplies.ts';
+import { isRekeyed, revivedCandidate, settingsOf } from '../../src/runner/candidate.ts';
 import type { Session } from '../../src/runner/session.ts';
 import { ensureSettings } from '../../src/runner/settings.ts';
 import { memoryEngine } from '../support/memory-engine.ts';
@@ -59,4 +61,46 @@ test('a rollback puts the secrets of today, with which it was opened, over those
 test('the way back is never held up: a release that only comes back up takes what there is', async () => {
   const { session: own } = await session('second', false);
   expect(await ensureSettings(own, opened('first'), 'volume')).toEqual({ JWT_SECRET: 'second' });
+});
+
+test('a role goes with its password: a release of before, which has another one on record, gets that of today', () => {
+  const before = {
+    ...named,
+    plain: { DB_USER: 'arena', LOG_LEVEL: 'debug' },
+    fingerprints: { DB_USER: '', DB_PASSWORD: '', LOG_LEVEL: '' },
+  };
+  const today = { DB_USER: 'arena_alternate', DB_PASSWORD: 'of-today', LOG_LEVEL: 'info' };
+  expect(settingsOf(before, today)).toEqual({ ...today, LOG_LEVEL: 'debug' });
+  expect(settingsOf(before, { DB_PASSWORD: 'of-today' })).toMatchObject({ DB_USER: 'arena' });
+});
+
+test('a role that gameops.yaml names counts before the one of .env, for a release that comes back, too', () => {
+  const back = {
+    ...named,
+    plain: { DB_USER: 'then' },
+    fingerprints: { DB_USER: '', DB_PASSWORD: '', PORT: '' },
+  };
+  const env = { values: { DB_USER: 'of-env', DB_PASSWORD: 'of-today' } } as unknown as EnvFile;
+  const context = {
+    config: { server: { env: { DB_USER: 'of-yaml', LOG_LEVEL: 'info' } } },
+  } as unknown as Context;
+  const given = settingsOf(back, valuesFor(context, env, back));
+  expect(given).toEqual({ DB_USER: 'of-yaml', DB_PASSWORD: 'of-today', PORT: '3000' });
+});
+
+test('what a rotation left behind is told from another release: by its secrets alone', () => {
+  const made = (id: number, plain: Record<string, string>, secrets: Record<string, string>) =>
+    release(id, 'superseded', 2, { image: 'sha256:same', plain, fingerprints: { ...plain, ...secrets } });
+  const live = made(5, { LOG_LEVEL: 'info' }, { DB_USER: 'b', DB_PASSWORD: '2', JWT_SECRET: 'x' });
+  const before = { DB_USER: 'a', DB_PASSWORD: '1', JWT_SECRET: 'x', JWT_SECRET_NEXT: 'y' };
+  expect(isRekeyed(made(4, { LOG_LEVEL: 'info' }, before), live)).toBe(true);
+  // Of before there were companions: the role is among its plain settings.
+  const { DB_USER, ...secrets } = before;
+  expect(isRekeyed(made(4, { LOG_LEVEL: 'info', DB_USER }, secrets), live)).toBe(true);
+  expect(isRekeyed(made(4, { LOG_LEVEL: 'debug' }, before), live)).toBe(false);
+  expect(isRekeyed(made(4, { LOG_LEVEL: 'info' }, { ...before, STRIPE_KEY: 'z' }), live)).toBe(false);
+  expect(isRekeyed({ ...made(4, { LOG_LEVEL: 'info' }, before), image: 'sha256:other' }, live)).toBe(false);
+  expect(isRekeyed({ ...made(4, { LOG_LEVEL: 'info' }, before), replicas: 3 }, live)).toBe(false);
+  // Asked for again, it is another fleet of the same: the one before is the one before.
+  expect(isRekeyed({ ...live, id: 4 }, live)).toBe(false);
 });

@@ -70,8 +70,8 @@ function aboutOf(key: string, { asked }: EnvContext): About | null {
       };
   }
   if (!Object.hasOwn(settingAbout, key)) return null;
-  const { purpose, accepts, fallback } = settingAbout[key as SettingKey];
-  return { purpose, accepts, required: asked.isBundled && fallback === null, fallback };
+  const { purpose, accepts, fallback, isOptional } = settingAbout[key as SettingKey];
+  return { purpose, accepts, required: asked.isBundled && fallback === null && !isOptional, fallback };
 }
 
 function whereIs(

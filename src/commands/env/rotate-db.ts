@@ -1,0 +1,224 @@
+/** `env rotate db`: how it is looked at and done. What comes next is decided in env/rotation.ts. */
+import { readFileSync } from 'node:fs';
+import { roleNames } from '../../contract.ts';
+import type { DatabaseEndpoint } from '../../database/connection.ts';
+import { withClient } from '../../database/connection.ts';
+import {
+  disableWhenQuiet,
+  enable,
+  markCurrent,
+  type RoleAdmin,
+  readRoles,
+  type Straggler,
+  takeOver,
+  withRoleAdmin,
+} from '../../database/roles.ts';
+import { type Edit, withLogin } from '../../env/edit.ts';
+import { generateSecret } from '../../env/generate.ts';
+import type { EnvFile } from '../../env/read.ts';
+import { applyRoleStep, namesRetired, nextRoleStep, type RolePosition } from '../../env/rotation.ts';
+import { OpsError } from '../../errors.ts';
+import { keepSecret } from '../../report/redact.ts';
+import { fingerprintOfSetting } from '../../runner/candidate.ts';
+import { type ProjectRecord, readRecord } from '../../runner/record.ts';
+import type { Context } from '../context.ts';
+import { openEndpoint } from '../db/open.ts';
+import { requestOf } from '../existing.ts';
+import type { RotateOptions } from '../options.ts';
+import { nothingThere } from '../project.ts';
+import type { Rotation } from './rotate.ts';
+import { deploySecrets, mustBeLive } from './rotate-deploy.ts';
+import { locked, mustBeEditable, mustComeFromFile, readNow, writeEnv } from './rotate-write.ts';
+
+interface Seen extends RolePosition {
+  text: string;
+  env: EnvFile;
+  release: number;
+  endpoint: DatabaseEndpoint;
+}
+
+const defaultWaitMs = 300_000;
+
+export function roleRotation(context: Context, options: RotateOptions): Rotation<Seen> {
+  return {
+    look: (isBegun) => look(context, isBegun),
+    next: nextRoleStep,
+    apply: (at, step) => ({ ...at, ...applyRoleStep(at, step) }),
+    tell: ({ file, roles, release }) =>
+      [
+        `release ${release} is live`,
+        `servers log in as ${file}`,
+        ...(roles ? [`${roles.owner} owns everything`] : []),
+      ].join(' · '),
+    facts: ({ file, roles, release }) => ({ user: file, owner: roles?.owner ?? null, release }),
+    async perform(step, at) {
+      if (step.kind === 'deploy') return deploySecrets(context, options, step.cause);
+      const admin = adminOf(context);
+      const as = (work: (admin: RoleAdmin) => Promise<void>) => withRoleAdmin(at.endpoint, admin, work);
+      switch (step.kind) {
+        case 'take-over':
+          return locked(context, () => as((session) => takeOverFrom(session, at)));
+        case 'hand-on':
+          return locked(context, () => as((session) => handOn(context, session, at, step.to)));
+        case 'mark':
+          return locked(context, () => as((session) => markCurrent(session, at.file, otherOf(at))));
+        case 'disable':
+          return as((session) => disable(context, options, session, at));
+        default:
+          return;
+      }
+    },
+  };
+}
+
+async function look(context: Context, isBegun: boolean): Promise<Seen> {
+  const engine = await context.engine();
+  const record = await readRecord(engine, context.project);
+  if (record === null) throw nothingThere(context);
+  const live = mustBeLive(context, record);
+  const endpoint = await openEndpoint(context);
+  const text = readNow(context);
+  const env = context.readEnv(requestOf(record).image);
+  mustComeFromFile(context, env, ['DB_USER', 'DB_PASSWORD']);
+  const roles = await withClient(endpoint, (client) => readRoles(client, endpoint.user));
+  if (roles && !roles.logins.some(({ name }) => name === endpoint.user)) throw strange(endpoint);
+  const isServed = isServedWith(record, live.fingerprints, env);
+  if (namesRetired({ file: endpoint.user, roles }, isServed)) throw retired(context, endpoint, live.id);
+  const states = roles?.logins.map(({ state }) => state) ?? [];
+  return {
+    names: roleNames(endpoint.user),
+    ...{ file: endpoint.user, roles, text, env, endpoint, release: live.id },
+    isLive: record.intent === null && isServed,
+    isBegun: isBegun || states.some((state) => state === 'incoming' || state === 'outgoing'),
+  };
+}
+
+function isServedWith(
+  { fingerprintKey }: ProjectRecord,
+  fingerprints: Readonly<Record<string, string>>,
+  env: EnvFile,
+): boolean {
+  return ['DB_USER', 'DB_PASSWORD'].every(
+    (name) => fingerprints[name] === fingerprintOfSetting(fingerprintKey, name, env.values[name] ?? ''),
+  );
+}
+
+/** Of a server that is not ours, when the role of .env is none that may change roles. Never in .env: servers get that. */
+function adminOf({ environment }: Context): DatabaseEndpoint | null {
+  const { DB_ADMIN_URL: given, DB_ADMIN_URL_FILE: file } = environment;
+  const text = given || (file ? readAdminFile(file) : '');
+  if (text === '') return null;
+  keepSecret(text);
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (!url || !/^postgres(ql)?:$/.test(url.protocol) || url.username === '') {
+    throw new OpsError('ENV_INVALID', {
+      message: 'DB_ADMIN_URL: expected postgres://user:password@host:port/database. Nothing was changed.',
+      next: ['correct DB_ADMIN_URL (percent-encode special characters)'],
+      facts: { key: 'DB_ADMIN_URL' },
+    });
+  }
+  const decoded = decodeURIComponent;
+  return {
+    host: url.hostname,
+    port: Number(url.port || 5432),
+    database: decoded(url.pathname.slice(1)) || 'postgres',
+    user: decoded(url.username),
+    password: decoded(url.password),
+    accessory: null,
+  };
+}
+
+function readAdminFile(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch {
+    throw new OpsError('ENV_UNREADABLE', {
+      message: 'DB_ADMIN_URL_FILE: expected the path of a file that can be read. Nothing was changed.',
+      next: ['correct DB_ADMIN_URL_FILE'],
+      facts: { key: 'DB_ADMIN_URL_FILE' },
+    });
+  }
+}
+
+function otherOf({ roles, file, names }: Seen): string {
+  return roles?.logins.find(({ name }) => name !== file)?.name ?? names.alternate;
+}
+
+/** Another call may have done it since the look. */
+async function takeOverFrom(session: RoleAdmin, { endpoint, names }: Seen): Promise<void> {
+  if ((await readRoles(session.client, endpoint.user)) !== null) return;
+  await takeOver(session, endpoint, names);
+}
+
+/** Role and .env under one lock: with two at work, the password of one would be in .env and that of the other in force. */
+async function handOn(
+  context: Context,
+  session: RoleAdmin,
+  { endpoint, text, env }: Seen,
+  to: string,
+): Promise<void> {
+  if (readNow(context) !== text) return;
+  const password = generateSecret();
+  keepSecret(password);
+  const edits: Edit[] = [
+    { key: 'DB_USER', value: to },
+    { key: 'DB_PASSWORD', value: password },
+    ...databaseUrl(env, endpoint.user, { user: to, password }),
+  ];
+  mustBeEditable(context, text, edits);
+  await enable(session, endpoint, { name: to, password });
+  writeEnv(context, text, edits);
+}
+
+/** Whoever has it beside DB_*, has to find the same in both; one of another login is another thing. */
+function databaseUrl(
+  { values, sources }: EnvFile,
+  from: string,
+  to: { user: string; password: string },
+): Edit[] {
+  if (sources.DATABASE_URL !== 'file') return [];
+  const value = withLogin(values.DATABASE_URL ?? '', from, to);
+  return value === null ? [] : [{ key: 'DATABASE_URL', value }];
+}
+
+/** @throws ROTATION_UNFINISHED with who is still there */
+async function disable(
+  context: Context,
+  { waitMs = defaultWaitMs }: RotateOptions,
+  session: RoleAdmin,
+  at: Seen,
+): Promise<void> {
+  const role = otherOf(at);
+  const deadline = Date.now() + waitMs;
+  const owner = at.roles?.owner ?? at.names.owner;
+  const left = await disableWhenQuiet(session, role, { owner, deadline, signal: context.signal });
+  if (left.length > 0) throw unfinished(role, at.file, left);
+}
+
+function unfinished(role: string, present: string, left: readonly Straggler[]): OpsError {
+  const who = left.map(({ pid, application, address }) => `${application} from ${address} (session ${pid})`);
+  return new OpsError('ROTATION_UNFINISHED', {
+    message: `Servers log in as ${present}; ${role} stays enabled, because it is still used: ${who.slice(0, 5).join(', ')}. Players are not affected.`,
+    next: [`give whoever that is DB_USER=${present} and its password`, 'gameops env rotate db'],
+    facts: { role, sessions: who },
+  });
+}
+
+function strange({ user }: DatabaseEndpoint): OpsError {
+  return new OpsError('ROTATION_REFUSED', {
+    message: `${user} is a member of an owner that gameops made, but none of its logins. Nothing was changed.`,
+    next: ['use the .env that the live release was deployed with'],
+    facts: { user },
+  });
+}
+
+function retired({ envPath }: Context, { user }: DatabaseEndpoint, release: number): OpsError {
+  return new OpsError('ROTATION_REFUSED', {
+    message: `${envPath} names ${user}, which goes out of use, and release ${release} logs in with something else: this .env is older. Nothing was changed; players are where they were.`,
+    next: [
+      'use the .env that the live release was deployed with (another operator may have a newer one)',
+      'gameops deploy, if that one is lost; then the same command again',
+    ],
+    facts: { user, release },
+  });
+}

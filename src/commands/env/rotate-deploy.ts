@@ -1,0 +1,118 @@
+/**
+ * A deploy that changes nothing but secrets: the live release's image, page, shape and settings under a new number, with
+ * what .env holds today. So a rotation never brings along what somebody else has prepared.
+ */
+import { parseDurationMs } from '../../config.ts';
+import { label } from '../../contract.ts';
+import { checkRoom } from '../../engine/images-room.ts';
+import type { Engine } from '../../engine/port.ts';
+import { OpsError } from '../../errors.ts';
+import type { Intent, Release } from '../../release/model.ts';
+import { planAct } from '../../release/plan.ts';
+import { liveRelease } from '../../release/position.ts';
+import { causeOf, rekeyedCandidate } from '../../runner/candidate.ts';
+import type { ProjectRecord } from '../../runner/record.ts';
+import { headingOf } from '../act.ts';
+import type { Context } from '../context.ts';
+import { actOnProject } from '../existing.ts';
+import type { RotateOptions } from '../options.ts';
+import { nothingThere } from '../project.ts';
+import { findPage, hashPage, valuesFor } from '../supplies.ts';
+
+/** @throws what a deploy throws: before the switch players are where they were, and the next call goes on */
+export async function deploySecrets(
+  context: Context,
+  { watchMs, drainMs }: RotateOptions,
+  cause: string,
+): Promise<void> {
+  await actOnProject(context, async (session, world, { env }) => {
+    const live = liveRelease(world);
+    if (!live) throw nothingThere(context);
+    mustHavePage(context, live);
+    mustBeOurs(session.record, live);
+    await mustHaveRoom(context, session.ports.engine, live);
+    const values = valuesFor(context, env, live);
+    const at = new Date().toISOString();
+    const candidate = rekeyedCandidate(session.record, live, values, { by: context.operator, at });
+    const { deploy } = context.config;
+    const intent: Intent = {
+      verb: 'deploy',
+      strategy: deploy.strategy,
+      release: candidate.id,
+      previous: null,
+      readyMs: parseDurationMs(deploy.ready) ?? 60_000,
+      watchMs: watchMs ?? parseDurationMs(deploy.watch) ?? 30_000,
+      drainMs: drainMs ?? parseDurationMs(deploy.drain) ?? 300_000,
+      keep: deploy.keep,
+      formerly: null,
+      stage: 'open',
+      verdict: 'failed',
+      reason: null,
+      skipMigrations: true,
+      schema: null,
+      startedAt: at,
+      by: context.operator,
+    };
+    const changed = causeOf(candidate, live);
+    const plan = planAct(world, intent, { candidate, cause: `${cause}; ${changed}`, again: false });
+    return { plan, heading: headingOf(plan, world, candidate.replicas) };
+  });
+}
+
+/** @throws MEMORY_TOO_SMALL, DISK_TOO_FULL */
+async function mustHaveRoom({ project, config }: Context, engine: Engine, live: Release): Promise<void> {
+  const { replicas, shape } = live;
+  // Only an image of the foundation is sure to hold `df`.
+  const proxy = (await engine.observe(project)).find(({ role }) => role === 'proxy');
+  const fleets = config.deploy.strategy === 'rolling' ? 1 + Math.ceil(replicas / 4) / replicas : 2;
+  const { memoryBytes } = shape;
+  await checkRoom(engine, { project, image: proxy?.image ?? live.image, replicas, fleets, memoryBytes });
+}
+
+/** What somebody else has begun is his to finish: it may bring migrations along. @throws ROTATION_REFUSED */
+function mustBeOurs({ intent, releases }: ProjectRecord, live: Release): void {
+  const begun = releases.find(({ id }) => id === intent?.release);
+  if (intent?.stage !== 'open' || !begun || begun.image === live.image) return;
+  throw new OpsError('ROTATION_REFUSED', {
+    message: `${intent.verb} of release ${intent.release}, begun by ${intent.by}, is unfinished, and it is more than secrets. Nothing was changed; players are on release ${live.id}.`,
+    next: ['gameops resume, or gameops abort', 'then the same command again'],
+    facts: { release: intent.release, by: intent.by },
+  });
+}
+
+/** @throws RELEASE_UNKNOWN */
+export function mustBeLive(context: Context, record: ProjectRecord | null): Release {
+  const live = record?.releases.find(({ verdict }) => verdict === 'live');
+  if (!live) throw nothingThere(context);
+  return live;
+}
+
+/** Its page is published anew under the new number, from what gameops brings today. @throws ROTATION_REFUSED */
+function mustHavePage(context: Context, live: Release): void {
+  if (hashPage(findPage(context, live.protocol !== null)) === live.page) return;
+  throw deployFirst(`The page of release ${live.id} is another one than that of today`, live);
+}
+
+/** @throws ROTATION_REFUSED for a server that would know the key that signs and no other */
+export async function mustAcceptKeys(engine: Engine, live: Release): Promise<void> {
+  const image = await engine.image(live.image);
+  if (image === null || image.labels[label.keyRing] !== undefined) return;
+  if (live.protocol !== null)
+    throw deployFirst(`Release ${live.id} is of a gameops that knew one key only`, live);
+  throw new OpsError('ROTATION_REFUSED', {
+    message: `The image of release ${live.id} does not say that it accepts tokens of JWT_SECRET_NEXT and JWT_SECRET_PREVIOUS, so a new key would cost its players their login. Nothing was changed.`,
+    next: [
+      `have it accept both, build it with LABEL ${label.keyRing}=1, gameops deploy`,
+      'gameops env rotate jwt',
+    ],
+    facts: { release: live.id, image: live.imageRef },
+  });
+}
+
+function deployFirst(why: string, live: Release): OpsError {
+  return new OpsError('ROTATION_REFUSED', {
+    message: `${why}, and a rotation changes nothing but secrets. Nothing was changed; players are where they were.`,
+    next: ['gameops deploy', 'then the same command again'],
+    facts: { release: live.id },
+  });
+}
