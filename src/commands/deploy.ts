@@ -14,6 +14,7 @@ import { newRecord, type ProjectRecord } from '../runner/record.ts';
 import { shortId } from '../units.ts';
 import { headingOf, planOutcome } from './act.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
+import { refuseEnvErrors, warnOfLostKey } from './env-gate.ts';
 import { mustFit, needsOf, ripeContracts, schemaAfter, statesNeeds, usersOf } from './fit.ts';
 import { foundationSteps, observeFoundation, protocolOf, type Supply, supplyImages } from './foundation.ts';
 import type { DeployOptions } from './options.ts';
@@ -36,8 +37,12 @@ export async function run(context: Context, options: DeployOptions): Promise<Out
     replicas: options.replicas ?? context.config.server.replicas,
     skipMigrations: options.skipMigrations === true,
   };
-  const env = context.readEnv(request.image);
-  if (options.whenQuiet !== undefined && !options.plan) await untilQuiet(context, options.whenQuiet);
+  let env = readGated(context, request.image);
+  if (options.whenQuiet !== undefined && !options.plan) {
+    await untilQuiet(context, options.whenQuiet);
+    // Hours later: somebody may have rotated a secret.
+    env = readGated(context, request.image);
+  }
   const supply = await observeFoundation(context, env, request);
   await preflight(context, request, supply);
   if (options.plan) return showPlan(context, env, options, request, supply);
@@ -54,10 +59,18 @@ export async function run(context: Context, options: DeployOptions): Promise<Out
     const world = { ...seen, schema: work };
     refuseUnfit(context, options, world, candidate, look, supplied);
     const plan = planFor(context, options, world, candidate);
+    warnOfLostKey(context, env, session.record, liveRelease(world));
     if (plan.steps.length === 0) tellWhichImage(context, options, candidate);
     if (plan.steps.some(({ kind }) => kind === 'backup')) await schema.mustHaveRoom();
     return { plan, heading: headingOf(plan, world, candidate.replicas) };
   });
+}
+
+/** @throws ENV_INVALID, ENV_UNREADABLE */
+function readGated(context: Context, image: string): EnvFile {
+  const env = context.readEnv(image);
+  refuseEnvErrors(context, env, image);
+  return env;
 }
 
 /** What the engine has counts, so a tag that moved in its registry changes nothing by itself. */
@@ -91,6 +104,7 @@ async function showPlan(
   const planned = { ...world, schema: withContracts(context, look, world, candidate) };
   refuseUnfit(context, options, planned, candidate, look, supply);
   const plan = planFor(context, options, planned, candidate);
+  warnOfLostKey(context, env, known, liveRelease(world));
   const whole: Plan = { ...plan, steps: [...foundationSteps(supply), ...plan.steps] };
   return planOutcome(whole, headingOf(plan, world, candidate.replicas));
 }

@@ -29,6 +29,8 @@ import { columns } from '../report/table.ts';
 import { type ProjectRecord, readRecord } from '../runner/record.ts';
 import { formatBytes } from '../units.ts';
 import type { Context, Outcome, Style } from './context.ts';
+import { lookForSecrets } from './doctor-secrets.ts';
+import { refuseEnvErrors } from './env-gate.ts';
 
 /** @throws the code of the first finding that is an error, with every finding in `result` */
 export async function run(context: Context): Promise<Outcome> {
@@ -53,6 +55,7 @@ function lookAtEnv(context: Context): Finding[] {
   const findings: Finding[] = [];
   try {
     const env = context.readEnv();
+    refuseEnvErrors(context, env, context.config.server.image);
     findings.push(
       ok('env', env.exists ? `${file} is valid` : 'settings come from the environment and are valid'),
     );
@@ -103,6 +106,7 @@ async function lookThrough(context: Context, engine: Engine): Promise<Finding[]>
     ports: () => lookAtPorts(context, engine),
     images: () => lookAtImages(context, engine),
     names: () => lookAtNames(context, engine),
+    'image-secrets': () => lookForSecrets(context, engine),
     lock: async () => [await lookAtLock(context, engine)],
     unfinished: () => lookAtRecord(context, engine),
   };

@@ -59,9 +59,12 @@ async function removeUnusedImages(
   for (const release of world.releases.filter((one) => old.includes(one.id))) {
     const image = await engine.image(release.image);
     if (!image || inUse.has(image.id) || image.labels[label.role] !== 'image') continue;
-    await engine.removeImage(release.image);
-    removed.push(release.imageRef);
-    context.emit({ type: 'note', level: 'detail', message: `removed image ${release.imageRef}` });
+    const isGone = await engine.removeImage(release.image);
+    if (isGone) removed.push(release.imageRef);
+    const message = isGone
+      ? `removed image ${release.imageRef}`
+      : `kept image ${release.imageRef}: another one is built on it`;
+    context.emit({ type: 'note', level: 'detail', message });
   }
   return [...new Set(removed)];
 }

@@ -51,7 +51,8 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'doctor',
-    summary: 'look at engine, ports, disk, memory, settings and images; every finding has a fix',
+    summary:
+      'look at engine, ports, disk, memory, settings, images and secrets in them; every finding has a fix',
     examples: ['gameops doctor', 'gameops doctor --json'],
     toleratesConfig: true,
     load: () => import('./doctor.ts'),

@@ -9,7 +9,8 @@ import type { Readable } from 'node:stream';
 import { label } from '../contract.ts';
 import { OpsError } from '../errors.ts';
 import { type Connection, orDone, orNull } from './docker-client.ts';
-import { answerOf } from './docker-errors.ts';
+import { answerOf, isStatus } from './docker-errors.ts';
+import { type Needles, searchImage } from './docker-image-search.ts';
 import { follow, type ProgressEvent } from './docker-progress.ts';
 import { pull } from './docker-pull.ts';
 import { engineFailed, imageMissing } from './failures.ts';
@@ -33,8 +34,20 @@ export function imageVerbs(connection: Connection) {
       source: { tag: string; tarPath: string; changes: readonly string[] },
       progress?: Progress,
     ) => importImage(connection, source, progress),
-    removeImage: (ref: string) => orDone(connection.docker.getImage(ref).remove()),
+    searchImage: (ref: string, needles: Needles, signal: AbortSignal) =>
+      searchImage(connection, ref, needles, signal),
+    removeImage: (ref: string) => removeImage(connection, ref),
   } satisfies Partial<Engine>;
+}
+
+async function removeImage({ docker }: Connection, ref: string): Promise<boolean> {
+  try {
+    await orDone(docker.getImage(ref).remove());
+    return true;
+  } catch (error) {
+    if (isStatus(error, 409)) return false;
+    throw error;
+  }
 }
 
 async function image({ docker }: Connection, ref: string): Promise<ImageInfo | null> {

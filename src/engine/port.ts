@@ -34,6 +34,16 @@ export interface ImageInfo {
   repoDigests: string[];
 }
 
+/** What was found of the texts that were looked for: by name, never by text. */
+export interface ImageSearch {
+  /** `path` in the image; null: in its configuration (environment, labels, build history). */
+  hits: { key: string; path: string | null }[];
+  /** Files that are called like a .env. */
+  envFiles: string[];
+  /** False when something could not be looked through. */
+  isWhole: boolean;
+}
+
 export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'exited' | 'dead' | 'removing';
 
 /** A container with the project's label, as the engine has it. */
@@ -212,7 +222,18 @@ export interface Engine {
     source: { tag: string; tarPath: string; changes: readonly string[] },
     progress?: Progress,
   ): Promise<ImageInfo>;
-  removeImage(ref: string): Promise<void>;
+  /** @returns false: it stays, as another image is built on it or a container uses it */
+  removeImage(ref: string): Promise<boolean>;
+  /**
+   * Looks through every layer, also for what a later one has removed, and through the configuration. Null when there is
+   * no such image. `signal` ends it, with what was found so far.
+   * @param needles name → the forms its text may be met in
+   */
+  searchImage(
+    ref: string,
+    needles: ReadonlyMap<string, readonly string[]>,
+    signal: AbortSignal,
+  ): Promise<ImageSearch | null>;
 
   // Foundation ------------------------------------------------------------------------------------------------
   /** Picks a free subnet. The lower three quarters are for fixed addresses, the rest for the engine. @throws NO_FREE_SUBNET */

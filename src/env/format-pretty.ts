@@ -60,5 +60,7 @@ function hidden(value: string): string {
 
 function summary({ file, findings, errors, warnings }: EnvReport, style: Style): string {
   if (findings.length === 0) return `${style.green('✓')} ${file}: nothing to complain about`;
-  return `${file}: ${errors} errors, ${warnings} warnings; ${rulesPage} explains every rule`;
+  return `${file}: ${counted(errors, 'error')}, ${counted(warnings, 'warning')}; ${rulesPage} explains every rule`;
 }
+
+const counted = (count: number, what: string) => `${count} ${what}${count === 1 ? '' : 's'}`;

@@ -2,9 +2,10 @@
  * .env and the process environment, joined and checked, for what moves releases: environment over KEY_FILE over the
  * provider's command over .env (sources.ts). Promises that no value ever reaches a message.
  */
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { OpsError } from '../errors.ts';
+import { envBytesMax, readUpTo } from './file-text.ts';
 import { isLoopback } from './hosts.ts';
 import { type KnownSettings, knownSettings, type SettingProblem, settingKeys } from './schema.ts';
 import { type Gathered, gather, type Source, winners } from './sources.ts';
@@ -25,6 +26,9 @@ export interface EnvFile {
   sources: Record<string, Source>;
   /** Octal, when others than its owner may read or write the file. */
   looseMode: string | null;
+  /** What was read, for whoever looks closer. */
+  text: EnvText;
+  gathered: Gathered;
 }
 
 export interface EnvRequest extends ExtraSources {
@@ -69,6 +73,8 @@ export function readEnvFile(request: EnvRequest): EnvFile {
     settings: check.settings,
     sources: Object.fromEntries([...won].map(([key, { source }]) => [key, source])),
     looseMode: text === null ? null : looseMode(path),
+    text: tokens,
+    gathered,
   };
 }
 
@@ -93,7 +99,9 @@ export function gatherFor(
 
 /** Lines that others read as something else: a value that is cut in silence is worse than none. */
 function brokenLines(text: EnvText): SettingProblem[] {
-  const lines = text.pieces.filter(({ kind }) => kind === 'broken').map(({ line }) => line);
+  const lines = text.pieces
+    .filter(({ kind, raw }) => kind === 'broken' || raw.includes('\0'))
+    .map(({ line }) => line);
   const open = settingsIn(text).filter(({ isUnclosed }) => isUnclosed);
   return [
     ...lines.map((line) => ({ key: `line ${line}`, expected: 'KEY=value or a comment' })),
@@ -104,7 +112,7 @@ function brokenLines(text: EnvText): SettingProblem[] {
 /** Null when there is none. */
 export function readText(path: string): string | null {
   try {
-    return readFileSync(path, 'utf8');
+    return readUpTo(path, envBytesMax);
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : null;
     if (code === 'ENOENT') return null;
@@ -112,13 +120,17 @@ export function readText(path: string): string | null {
   }
 }
 
+function wayTo(path: string, reason: string): string {
+  if (reason === 'ENOENT') return `correct the path: ${path}`;
+  if (reason === 'EISDIR') return `name a file: ${path} is a folder`;
+  if (reason === 'EFBIG') return `name another file: more than ${envBytesMax / 1024 ** 2} MiB are no .env`;
+  return `give this user the right to read ${path}`;
+}
+
 export function unreadable(path: string, reason: string): OpsError {
   return new OpsError('ENV_UNREADABLE', {
     message: `${path} can't be read (${reason}). Nothing was changed.`,
-    next: [
-      reason === 'ENOENT' ? `correct the path: ${path}` : `give this user the right to read ${path}`,
-      'gameops init writes a complete .env where none is',
-    ],
+    next: [wayTo(path, reason), 'gameops init writes a complete .env where none is'],
     facts: { file: path, reason },
   });
 }

@@ -36,7 +36,7 @@ function secretsOf(subject: Subject): Secret[] {
 }
 
 /** Null when it is no URL, or one without a password. */
-function passwordIn(value: string): string | null {
+export function passwordIn(value: string): string | null {
   if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(value) || !URL.canParse(value)) return null;
   const { password } = new URL(value);
   if (password === '') return null;

@@ -31,6 +31,14 @@ function brokenLines({ pieces }: EnvText): Found[] {
           'expected UTF-8; docker refuses the file',
         ),
       ];
+    if (raw.includes('\0'))
+      return [
+        found(
+          'syntax',
+          { line, column: 1 + raw.indexOf('\0') },
+          'a NUL byte, which no environment can hold; is it text at all?',
+        ),
+      ];
     if (kind !== 'broken') return [];
     const message =
       'expected KEY=value or a comment; Node joins such a line to the next key, docker asks its caller';

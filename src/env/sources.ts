@@ -3,8 +3,8 @@
  * over .env. Promises that no value reaches a message, and neither does what a command says when it fails.
  */
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { readUpTo, valueBytesMax } from './file-text.ts';
 import { readTokens, type Setting, valuesIn } from './tokens.ts';
 
 export type Source = 'process' | 'process-file' | 'file-file' | 'command' | 'file';
@@ -76,6 +76,17 @@ export function winners({ origins }: Gathered): Map<string, Origin> {
   return won;
 }
 
+/** The same with the settings of gameops.yaml, which win over nothing here and are no secrets. */
+export function winnersBeside(
+  gathered: Gathered,
+  plain: Readonly<Record<string, string>>,
+): Map<string, Origin> {
+  const won = winners(gathered);
+  for (const [key, value] of Object.entries(plain))
+    if (!won.has(key)) won.set(key, { source: 'process', value, setting: null });
+  return won;
+}
+
 /** An empty value counts as none. */
 function add(
   { origins }: Gathered,
@@ -98,7 +109,7 @@ function addPointed(
   if (!target) return;
   try {
     // Editors and `echo` end files with a newline that is no part of the secret.
-    add(gathered, key, source, readFileSync(target, 'utf8').replace(/\r?\n$/, ''), setting);
+    add(gathered, key, source, readUpTo(target, valueBytesMax).replace(/\r?\n$/, ''), setting);
   } catch {
     const expected = 'the path of a file that can be read';
     gathered.problems.push({ key: `${key}_FILE`, expected, setting });

@@ -30,7 +30,7 @@ describe('a deploy', () => {
   let site: Site;
   let clients: Clients | null = null;
   const everything: string[] = [];
-  const canary = 'c4n4ry-in-the-coal-mine-0123456789';
+  const canary = 'c4n4ry-in-the-coal-mine-0123456789-Zk3v_9QpXw7Lr2Tn8Ys4';
 
   const run = async (...args: string[]) => {
     const ran = await site.run(args);

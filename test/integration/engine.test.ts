@@ -197,7 +197,18 @@ describe('what only a real engine can show', () => {
     });
     expect(await engine.image(tag)).toBeNull();
     expect(await build('USER 12')).toMatchObject({ user: '12', labels: { [label.content]: 'x' } });
-    await engine.removeImage(tag);
+    // By its id, as somebody does who prunes: a name would only be taken off.
+    const child = `${project}:child`;
+    await engine.buildImage({
+      tag: child,
+      context: [{ path: 'Dockerfile', content: `FROM ${tag}\nUSER 13\n` }],
+      labels: {},
+    });
+    const { id } = (await engine.image(tag)) ?? { id: '' };
+    expect(await engine.removeImage(id)).toBe(false);
+    expect(await engine.image(tag)).not.toBeNull();
+    await engine.removeImage(child);
+    expect(await engine.removeImage(id)).toBe(true);
     expect(await engine.image(tag)).toBeNull();
   });
 

@@ -257,6 +257,8 @@ function readVerbs({ state }: Context) {
 function imageVerbs({ state, effect }: Context) {
   return {
     image: (ref: string) => structuredClone(state().images.get(ref) ?? null),
+    searchImage: (ref: string) =>
+      state().images.has(ref) ? { hits: [], envFiles: [], isWhole: true } : null,
     pullImage(ref: string) {
       const found = state().registry.get(ref);
       if (!found) throw failures.imageMissing(ref, 'manifest unknown');
@@ -275,9 +277,10 @@ function imageVerbs({ state, effect }: Context) {
     },
     removeImage(ref: string) {
       const found = state().images.get(ref);
-      if (!found) return;
+      if (!found) return true;
       effect(`remove image ${ref}`);
       for (const [key, image] of state().images) if (image.id === found.id) state().images.delete(key);
+      return true;
     },
   };
 }

@@ -1,7 +1,11 @@
+import { PassThrough } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { collectOutput, demuxer, linesOf } from '../../src/engine/demux.ts';
+import type { Connection } from '../../src/engine/docker-client.ts';
 import { portTakenBy, translate } from '../../src/engine/docker-errors.ts';
+import { searchImage } from '../../src/engine/docker-image-search.ts';
 import { driftBetween, specLabel } from '../../src/engine/spec.ts';
 import {
   divide,
@@ -147,5 +151,30 @@ describe('errors of the engine', () => {
     });
     const bug = new TypeError('undefined is not a function');
     expect(translate(bug, 'x')).toBe(bug);
+  });
+});
+
+describe('an image that is looked through', () => {
+  const needles = new Map([['KEY', ['a-secret-of-eight']]]);
+  const nothing = { hits: [], envFiles: [], isWhole: false };
+
+  it('is not even asked for when there is no time left', async () => {
+    const connection = { docker: { getImage: () => expect.unreachable() } } as unknown as Connection;
+    expect(await searchImage(connection, 'x', needles, AbortSignal.abort())).toEqual(nothing);
+  });
+
+  it('is left when the engine does not begin to answer in time; what comes later is let go', async () => {
+    const late = new PassThrough();
+    let answer: (stream: PassThrough) => void = () => undefined;
+    const image = { inspect: async () => ({}), get: () => new Promise((resolve) => (answer = resolve)) };
+    const connection = { docker: { getImage: () => image } } as unknown as Connection;
+    const given = new AbortController();
+    const searched = searchImage(connection, 'x', needles, given.signal);
+    await setImmediate();
+    given.abort();
+    expect(await searched).toEqual(nothing);
+    answer(late);
+    await setImmediate();
+    expect(late.destroyed).toBe(true);
   });
 });

@@ -94,7 +94,24 @@ describe('env explain', () => {
     expect(runs[0]?.out).toMatch(/password of DB_USER[\s\S]*is set by {3}the environment[\s\S]*overridden/);
     expect(runs[1]?.out).toContain('trace, debug, info');
     expect(runs[2]?.out).toContain('did you mean LOG_LEVEL?');
+    expect(runs[0]?.out).toMatch(/fingerprint [0-9a-f]{12}/);
     for (const { out, err } of runs) expect(out + err).not.toContain(canary);
+    own.remove();
+  });
+
+  it('a fingerprint tells same from other, and is of use on this machine only', async () => {
+    const own = emptyFolder();
+    own.write('.env', `A=${canary}\nB=${canary}\nC=${canary}x\n`);
+    const printOf = async (key: string, env: Record<string, string> = {}) => {
+      const { out } = await gameops(['env', 'explain', key, '--json'], { cwd: own.path, env });
+      return JSON.parse(out).result.winner.fingerprint as string;
+    };
+    const a = await printOf('A');
+    expect([await printOf('B'), await printOf('A')]).toEqual([a, a]);
+    expect(await printOf('C')).not.toBe(a);
+    expect(await printOf('A', { XDG_STATE_HOME: join(own.path, 'another-machine') })).not.toBe(a);
+    // Where nothing can be kept, it is of use within one answer.
+    expect(await printOf('A', { XDG_STATE_HOME: '/proc/none' })).toMatch(/^[0-9a-f]{12}$/);
     own.remove();
   });
 

@@ -67,7 +67,12 @@ const inOrder: Sample['levels'] = { 'key-order': 'warning' };
 /** Rule → found, left alone. */
 const samples: Record<RuleId, { bad: Sample[]; good: Sample[] }> = {
   syntax: {
-    bad: [{ text: `hello world\n${plain}` }, { text: `${plain}# caf\uFFFD\n` }, { text: `=1\n${plain}` }],
+    bad: [
+      { text: `hello world\n${plain}` },
+      { text: `${plain}# caf\uFFFD\n` },
+      { text: `=1\n${plain}` },
+      { text: withOnly({ DB_NAME: 'a\0b' }) },
+    ],
     good: [{ text: `# hello world\n\n${plain}` }],
   },
   'unclosed-quote': {

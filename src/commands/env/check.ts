@@ -8,7 +8,7 @@ import { checkEnv } from '../../env/check.ts';
 import { factsOf } from '../../env/file-facts.ts';
 import type { EnvReport } from '../../env/findings.ts';
 import { gatherFor, readText, unreadable } from '../../env/read.ts';
-import { winners } from '../../env/sources.ts';
+import { winnersBeside } from '../../env/sources.ts';
 import { type EnvText, readTokens } from '../../env/tokens.ts';
 import { OpsError } from '../../errors.ts';
 import type { Outcome } from '../../report/outcome.ts';
@@ -38,9 +38,7 @@ function look(context: EnvContext, options: CheckOptions, text: string | null, t
   const { asked, envFilePath, environment, cwd } = context;
   const folder = envFilePath === null ? cwd : dirname(envFilePath);
   const gathered = gatherFor(tokens, { ...asked, folder, environment });
-  const values = winners(gathered);
-  for (const [key, value] of Object.entries(asked.serverEnv))
-    if (!values.has(key)) values.set(key, { source: 'process', value, setting: null });
+  const values = winnersBeside(gathered, asked.serverEnv);
   const isNothingThere = text === null && values.size === 0 && gathered.problems.length === 0;
   if (isNothingThere && asked.isBundled) throw missing(context);
   return checkEnv({
@@ -51,14 +49,15 @@ function look(context: EnvContext, options: CheckOptions, text: string | null, t
     problems: gathered.problems,
     isBundled: asked.isBundled,
     userKeys: asked.userKeys,
-    example: exampleOf(context, options.example, folder),
+    example: exampleOf(cwd, options.example, folder),
     facts: envFilePath === null || text === null ? null : factsOf(envFilePath),
     levels: asked.levels,
   });
 }
 
-function exampleOf(context: EnvContext, named: string | undefined, folder: string): EnvText | null {
-  const path = named === undefined ? join(folder, '.env.example') : resolve(context.cwd, named);
+/** Of the file's folder, unless another one was named. @throws ENV_UNREADABLE */
+export function exampleOf(cwd: string, named: string | undefined, folder: string): EnvText | null {
+  const path = named === undefined ? join(folder, '.env.example') : resolve(cwd, named);
   if (named === undefined && !existsSync(path)) return null;
   const text = readText(path);
   if (text === null) throw unreadable(path, 'ENOENT');

@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
 import type { Config } from '../../config.ts';
 import { configPart } from '../../env/config-part.ts';
+import { envBytesMax, readUpTo } from '../../env/file-text.ts';
 import { type ExtraSources, readText, unreadable } from '../../env/read.ts';
 import type { RuleLevel } from '../../env/rules.ts';
 import { isRuleId, rulesPage } from '../../env/rules.ts';
@@ -51,10 +52,19 @@ export async function openEnvContext(globals: Globals, around: Surroundings): Pr
 
 /** @returns null when there is no such file and none was named. @throws ENV_UNREADABLE */
 export function textOfEnv({ envFilePath, isNamed }: EnvContext): string | null {
-  if (envFilePath === null) return readFileSync(0, 'utf8');
+  if (envFilePath === null) return readStdin();
   const text = readText(envFilePath);
   if (text === null && isNamed) throw unreadable(envFilePath, 'ENOENT');
   return text;
+}
+
+/** @throws ENV_UNREADABLE */
+function readStdin(): string {
+  try {
+    return readUpTo(0, envBytesMax);
+  } catch (error) {
+    throw unreadable('stdin', error instanceof Error && 'code' in error ? String(error.code) : 'unknown');
+  }
 }
 
 async function askConfig(globals: Globals, cwd: string): Promise<EnvConfig> {

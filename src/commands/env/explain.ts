@@ -1,11 +1,12 @@
 /**
- * `env explain <key>`: what a setting is for, what it accepts, and which of its sources counts. Of the value only the
- * length is told.
+ * `env explain <key>`: what a setting is for, what it accepts, and which of its sources counts. Of the value only length
+ * and a fingerprint are told.
  */
 
 import { dirname } from 'node:path';
 import { closest } from 'fastest-levenshtein';
 import { shownKey } from '../../env/findings.ts';
+import { localFingerprint } from '../../env/fingerprint.ts';
 import { gatherFor } from '../../env/read.ts';
 import { type SettingKey, settingAbout } from '../../env/schema.ts';
 import type { Origin, Source } from '../../env/sources.ts';
@@ -31,11 +32,13 @@ export async function run(context: EnvContext, { key }: { key: string }): Promis
   const own = Object.hasOwn(asked.serverEnv, key)
     ? [{ source: 'gameops.yaml' as const, value: asked.serverEnv[key] ?? '', setting: null }]
     : [];
+  const fingerprint = localFingerprint(environment);
   const all = [...(origins.get(key) ?? []), ...own].map((origin) => ({
     source: origin.source,
     where: whereIs(origin, key, envName),
     line: origin.setting?.line ?? null,
     length: origin.value.length,
+    fingerprint: fingerprint(origin.value),
   }));
   const broken = problems.filter((one) => one.key === key || one.key === `${key}_FILE` || one.key === null);
   const about = aboutOf(key, context);
@@ -51,8 +54,16 @@ export async function run(context: EnvContext, { key }: { key: string }): Promis
         `${style.bold(name)}: ${about?.purpose ?? `nobody here knows it; did you mean ${closest(key, known)}?`}`,
         ...(about ? [`  accepts     ${about.accepts}`] : []),
         `  is set by   ${winner?.where ?? `nothing${about?.fallback ? `; ${about.fallback} is used` : ''}`}`,
-        ...(winner ? [`  length      ${winner.length} characters; the value is never shown`] : []),
-        ...overridden.map(({ where }) => `  overridden  ${where}`),
+        ...(winner
+          ? [
+              `  length      ${winner.length} characters; the value is never shown`,
+              `  fingerprint ${winner.fingerprint}; alike for alike values, on this machine`,
+            ]
+          : []),
+        ...overridden.map(
+          ({ where, fingerprint }) =>
+            `  overridden  ${where}${fingerprint === winner?.fingerprint ? ': the same value' : ''}`,
+        ),
         ...failing.map((line) => `  ${style.red('fails')}       ${line}`),
       ].join('\n'),
   };

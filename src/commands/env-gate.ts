@@ -1,0 +1,77 @@
+/**
+ * What `env check` calls an error, a deploy refuses: a password that some reader cuts off, a placeholder, a key too weak.
+ * Only ways forward are refused; a rollback or a rotation is how one gets away from such a thing.
+ */
+import { dirname, relative } from 'node:path';
+import { checkEnv } from '../env/check.ts';
+import { factsOf } from '../env/file-facts.ts';
+import { type Finding, shownKey } from '../env/findings.ts';
+import { winnersBeside } from '../env/sources.ts';
+import { OpsError } from '../errors.ts';
+import type { Release } from '../release/model.ts';
+import { fingerprintOfSetting } from '../runner/candidate.ts';
+import type { ProjectRecord } from '../runner/record.ts';
+import { tokenKeyNames } from '../tokens.ts';
+import type { Context, EnvFile } from './context.ts';
+import { exampleOf } from './env/check.ts';
+
+const shown = 5;
+
+/** @param image what it is for @throws ENV_INVALID */
+export function refuseEnvErrors(context: Context, env: EnvFile, image: string): void {
+  const { config, envPath, cwd } = context;
+  const file = relative(cwd, envPath) || envPath;
+  const { findings, errors } = checkEnv({
+    ...{ file, text: env.text, hasFile: env.exists },
+    values: winnersBeside(env.gathered, config.server.env),
+    problems: env.gathered.problems,
+    isBundled: image === 'bundled',
+    userKeys: config.env.keys,
+    example: exampleOf(cwd, undefined, dirname(envPath)),
+    facts: env.exists ? factsOf(envPath) : null,
+    levels: config.env.rules,
+  });
+  if (errors === 0) return;
+  const grave = findings.filter(({ severity }) => severity === 'error');
+  const more = errors > shown ? ` and ${errors - shown} more` : '';
+  throw new OpsError('ENV_INVALID', {
+    message: `${file} has ${errors} error${errors === 1 ? '' : 's'}: ${grave.slice(0, shown).map(inWords).join(', ')}${more}. Nothing was changed; players are where they were.`,
+    next: ['gameops env check', ...waysOut(grave)],
+    facts: { file, rules: [...new Set(grave.map(({ rule }) => rule))], keys: keysOf(grave) },
+  });
+}
+
+/** Somebody else's .env, or an older one: it is deployed, for the key may be meant to change at once. */
+export function warnOfLostKey(
+  { config, emit }: Context,
+  { values }: EnvFile,
+  { fingerprintKey }: ProjectRecord,
+  live: Release | undefined,
+): void {
+  const print = live?.fingerprints.JWT_SECRET;
+  if (live === undefined || print === undefined) return;
+  const today: Readonly<Record<string, string>> = { ...values, ...config.server.env };
+  const isHeld = tokenKeyNames.some(
+    (name) => fingerprintOfSetting(fingerprintKey, 'JWT_SECRET', today[name] ?? '') === print,
+  );
+  if (isHeld) return;
+  const message = `players will have to log in again: .env holds none of the keys that release ${live.id} signs with (is it an older .env? a key changes unnoticed by gameops env rotate jwt)`;
+  emit({ type: 'note', level: 'warning', message });
+}
+
+function inWords({ rule, key, line }: Finding): string {
+  const where = line === null ? '' : ` on line ${line}`;
+  return `${rule}${where}${key === null ? '' : ` (${shownKey(key)})`}`;
+}
+
+function waysOut(grave: readonly Finding[]): string[] {
+  const is = (name: string) => grave.some(({ key }) => key === name);
+  return [
+    ...(is('JWT_SECRET') ? ['gameops env rotate jwt, when release and players are there already'] : []),
+    ...(is('DB_PASSWORD') ? ['gameops env rotate db, when the database has that password already'] : []),
+  ];
+}
+
+const keysOf = (grave: readonly Finding[]): string[] => [
+  ...new Set(grave.flatMap(({ key }) => (key === null ? [] : [shownKey(key)]))),
+];

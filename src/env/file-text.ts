@@ -1,0 +1,34 @@
+/** Files as text, of any kind but not of any length: a device that never ends must not take all memory. */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+
+/** A .env is a page of text; so much can still be checked in seconds. */
+export const envBytesMax = 64 * 1024 ** 2;
+/** One value. */
+export const valueBytesMax = 1024 ** 2;
+
+const chunkBytes = 64 * 1024;
+
+/** @param from path or open file @throws the system's error, or one with the code EFBIG */
+export function readUpTo(from: string | number, bytesMax: number): string {
+  const file = typeof from === 'number' ? from : openSync(from, 'r');
+  try {
+    // A folder is told by reading it; what is too large already need not be read.
+    if (fstatSync(file).size > bytesMax) throw tooLarge();
+    const chunks: Buffer[] = [];
+    let total = 0;
+    for (;;) {
+      const chunk = Buffer.allocUnsafe(chunkBytes);
+      const count = readSync(file, chunk, 0, chunkBytes, null);
+      if (count === 0) return Buffer.concat(chunks).toString('utf8');
+      total += count;
+      if (total > bytesMax) throw tooLarge();
+      chunks.push(chunk.subarray(0, count));
+    }
+  } finally {
+    if (typeof from !== 'number') closeSync(file);
+  }
+}
+
+function tooLarge(): Error {
+  return Object.assign(new Error('too large'), { code: 'EFBIG' });
+}
