@@ -91,6 +91,7 @@ export const catalogue = {
   MIGRATION_UNSAFE: exitCode.migration,
   MIGRATION_NOT_PROVEN: exitCode.migration,
   BASELINE_DIFFERS: exitCode.migration,
+  REHEARSAL_FAILED: exitCode.migration,
   INTERRUPTED: exitCode.interrupted,
   TERMINATED: exitCode.terminated,
 } as const satisfies Record<string, number>;

@@ -38,6 +38,7 @@ export async function run(context: Context, options: DeployOptions): Promise<Out
     skipMigrations: options.skipMigrations === true,
   };
   let env = readGated(context, request.image);
+  if (options.rehearse) return (await import('./rehearse.ts')).rehearse(context, env, request.image);
   if (options.whenQuiet !== undefined && !options.plan) {
     await untilQuiet(context, options.whenQuiet);
     // Hours later: somebody may have rotated a secret.

@@ -10,6 +10,7 @@ export interface DeployOptions {
   image?: string;
   replicas?: number;
   plan?: boolean;
+  rehearse?: boolean;
   again?: boolean;
   watchMs?: number;
   drainMs?: number;

@@ -143,6 +143,10 @@ export const verbs: readonly Verb[] = [
       new Option('--image <ref>', 'any image that answers /readyz (default: from gameops.yaml)'),
       countOption('--replicas <n>', 'replicas, 1 to 50 (default: from gameops.yaml)', 50),
       new Option('--plan', 'print what would be done, change nothing'),
+      new Option(
+        '--rehearse',
+        'run the pending migrations, the live image and the way back on a copy of the database; deploys nothing',
+      ).conflicts('plan'),
       new Option('--again', 'deploy even what is live already'),
       durationOption('--watch <duration>', 'how long the new fleet is watched before commitment'),
       durationOption('--drain <duration>', 'how long the old fleet may take to let its players go'),
@@ -151,6 +155,7 @@ export const verbs: readonly Verb[] = [
     ],
     examples: [
       'gameops deploy --plan',
+      'gameops deploy --rehearse',
       'gameops deploy',
       'gameops deploy --strategy rolling --image ghcr.io/arena/server:1.4',
     ],

@@ -37,6 +37,8 @@ export interface RunOptions {
   waitMs?: number;
   /** Bound of one statement of a migration. */
   statementMs?: number;
+  /** SQL that runs last in the transaction of each migration; of one without, in that of its books. */
+  beforeCommit?: string;
 }
 
 export interface Done {

@@ -200,7 +200,7 @@ async function upTask(run: Run, migration: Migration, release: number | null): P
   const floor = [...(phase === 'contract' ? [name] : []), ...(run.ledger.floor ? [run.ledger.floor] : [])];
   const newFloor = floor.sort(byPrefix).at(-1) ?? null;
   run.ledger.floor = newFloor;
-  const book = `${entrySql({ migration, down, release, origin: 'applied' })}${phase === 'contract' ? floorSql(newFloor) : ''}`;
+  const book = `${entrySql({ migration, down, release, origin: 'applied' })}${phase === 'contract' ? floorSql(newFloor) : ''}${run.options.beforeCommit ?? ''}`;
   return { name, file, direction: 'up', isTransactional, what, before: '', book };
 }
 
@@ -292,6 +292,6 @@ export async function downTask(
     isTransactional,
     what,
     before,
-    book: `${removalSql(name)}${floorBook}`,
+    book: `${removalSql(name)}${floorBook}${run.options.beforeCommit ?? ''}`,
   };
 }

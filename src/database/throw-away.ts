@@ -12,7 +12,14 @@ import { OpsError } from '../errors.ts';
 import { type DatabaseEndpoint, withClient } from './connection.ts';
 
 const mebibyte = 1024 ** 2;
+export const throwAwayBytes = 384 * mebibyte;
 const cluster = '/tmp/cluster';
+
+/** Nothing here has to survive: nothing waits for the disk, and the log takes as little of it as it can. */
+const options = [
+  ...['fsync=off', 'full_page_writes=off', 'wal_level=minimal', 'max_wal_senders=0', 'max_wal_size=128MB'],
+  'timezone=UTC',
+];
 
 export interface ThrowAway {
   project: string;
@@ -38,8 +45,7 @@ export async function withThrowAway<T>(
   try {
     await engine.ensureContainer({
       ...{ project, name, role: 'one-off', image, network: { name: network } },
-      // Nothing here has to survive, so nothing waits for the disk.
-      command: ['postgres', '-c', 'fsync=off', '-c', 'full_page_writes=off', '-c', 'timezone=UTC'],
+      command: ['postgres', ...options.flatMap((option) => ['-c', option])],
       user: 'postgres',
       env: {
         POSTGRES_USER: user,
@@ -50,7 +56,7 @@ export async function withThrowAway<T>(
       },
       tmpfs: ['/run/postgresql'],
       publish: [{ address: '127.0.0.1', hostPort: 0, containerPort: port.postgres }],
-      memoryBytes: 384 * mebibyte,
+      memoryBytes: throwAwayBytes,
       readOnlyRoot: false,
       restart: 'no',
     });

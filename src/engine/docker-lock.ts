@@ -114,7 +114,7 @@ async function hold(connection: Connection, made: Docker.Container): Promise<Loc
   };
 }
 
-/** Carriers and one-offs that a killed gameops was in the middle of: only holders of the lock make such. */
+/** Carriers, one-offs and their volumes that a killed gameops was in the middle of: only holders of the lock make such. */
 async function removeLeavings(connection: Connection, project: string): Promise<void> {
   const filters = { label: [`${label.project}=${project}`] };
   const permanent = `/${namesOf(project).carrier}`;
@@ -123,6 +123,9 @@ async function removeLeavings(connection: Connection, project: string): Promise<
     if (role === 'one-off' || (role === 'carrier' && !Names.includes(permanent)))
       await removeById(connection, Id);
   }
+  const asked = { filters: { label: [...filters.label, `${label.role}=one-off`] } as never };
+  for (const { Name } of (await connection.docker.listVolumes(asked)).Volumes ?? [])
+    await connection.docker.getVolume(Name).remove();
 }
 
 /** By the engine's clock: the operator's may be wrong. */

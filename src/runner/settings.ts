@@ -54,7 +54,7 @@ function keptSettings(files: ReadonlyMap<string, Uint8Array>): Record<string, st
 }
 
 /** The settings as one file that only the server's user may read; an image user known by name only needs 0444. */
-function settingsFile(release: Release, settings: Record<string, string>): FileEntry {
+export function settingsFile(release: Release, settings: Record<string, string>): FileEntry {
   const uid =
     release.shape.user === null
       ? release.protocol

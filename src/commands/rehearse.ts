@@ -1,0 +1,333 @@
+/**
+ * gameops deploy --rehearse: the migrations of the next deploy on a copy of the database, the image that is live on what
+ * they make of it, and the way back. Nothing that serves is touched; nothing is left but a backup that was needed.
+ */
+import { parseDurationMs } from '../config.ts';
+import { mustHaveRoomForCopy, takeBackup } from '../database/backup.ts';
+import { listBackups } from '../database/backup-files.ts';
+import { type Backup, isAtLeast, type Manifest } from '../database/backup-model.ts';
+import { catalogueOf, fingerprintOf } from '../database/catalogue.ts';
+import { withClient } from '../database/connection.ts';
+import { readLedger } from '../database/ledger.ts';
+import { listMigrations, type Migration } from '../database/migration-files.ts';
+import { pendingMigrations } from '../database/migrations.ts';
+import {
+  type Copy,
+  differenceSince,
+  fillCopy,
+  type HeldUp,
+  type RehearsedMigration,
+  rehearseDowns,
+  rehearseUps,
+  rolesOf,
+  schemaOf,
+} from '../database/rehearsal.ts';
+import { findBackup } from '../database/restore.ts';
+import { throwAwayBytes } from '../database/throw-away.ts';
+import { resolveImages } from '../engine/images.ts';
+import { besideFleetsBytes, checkRoom } from '../engine/images-room.ts';
+import { isOpsError, OpsError } from '../errors.ts';
+import { openDoor } from '../observe/door.ts';
+import type { Release } from '../release/model.ts';
+import { readRecord } from '../runner/record.ts';
+import { trialRedisBytes, tryRelease } from '../runner/trial.ts';
+import { formatMs } from '../units.ts';
+import type { Context, EnvFile, Outcome, Style } from './context.ts';
+import { ageOf, backupGround } from './db/backup-ground.ts';
+import { onThrowAway } from './db/throw-away.ts';
+import { migrationsDir } from './project.ts';
+import { suppliesOf } from './supplies.ts';
+
+interface RehearsalStep {
+  step: 'backup' | 'restore' | 'up' | 'boot' | 'down' | 'compare';
+  /** A backup's id, a migration's name, a release's number. */
+  name: string;
+  ms: number;
+  /** Of all tables that were dumped or restored; of those saved before a way back. */
+  rows?: number;
+  /** Whom the migration would hold up, for at most `ms`; null: it runs outside of a transaction. */
+  holdsUp?: HeldUp[] | null;
+}
+
+export interface Rehearsal {
+  pending: string[];
+  /** Contract migrations that are pending: a deploy may bring them along, once nobody uses what they remove. */
+  notRehearsed: string[];
+  backup: { id: string; takenAt: string } | null;
+  /** Whose image was tried on the new schema; null: nothing is live. */
+  release: number | null;
+  /** The player that joined; null for an image of another protocol. */
+  joined: boolean | null;
+  /** Have no way back, so neither they nor those before them were taken back. */
+  oneWay: string[];
+  steps: RehearsalStep[];
+  ms: number;
+}
+
+export async function rehearse(context: Context, env: EnvFile, image: string): Promise<Outcome> {
+  const began = performance.now();
+  const seen: Rehearsal = {
+    ...{
+      pending: [],
+      notRehearsed: [],
+      backup: null,
+      release: null,
+      joined: null,
+      oneWay: [],
+      steps: [],
+      ms: 0,
+    },
+  };
+  const dir = migrationsDir(context, image === 'bundled');
+  const files = dir === null ? [] : await listMigrations(dir);
+  if (dir !== null && files.length > 0) {
+    const ground = await backupGround(context, env);
+    const { contract, ...live } = await withClient(ground.endpoint, async (client) => {
+      const { expand, contract } = await pendingMigrations(client, dir, files);
+      const newestMigration = (await readLedger(client)).applied.at(-1)?.name ?? null;
+      const fingerprint = fingerprintOf(await catalogueOf(client));
+      return { pending: expand, contract, newestMigration, fingerprint };
+    });
+    seen.pending = live.pending;
+    seen.notRehearsed = contract;
+    if (live.pending.length > 0) await onCopy(context, env, { dir, files, ground, live, seen });
+  }
+  seen.ms = Math.round(performance.now() - began);
+  return { ok: true, result: seen, text: (style) => rehearsalText(style, seen) };
+}
+
+type SchemaNow = Pick<Manifest, 'fingerprint' | 'newestMigration'>;
+
+interface Stage {
+  dir: string;
+  files: readonly Migration[];
+  ground: Awaited<ReturnType<typeof backupGround>>;
+  live: { pending: string[] } & SchemaNow;
+  seen: Rehearsal;
+}
+
+async function onCopy(context: Context, env: EnvFile, stage: Stage): Promise<void> {
+  const { dir, files, ground, live, seen } = stage;
+  const engine = await context.engine();
+  const record = await readRecord(engine, context.project);
+  const release = record?.releases.find(({ verdict }) => verdict === 'live') ?? null;
+  if (release) await mustHaveRoomForTrial(context, release, ground.image);
+  const tell = tellerOf(context, seen);
+  const backup = await backupOfNow(stage, release, tell);
+  const { path, manifest } = backup;
+  seen.backup = { id: backup.id, takenAt: manifest.takenAt };
+  const roles = await rolesOf(ground.endpoint);
+  await onThrowAway(context, async (endpoint) => {
+    const { signal } = context;
+    const copy: Copy = { endpoint, dir, files, options: { emit: context.emit, signal, files } };
+    await mustHaveRoomForCopy({ ...ground, endpoint }, manifest.databaseBytes);
+    await timed(tell, { step: 'restore', name: backup.id, rows: rowsOf(manifest) }, () =>
+      fillCopy({ ...ground, endpoint }, { path, manifest }, roles, signal),
+    );
+    const before = await schemaOf(copy);
+    const done = (one: RehearsedMigration) => tell(stepOf(one));
+    await failing('up', seen, () => rehearseUps(copy, live.pending, done));
+    if (release) await bootOld(context, env, { release, endpoint, seen, tell });
+    seen.oneWay = await failing('down', seen, () => rehearseDowns(copy, live.pending, done));
+    if (seen.oneWay.length > 0) return;
+    await timed(tell, { step: 'compare', name: 'schema' }, () => mustBeAsBefore(copy, before, seen));
+  });
+}
+
+/** One replica more than there are, and two servers: they must not take what players need. */
+async function mustHaveRoomForTrial(context: Context, release: Release, image: string): Promise<void> {
+  await checkRoom(await context.engine(), {
+    ...{ project: context.project, image, fleets: 1, replicas: release.replicas + 1 },
+    memoryBytes: release.shape.memoryBytes,
+    besideBytes: besideFleetsBytes + throwAwayBytes + trialRedisBytes,
+  });
+}
+
+// Its parts ---------------------------------------------------------------------------------------------------------------
+
+type Tell = (step: RehearsalStep) => void;
+
+function tellerOf({ emit }: Context, seen: Rehearsal): Tell {
+  return (step) => {
+    seen.steps.push(step);
+    emit({ type: 'note', level: 'info', message: `${step.step} ${step.name}: ${formatMs(step.ms)}` });
+  };
+}
+
+async function timed<T>(tell: Tell, step: Omit<RehearsalStep, 'ms'>, act: () => Promise<T>): Promise<T> {
+  const began = performance.now();
+  const result = await act();
+  tell({ ...step, ms: Math.round(performance.now() - began) });
+  return result;
+}
+
+const rowsOf = ({ rows }: Manifest): number => Object.values(rows).reduce((sum, n) => sum + n, 0);
+
+const stepOf = ({ direction, name, ms, holdsUp, rescuedRows }: RehearsedMigration): RehearsalStep => ({
+  ...{ step: direction, name, ms, holdsUp },
+  ...(direction === 'down' ? { rows: rescuedRows } : {}),
+});
+
+/**
+ * Read to its end, and of the schema of now: also by its newest migration, for one that only changes rows leaves the
+ * fingerprint as it is.
+ */
+export const isOfNow = ({ manifest, damage }: Backup, database: string, now: SchemaNow): boolean =>
+  manifest !== null &&
+  damage === null &&
+  isAtLeast(manifest.verified.level, 'read') &&
+  manifest.database === database &&
+  manifest.fingerprint === now.fingerprint &&
+  manifest.newestMigration === now.newestMigration;
+
+/** The newest that fits; what was taken before a migration says nothing of the next. */
+async function backupOfNow(
+  { ground, live }: Stage,
+  release: Release | null,
+  tell: Tell,
+): Promise<Backup & { manifest: Manifest }> {
+  const fits = (backup: Backup) => isOfNow(backup, ground.endpoint.database, live);
+  const last = (await listBackups(ground.folder)).find(fits);
+  if (last) return findBackup(ground.folder, last.id);
+  const began = performance.now();
+  const request = { level: 'read', release: release?.id ?? null, reason: 'for a rehearsal' } as const;
+  const taken = await takeBackup(ground, request);
+  const ms = Math.round(performance.now() - began);
+  tell({ step: 'backup', name: taken.id, ms, rows: rowsOf(taken.manifest) });
+  return taken;
+}
+
+async function bootOld(
+  context: Context,
+  env: EnvFile,
+  {
+    release,
+    endpoint,
+    seen,
+    tell,
+  }: { release: Release; endpoint: Copy['endpoint']; seen: Rehearsal; tell: Tell },
+): Promise<void> {
+  const engine = await context.engine();
+  const { redis } = await resolveImages(engine, context.config);
+  const supplies = suppliesOf(context, env);
+  const { project, signal, config } = context;
+  const { database: name, user, password, accessory } = endpoint;
+  const tried = await timed(tell, { step: 'boot', name: String(release.id) }, () =>
+    tryRelease(engine, {
+      ...{ project, release, signal, settings: supplies.settings(release), token: supplies.probeToken },
+      database: { host: accessory ?? '', name, user, password },
+      redisImage: redis.info?.id ?? redis.ref,
+      readyMs: parseDurationMs(config.deploy.ready) ?? 60_000,
+      openDoor: (url) => openDoor({ privateUrl: url, publicUrl: url, token: '' }),
+    }),
+  );
+  seen.release = release.id;
+  seen.joined = tried.isReady ? tried.joined : false;
+  if (tried.isReady) return;
+  throw failed(
+    seen,
+    'boot',
+    `the image of release ${release.id} can't live with the new schema: ${tried.reason}`,
+    {
+      next: [
+        'make the migration one that the release before can live with: add first, remove later with phase=contract',
+        'gameops db lint',
+      ],
+      facts: { release: release.id, log: tried.log },
+    },
+  );
+}
+
+async function mustBeAsBefore(copy: Copy, before: readonly string[], seen: Rehearsal): Promise<void> {
+  const { missing, extra } = await differenceSince(copy, before);
+  const lines = [...missing.map((line) => `missing: ${line}`), ...extra.map((line) => `too much: ${line}`)];
+  if (lines.length === 0) return;
+  throw failed(seen, 'compare', `the way back leads to another schema.\n${lines.join('\n')}`, {
+    next: ['correct the "Down Migration" that leaves this', 'gameops db verify (says which)'],
+    facts: { differences: lines.length },
+  });
+}
+
+/** What a migration does on the copy it would do on the live one: that is the news, whatever its own code. */
+async function failing<T>(step: 'up' | 'down', seen: Rehearsal, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    if (!isOpsError(error) || ['INTERRUPTED', 'TERMINATED'].includes(error.code)) throw error;
+    const { message, next, facts } = error;
+    throw failed(seen, step, message, { next, facts: { ...facts, reason: error.code } });
+  }
+}
+
+function failed(
+  seen: Rehearsal,
+  step: RehearsalStep['step'],
+  why: string,
+  { next, facts }: Pick<OpsError, 'next' | 'facts'>,
+): OpsError {
+  return new OpsError('REHEARSAL_FAILED', {
+    message: `The rehearsal failed at "${step}": ${why}\nIt was on a copy: the live database and its players were not touched.`,
+    next,
+    facts: { ...facts, step },
+    result: seen,
+  });
+}
+
+// For people ----------------------------------------------------------------------------------------------------------------
+
+export function rehearsalText(style: Style, seen: Rehearsal): string {
+  const left =
+    seen.notRehearsed.length === 0
+      ? []
+      : [
+          style.yellow(
+            `not rehearsed: ${seen.notRehearsed.join(', ')} (contract: comes along once nobody uses what it removes)`,
+          ),
+        ];
+  if (seen.pending.length === 0)
+    return ['nothing to rehearse: no additive migration is pending', ...left].join('\n');
+  const age = seen.backup ? `, a backup of ${ageOf(seen.backup.takenAt)} ago` : '';
+  const lines = seen.steps.map((step) => {
+    const { name, ms, rows } = step;
+    const of = step.step === 'boot' ? `release ${name}` : name;
+    const more = [
+      ...(rows === undefined || step.step === 'down' ? [] : [`${rows} rows`]),
+      ...meaningOf(step, seen),
+    ];
+    return `  ${style.dim(step.step.padEnd(8))}${of}  ${formatMs(ms)}${more.length > 0 ? `  ${more.join('; ')}` : ''}`;
+  });
+  const ending =
+    seen.oneWay.length > 0
+      ? style.yellow(
+          `there is no way back past ${seen.oneWay.join(', ')}: a rollback of the schema will be refused`,
+        )
+      : 'the way back leads to the schema of now';
+  return [
+    `${style.bold('rehearsed')} on a copy${age}; nothing that serves was touched`,
+    ...lines,
+    ...(seen.release === null
+      ? [style.yellow('nothing is live, so no image was tried on the new schema')]
+      : []),
+    ending,
+    ...left,
+  ].join('\n');
+}
+
+function meaningOf({ step, holdsUp, ms, rows }: RehearsalStep, seen: Rehearsal): string[] {
+  if (step === 'boot')
+    return [
+      seen.joined
+        ? 'ready on the new schema, a player joined'
+        : 'ready on the new schema (its protocol is its own)',
+    ];
+  if (step !== 'up' && step !== 'down') return [];
+  const rescued = step === 'down' && rows ? [`${rows} rows saved`] : [];
+  if (holdsUp === null) return [...rescued, 'statement by statement, outside of a transaction'];
+  if (!holdsUp || holdsUp.length === 0) return [...rescued, 'holds up nobody'];
+  return [
+    ...rescued,
+    ...holdsUp.map(
+      (one) => `holds up ${one.who} of ${one.table} (about ${one.rows} rows) for at most ${formatMs(ms)}`,
+    ),
+  ];
+}
