@@ -199,7 +199,7 @@ export const probePlayer = 'gameops-probe';
 
 export const isProbe = (player: string): boolean => player === probePlayer;
 
-/** What a replica tells of itself every second. `lagMs`: 99th percentile of the last second's event-loop delay. */
+/** What a replica tells of itself twice a second. `lagMs`: 99th percentile of the last second's event-loop delay. */
 export interface Vitals {
   v: 1;
   players: number;
@@ -208,10 +208,10 @@ export interface Vitals {
   joinMs: number | null;
 }
 
-/** `hand-over`: send your players to `to`, at a pace. `stay`: take that back; who has not moved stays. */
+/** Send your players to `to`, at a pace. It holds for as long as it is there: deleted, who has not moved stays. */
 export interface HandoverOrder {
   v: 1;
-  order: 'hand-over' | 'stay';
+  order: 'hand-over';
   replicas: number[];
   to: number | null;
   /** How long hinted players may take before they are closed with 1012, ms. */

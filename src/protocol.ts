@@ -33,7 +33,6 @@ export const limits = {
   /** What a client keeps until it is acknowledged; it says no more before that. */
   unackedMessages: 256,
   chatLength: 500,
-  rooms: 4,
 } as const;
 
 /** 44xx: come back, after what the rule says. 45xx: do not come back with the same hello. */
@@ -55,7 +54,7 @@ export const closeCode = {
   flood: 4429,
   badMessage: 4500,
   badToken: 4501,
-  /** The same session was opened somewhere else. */
+  /** The same player came in somewhere else. */
   replaced: 4509,
 } as const;
 
@@ -94,12 +93,22 @@ export const world = { columns: 20, rows: 10, tiles: 32 } as const;
 /** Where newcomers begin. */
 export const firstRegion = 'r0-0';
 
+/** One name per region: with leading zeros it would be up to four rooms, each with tiles of its own. */
+export const regionPattern = /^r(0|[1-9]\d?)-(0|[1-9]\d?)$/;
+
 export function isRegion(room: string): boolean {
-  const [, column, row] = /^r(\d{1,2})-(\d{1,2})$/.exec(room) ?? [];
+  const [, column, row] = regionPattern.exec(room) ?? [];
   return column !== undefined && Number(column) < world.columns && Number(row) < world.rows;
 }
 
-const regionId = () => z.string().check(z.regex(/^r\d{1,2}-\d{1,2}$/));
+/** FNV-1a, 32 bits: what a text stands for is the same wherever it is asked. */
+export function hashOf(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let at = 0; at < text.length; at += 1) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
+  return hash >>> 0;
+}
+
+const regionId = () => z.string().check(z.regex(regionPattern));
 const sequence = () => z.int().check(z.gte(1));
 const offset = () => z.int().check(z.gte(0));
 
@@ -152,6 +161,12 @@ export interface Discovery {
   what: string;
   /** ISO time */
   at: string;
+}
+
+/** How full a region is, as GET /api/regions tells it. */
+export interface Headcount {
+  region: string;
+  players: number;
 }
 
 /** What happens in a room, without its place in the room's order. */

@@ -46,7 +46,7 @@ export interface ClientRequest {
 export interface Client {
   /** Begins, and begins anew after it gave up. */
   start(): void;
-  /** In the room where the player is. False: it can't be kept, because too much waits or it is too long. */
+  /** In the room where the player is, or which he has asked for. False: it can't be kept, because too much waits or it is too long. */
   say(text: string): boolean;
   enter(region: string): void;
   stop(): void;
@@ -150,7 +150,7 @@ export function createClient(request: ClientRequest): Client {
   return {
     start: () => put({ t: 'start', at: performance.now() }),
     say(text) {
-      const room = state.region;
+      const room = state.region ?? Object.keys(state.rooms)[0] ?? null;
       if (room === null || !maySay(state, text)) return false;
       put({ t: 'say', room, text, at: performance.now() });
       return true;

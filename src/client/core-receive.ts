@@ -73,7 +73,12 @@ function welcomed(draft: Draft, welcome: Welcome, at: number): void {
   for (const timer of ['welcome', 'move', 'repeat'] as const) effects.push({ do: 'cancel', timer });
   effects.push(
     { do: 'wait', timer: 'stable', ms: stableMs },
-    { do: 'wait', timer: 'beat', ms: Math.min(state.pingEveryMs, 1_000) },
+    // The first round trip is wanted soon; a fleet that moves has better things to do.
+    {
+      do: 'wait',
+      timer: 'beat',
+      ms: from.servedBy === null ? Math.min(state.pingEveryMs, 1_000) : state.pingEveryMs,
+    },
   );
   emit(draft, { type: 'welcome', welcome });
   if (from.servedBy !== null) {
@@ -135,7 +140,8 @@ function settle({ state, effects }: Draft, seq: number): void {
 /** From the refused one on everything is said again, in order; one pause for however many refusals. */
 function refused(draft: Draft, { what, why, seq }: Of<'refused'>): void {
   const { state, effects } = draft;
-  if (seq === undefined && what === 'enter') state.region = Object.keys(state.rooms)[0] ?? null;
+  // An earlier wish may be on its way still: where the player is then, the server says.
+  if (seq === undefined && what === 'enter') state.region = null;
   emit(draft, { type: 'refused', what, why, isKept: seq !== undefined });
   const [first] = state.unacked;
   if (seq === undefined || !first) return;
@@ -180,6 +186,7 @@ function entered(draft: Draft, { room, left }: Of<'entered'>): void {
   if (left !== null && left !== room) delete rooms[left];
   rooms[room] ??= { offset: -1, isWaiting: true, askedAt: null };
   state.rooms = rooms;
+  state.region ??= room;
   emit(draft, { type: 'entered', room, left });
 }
 

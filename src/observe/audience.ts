@@ -8,6 +8,7 @@ import https from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type LoadPlayer, startPlayer } from '../client/player.ts';
 import { endpoint } from '../contract.ts';
+import { world } from '../protocol.ts';
 
 export interface Audience {
   /** Resolves when every player has joined once. @throws when that takes longer than `deadlineMs` */
@@ -48,6 +49,8 @@ export interface Seen {
 
 const requestDeadlineMs = 10_000;
 const talkEveryMs = 100;
+/** That write in turn over one connection: the server bounds what one player does. */
+const guestsPerClient = 8;
 
 /**
  * @param url where players enter, such as http://127.0.0.1:8080/
@@ -60,9 +63,10 @@ export async function startAudience(asked: {
   pauseMs?: number;
 }): Promise<Audience> {
   const { url } = asked;
-  const tokens = await Promise.all(
-    Array.from({ length: asked.players }, (_, index) => guestToken(url, `guest ${index + 1}`)),
-  );
+  const guests = (count: number) =>
+    Promise.all(Array.from({ length: count }, (_, index) => guestToken(url, `guest ${index + 1}`)));
+  const tokens = await guests(asked.players);
+  const writers = await Promise.all(Array.from({ length: asked.clients }, () => guests(guestsPerClient)));
   const socketUrl = new URL(endpoint.socket, url.replace(/^http/, 'ws')).href;
   const run = `audience-${Math.random().toString(36).slice(2, 6)}`;
   const players = tokens.map((token, n) => startPlayer({ url: socketUrl, token, name: `${run}-${n}` }));
@@ -71,8 +75,12 @@ export async function startAudience(asked: {
   const talking = setInterval(() => players[turn++ % players.length]?.count(), talkEveryMs);
   const stop = new AbortController();
   const tally = newTally();
-  const clients = Array.from({ length: asked.clients }, () =>
-    runClient(url, asked.pauseMs ?? 10, tally, stop.signal),
+  const clients = writers.map((own, client) =>
+    runClient(
+      { url, pauseMs: asked.pauseMs ?? 10, client: `${run}-${client}`, tokens: own },
+      tally,
+      stop.signal,
+    ),
   );
   const seen = () => summary(tally, players);
   return {
@@ -145,14 +153,35 @@ function summary(tally: Tally, players: readonly LoadPlayer[]): Seen {
 }
 
 /** One connection, one request after the other: reads, and every fourth time writes. */
-async function runClient(url: string, pauseMs: number, tally: Tally, stop: AbortSignal): Promise<void> {
+async function runClient(
+  {
+    url,
+    pauseMs,
+    client,
+    tokens,
+  }: { url: string; pauseMs: number; client: string; tokens: readonly string[] },
+  tally: Tally,
+  stop: AbortSignal,
+): Promise<void> {
+  const dice = (sides: number) => Math.floor(Math.random() * sides);
+  const exploring = (n: number) => ({
+    body: {
+      region: `r${dice(world.columns)}-${dice(world.rows)}`,
+      x: dice(world.tiles),
+      y: dice(world.tiles),
+    },
+    headers: {
+      authorization: `Bearer ${tokens[(n >> 2) % tokens.length]}`,
+      'idempotency-key': `${client}-${n}`,
+    },
+  });
   const { Agent } = url.startsWith('https:') ? https : http;
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   for (let n = 0; !stop.aborted; n++) {
     const begun = performance.now();
     tally.sent += 1;
     const answer = await (n % 4 === 3
-      ? exchange(agent, 'POST', new URL('/api/session', url), { name: 'passer-by' })
+      ? exchange(agent, 'POST', new URL('/api/discoveries', url), exploring(n))
       : exchange(agent, 'GET', new URL(n % 4 === 1 ? '/api/discoveries' : '/api/version', url)));
     const now = performance.now();
     tally.longestWaitMs = Math.max(tally.longestWaitMs, now - begun);
@@ -169,11 +198,16 @@ async function runClient(url: string, pauseMs: number, tally: Tally, stop: Abort
 
 type Exchange = { ok: true; body: string } | { ok: false; why: string };
 
-function exchange(agent: http.Agent, method: string, url: URL, body?: object): Promise<Exchange> {
+function exchange(
+  agent: http.Agent,
+  method: string,
+  url: URL,
+  { body, headers: more = {} }: { body?: object; headers?: Record<string, string> } = {},
+): Promise<Exchange> {
   const text = body ? JSON.stringify(body) : '';
   const headers = body
-    ? { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }
-    : {};
+    ? { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text), ...more }
+    : more;
   const { request } = url.protocol === 'https:' ? https : http;
   return new Promise((resolve) => {
     const fail = (error: NodeJS.ErrnoException) => resolve({ ok: false, why: error.code ?? error.message });
@@ -199,7 +233,7 @@ function exchange(agent: http.Agent, method: string, url: URL, body?: object): P
 
 async function guestToken(url: string, name: string): Promise<string> {
   const agent = url.startsWith('https:') ? https.globalAgent : http.globalAgent;
-  const answer = await exchange(agent, 'POST', new URL('/api/session', url), { name });
+  const answer = await exchange(agent, 'POST', new URL('/api/session', url), { body: { name } });
   if (!answer.ok) throw new Error(`${url} gave a guest no token: ${answer.why}`);
   return (JSON.parse(answer.body) as { token: string }).token;
 }

@@ -81,6 +81,8 @@ export function openAccounts(pool: Pool): Accounts {
          ), fresh as (
            insert into refresh_tokens (token_hash, player_id, family, expires_at)
            select $2, player_id, family, now() + make_interval(days => $3) from used returning player_id
+         ), outlived as (
+           delete from refresh_tokens where family in (select family from used) and expires_at <= now()
          )
          select player_id, name from fresh join accounts using (player_id)`,
         [hashOf(token), hashOf(next), lifeDays, againSeconds],
@@ -106,5 +108,8 @@ const newToken = () => randomBytes(tokenBytes).toString('base64url');
 /** Random enough that a plain hash says nothing about it. */
 const hashOf = (token: string) => createHash('sha256').update(token).digest();
 
-/** Names that look the same are the same. */
+/**
+ * Names that differ only in case, or in how the same letters are written, are the same. Look-alikes of another script
+ * are not: who wants them told apart has the player's id.
+ */
 export const nameKey = (name: string) => name.normalize('NFKC').toLowerCase();

@@ -31,6 +31,8 @@ export interface Ground {
   bus: Bus;
   presence: Presence;
   rooms: Rooms<Player>;
+  /** Players who said something that was accepted and is yet to come from the bus. */
+  unacknowledged: Set<Player>;
   metrics: Metrics;
   log: Logger;
 }
@@ -86,7 +88,7 @@ async function tryToAdmit(ground: Ground, { hello, person, link, owner, frames }
   // Numbers expire in a long silence; the client's own memory then goes further than ours.
   const seq = found ? Math.max(found.seq, resume?.seq ?? 0) : 0;
   const player = newPlayer({ link, person, session, owner, region, before, seq, frames }, performance.now());
-  const newest = await settle(ground, player);
+  const newest = await settle(ground, player, 'join');
   const start = await startIn(ground, player.room, newest, found ? resume?.offsets[region] : undefined);
   // From here to the end nothing waits: what the ring holds, then what comes.
   if (epoch !== bus.epoch()) throw new Error('the epoch has changed meanwhile');
@@ -114,12 +116,18 @@ async function sessionOf(
   return found !== null && found.player === person.id ? { ...found, seq: Number(seq ?? 0) } : null;
 }
 
-/** Makes the player present where he is. @returns the newest offset there */
-async function settle({ bus, presence, identity }: Ground, player: Player): Promise<number> {
+/** Makes the player present where he is. @returns the newest offset there @throws when he moves and another connection owns him */
+async function settle(
+  { bus, presence, identity }: Ground,
+  player: Player,
+  how: 'join' | 'move',
+): Promise<number> {
   const keys = redisKeys(identity.project);
   const { person, room: region, before } = player;
   if (isProbe(person.id)) return Number((await bus.commands.hget(keys.offsets, region)) ?? 0);
-  return presence.join(hereOf(player), sessionText({ player: person.id, region, before }));
+  const newest = await presence[how](hereOf(player), sessionText({ player: person.id, region, before }));
+  if (newest === null) throw new Error('another connection owns him');
+  return newest;
 }
 
 /** @param has newest offset that the player has of this room */
@@ -183,12 +191,12 @@ function sendStart({ link, room }: Player, { offset, backlog, snapshot }: Start)
   if (snapshot !== null) tell(link, { t: 'snapshot', room, offset, ...snapshot });
 }
 
-/** To another region. Rejects, and he stays where he is, when Redis is away. */
+/** To another region. Rejects, and he stays where he is, when Redis is away or another connection owns him. */
 export async function move(ground: Ground, player: Player, region: string): Promise<void> {
   const { room: left, link } = player;
   const isElsewhere = left !== region;
   const before = isElsewhere ? left : player.before;
-  const newest = await settle(ground, { ...player, room: region, before });
+  const newest = await settle(ground, { ...player, room: region, before }, 'move');
   const start = await startIn(ground, region, newest, undefined);
   player.before = before;
   tell(link, { t: 'entered', room: region, left: isElsewhere ? left : null });

@@ -16,6 +16,8 @@ export interface Rate {
 export const rates = {
   /** Told to others: beyond it a message is refused. */
   saying: { perSecond: 10, burst: 30 },
+  /** Asking again for what was missed: it may have to be read from Redis, a thousand messages of it. */
+  resync: { perSecond: 1, burst: 5 },
   /** Beyond it the player is closed: no client of ours sends so much. */
   frames: { perSecond: 200, burst: 1_000 },
 } as const satisfies Record<string, Rate>;

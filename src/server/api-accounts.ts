@@ -92,6 +92,7 @@ export function accountRoutes(api: Api, accounts: Accounts, app: FastifyInstance
       path: '/api/logout',
       summary: 'End the login that a refresh token belongs to',
       body: body.refresh,
+      attempts: attempts.logout,
       answers: { 204: { means: 'Ended, or there was none' } },
       async answer(incoming, reply) {
         const { refreshToken } = read(body.refresh, incoming.body);

@@ -1,11 +1,12 @@
 /** Routes of the world: who you are, regions, what is found in them, who found most. */
 import { randomUUID } from 'node:crypto';
 import * as z from 'zod/mini';
-import { isRegion, protocolVersion, world } from '../protocol.ts';
+import { type Headcount, isRegion, protocolVersion, world } from '../protocol.ts';
 import { mintToken, tokenLifeMs } from '../tokens.ts';
 import type { Api, Route } from './api.ts';
 import { findAt } from './finds.ts';
-import { body, oneRegion, read, readKey, refuse } from './input.ts';
+import { body, guestName, oneRegion, read, readKey, refuse } from './input.ts';
+import { attempts } from './limits.ts';
 import { discovery, person } from './openapi.ts';
 
 const latestCount = 50;
@@ -15,6 +16,7 @@ const regionsMs = 1_000;
 const leadersMs = 5_000;
 
 const many = z.object({ discoveries: z.array(discovery) });
+const headcount: z.ZodMiniType<Headcount> = z.object({ region: z.string(), players: z.int() });
 const visitor = z.object({ token: z.string(), player: person, expiresAt: z.string() });
 
 export function worldRoutes(api: Api): Route[] {
@@ -40,10 +42,11 @@ export function worldRoutes(api: Api): Route[] {
       path: '/api/session',
       summary: 'Play as a guest',
       body: body.session,
+      attempts: attempts.session,
       answers: { 200: { means: 'A token for the hello', shape: visitor } },
       async answer({ body: sent }) {
         const { name } = read(body.session, sent ?? {});
-        const player = { id: `guest-${randomUUID()}`, name };
+        const player = { id: `guest-${randomUUID()}`, name: guestName(name) };
         return {
           token: mintToken(api.secret, player, tokenLifeMs.guest),
           player,
@@ -60,12 +63,12 @@ export function worldRoutes(api: Api): Route[] {
           means: 'Regions with somebody in them; all others are empty',
           shape: z.object({
             ...{ columns: z.int(), rows: z.int(), tiles: z.int() },
-            regions: z.array(z.object({ region: z.string(), players: z.int() })),
+            regions: z.array(headcount),
           }),
         },
       },
       async answer() {
-        const found = await regions().catch(() => {
+        const found: Headcount[] = await regions().catch(() => {
           throw refuse(503, 'UNAVAILABLE', 'Nobody can be asked who is where; try again.');
         });
         return { ...world, regions: found };
@@ -138,6 +141,7 @@ function exploreRoute(api: Api): Route {
     summary: 'Explore a tile: who is first makes its discovery',
     body: body.explore,
     needs: ['token', 'idempotency-key'],
+    attempts: attempts.explore,
     answers: {
       201: { means: 'Yours; the region is told', shape: answered },
       200: { means: 'Found before, by you or somebody else', shape: answered },

@@ -29,7 +29,6 @@ export interface ApiRequest {
 }
 
 export interface Route extends Described {
-  attempts?: { max: number; timeWindow: number };
   answer(incoming: FastifyRequest, reply: FastifyReply): Promise<unknown>;
 }
 
@@ -60,16 +59,18 @@ export function apiPlugin(request: ApiRequest) {
     const accounts = openAccounts(request.store.pool);
     const routes = [...worldRoutes(api), ...accountRoutes(api, accounts, app)];
     routes.push(described(routes, identity.release));
-    for (const route of routes) addRoute(app, route);
+    for (const route of routes) addRoute(app, route, api);
   };
 }
 
-function addRoute(app: FastifyInstance, { method, path, attempts, answer }: Route): void {
+function addRoute(app: FastifyInstance, { method, path, attempts, answer }: Route, { playerOf }: Api): void {
+  const keyed =
+    attempts?.by === 'player' ? { keyGenerator: (incoming: FastifyRequest) => playerOf(incoming).id } : {};
   app.route({
     method,
     url: path,
     handler: answer,
-    ...(attempts ? { config: { rateLimit: attempts } } : {}),
+    ...(attempts ? { config: { rateLimit: { ...attempts, ...keyed } } } : {}),
   });
 }
 

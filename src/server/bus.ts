@@ -43,7 +43,6 @@ export type Script = (keys: readonly string[], args: readonly (string | number)[
 export interface Bus {
   /** Names the memory of Redis; '' until it was asked. */
   epoch(): string;
-  isUp(): boolean;
   /** false when it is not up in time. */
   whenUp(timeoutMs: number): Promise<boolean>;
   publish(saying: Saying): Promise<Published>;
@@ -73,13 +72,21 @@ export interface BusRequest {
 
 const readCount = 500;
 const readBlockMs = 1_000;
-/** What comes within it is read at once: a read for every message costs more than telling it to a room. */
-const readApartMs = 8;
+/**
+ * What comes within it is read at once: a read for every message costs more than telling it to a room. One picture of
+ * a screen, so that nobody sees the difference.
+ */
+const readApartMs = 16;
 /** How much of the past a new server reads before it is ready: what players miss while they move, many times over. */
 const warmMs = 30_000;
 /** Who comes into a room sees what was said there last, also when that is a while ago. */
 const roomMs = 3_600_000;
 const busLength = 20_000;
+/**
+ * Of a room, for those whom no server's ring serves any more. A reader who was closed because he fell behind has
+ * missed a whole queue of messages and what was said until he came back.
+ */
+const keptMessages = 4 * limits.replayMessages;
 const sharedArgs = 3;
 
 /**
@@ -91,7 +98,7 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'epoch'} end
 local function append(room, body)
   local offset = redis.call('HINCRBY', KEYS[3], room, 1)
   local stream = ARGV[2] .. room
-  redis.call('XADD', stream, 'MAXLEN', '~', ${limits.replayMessages}, offset .. '-0', 'v', 1, 'b', body)
+  redis.call('XADD', stream, 'MAXLEN', '~', ${keptMessages}, offset .. '-0', 'v', 1, 'b', body)
   redis.call('PEXPIRE', stream, ${roomMs})
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ${busLength}, '*', 'v', 1, 'e', ARGV[1], 'r', room, 'o', offset, 'b', body)
   return offset
@@ -102,7 +109,8 @@ end
 const publishLua = `
 local seq = tonumber(ARGV[5])
 if seq > 0 then
-  local last = tonumber(redis.call('GET', KEYS[4]) or ARGV[6])
+  -- A Redis that lost its last moments may know of fewer than were acknowledged: a gap that nobody could fill.
+  local last = math.max(tonumber(redis.call('GET', KEYS[4]) or 0), tonumber(ARGV[6]))
   if seq <= last then return {'duplicate', last} end
   if seq > last + 1 then return {'gap', last + 1} end
   redis.call('SET', KEYS[4], seq, 'PX', ARGV[3])
@@ -224,13 +232,16 @@ export function openBus({ url, identity, readiness, log, onEntries, onBreak }: B
 
   function take(entries: readonly [string, string[]][]): void {
     const known: BusEntry[] = [];
+    let isStrange = false;
     for (const [id, fields] of entries) {
       lastId = id;
       const entry = entryOf(fields);
       if (entry === null) continue;
       if (entry.epoch === null || entry.epoch === epoch) known.push(entry);
-      else if (isVerified) void again();
+      else isStrange = true;
     }
+    // Once for all of them: after a renewal the whole stream may be of before.
+    if (isStrange && isVerified) void again();
     if (known.length > 0) onEntries(known);
   }
 
@@ -260,7 +271,6 @@ export function openBus({ url, identity, readiness, log, onEntries, onBreak }: B
   const publish = script('gameopsPublish', publishLua);
   return {
     epoch: () => epoch,
-    isUp: () => isVerified,
     whenUp(timeoutMs) {
       if (isVerified) return Promise.resolve(true);
       return new Promise((resolve) => {

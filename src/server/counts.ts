@@ -1,37 +1,49 @@
 /**
- * Who was let go and is not back, and how many are here: what the CLI tells its operator. Never rejects and never
- * waits for long: a drain goes on without its count.
+ * Who was let go and is not back: what the CLI tells its operator. Never rejects and never waits for long: a drain goes
+ * on without its count.
  */
 import type { Logger } from 'pino';
 import { redisKeys } from '../contract.ts';
-import type { Bus } from './bus.ts';
+import { type Bus, ownArg } from './bus.ts';
+import type { Player } from './player.ts';
 import { quietly } from './redis.ts';
 import type { Identity } from './settings.ts';
 
 export interface Counts {
-  /** Players that a drain is about to close. */
-  closed(players: readonly string[]): Promise<void>;
+  /** Players that a drain is about to close. One who is on another connection already was not let go by this one. */
+  closed(players: readonly Pick<Player, 'person' | 'owner'>[]): Promise<void>;
   /** Takes back how many are connected here; the key dies with the process anyway. */
   gone(): Promise<void>;
 }
 
 const closedForSeconds = 3_600;
 
+/** KEYS owners, closed, count; ARGV release, how long it is kept, and for each player: id, owner. */
+const closedLua = `
+for at = 6, #ARGV, 2 do
+  local found = redis.call('HGET', KEYS[4], ARGV[at])
+  if not found or cjson.decode(found).owner == ARGV[at + 1] then
+    redis.call('ZADD', KEYS[5], ${ownArg(1)}, ARGV[at])
+  end
+end
+redis.call('EXPIRE', KEYS[5], ${ownArg(2)})
+redis.call('INCRBY', KEYS[6], (#ARGV - 5) / 2)
+redis.call('EXPIRE', KEYS[6], ${ownArg(2)})
+return {'recorded'}
+`;
+
 export function openCounts(bus: Bus, { project, release, replica }: Identity, log: Logger): Counts {
   const keys = redisKeys(project);
-  const { commands } = bus;
+  const closed = bus.script('gameopsClosed', closedLua);
   return {
     closed: (players) =>
       quietly(
-        commands
-          .multi()
-          .zadd(keys.closed, ...players.flatMap((player) => [release, player]))
-          .expire(keys.closed, closedForSeconds)
-          .incrby(keys.closedCount(release), players.length)
-          .expire(keys.closedCount(release), closedForSeconds)
-          .exec(),
+        closed(
+          [keys.owners, keys.closed, keys.closedCount(release)],
+          [release, closedForSeconds, ...players.flatMap(({ person, owner }) => [person.id, owner])],
+        ),
         log,
       ),
-    gone: () => quietly(commands.del(keys.players(release, replica), keys.vitals(release, replica)), log),
+    gone: () => quietly(bus.commands.del(keys.players(release, replica), keys.vitals(release, replica)), log),
   };
 }

@@ -1,4 +1,5 @@
 /** What lies on which tile. PURE: the same tile holds the same, whichever server is asked. */
+import { hashOf } from '../protocol.ts';
 
 const kinds = ['a warm spring', 'a sunken bell', 'a nest of drones', 'iron ore', 'an old road', 'glass sand'];
 const marks = ['', ' under roots', ' in the fog', ' beside a cairn', ', still warm', ' nobody has named'];
@@ -7,11 +8,4 @@ export function findAt(region: string, { x, y }: { x: number; y: number }): stri
   const hash = hashOf(`${region}:${x}:${y}`);
   const kind = kinds[hash % kinds.length] ?? '';
   return kind + (marks[Math.floor(hash / kinds.length) % marks.length] ?? '');
-}
-
-/** FNV-1a, 32 bits. */
-function hashOf(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let at = 0; at < text.length; at += 1) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
-  return hash >>> 0;
 }

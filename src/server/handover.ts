@@ -3,14 +3,14 @@
  * open a second connection, and closes the first one only when the second is welcome: make before break.
  *
  * Promises: never more at a time than both fleets bear, neither a second nor under way; who does not move in time is
- * closed with 1012 at the same pace; "stay" ends it between any two players; everybody is counted once.
+ * closed with 1012 at the same pace; an order that is taken back ends it between any two players; everybody is counted once.
  */
 import type { Logger } from 'pino';
 import { type HandoverOrder, type HandoverProgress, redisKeys, type Vitals } from '../contract.ts';
 import type { Bus } from './bus.ts';
 import type { Counts } from './counts.ts';
 import type { Metrics } from './metrics.ts';
-import { handoverPace, nextHandoverPace, type Strain } from './pace.ts';
+import { handoverPace, nextHandoverPace, nextPatience, patience, type Strain } from './pace.ts';
 import type { Player } from './player.ts';
 import { quietly } from './redis.ts';
 import type { Identity } from './settings.ts';
@@ -44,8 +44,6 @@ const measuredMs = 1_000;
 const jitterMs = 100;
 /** Of the whole fleet, told to move and not there yet: a fleet that falls behind is sent no more, before it shows any strain. */
 const underwayMax = 64;
-/** Who has not moved by then may not have heard, and holds up nobody else. */
-const underwayMs = 2_000;
 const recordMs = 100;
 const progressForSeconds = 3_600;
 /** As many replicas as a release may have. */
@@ -63,8 +61,9 @@ export function openHandover(request: HandoverRequest): Handover {
   /** Still to be hinted, and hinted in the order in which their time is up. */
   let waiting: Player[] = [];
   let hinted: Player[] = [];
-  /** Told to move and still here, oldest first → since when. */
-  const underway = new Map<Player, number>();
+  /** Told to move, still here and waited for, oldest first. */
+  const underway = new Set<Player>();
+  let patienceMs: number = patience.firstMs;
   let slowedAt = Number.NEGATIVE_INFINITY;
   let credit = 0;
   let lastAt = performance.now();
@@ -75,26 +74,26 @@ export function openHandover(request: HandoverRequest): Handover {
     heard = text;
     const read = readOrder(text);
     const next = read?.replicas.includes(identity.replica) ? read : null;
-    const isAgain = order !== null && next !== null && next.order === 'stay';
     stopTimers();
+    if (order !== null || next !== null)
+      log.info({ to: next?.to ?? null, isOrdered: next !== null, players: players().size }, 'handover');
     order = next;
-    waiting = [];
+    waiting = next === null ? [] : [...players()];
     hinted = [];
     underway.clear();
     if (next === null) return;
-    log.info({ order: next.order, to: next.to, players: players().size }, 'handover');
-    if (!isAgain) counted = nobody();
-    timers.push(setInterval(() => void judge(), judgeMs));
-    if (next.order === 'hand-over') begin();
-  }
-
-  function begin(): void {
-    waiting = [...players()];
+    counted = nobody();
     perSecond = handoverPace.first;
+    patienceMs = patience.firstMs;
     credit = 0;
     lastAt = performance.now();
-    timers.push(setInterval(step, tickMs));
+    timers.push(
+      setInterval(() => void judge(), judgeMs),
+      setInterval(step, tickMs),
+    );
   }
+
+  const room = () => Math.max(1, Math.floor(underwayMax / (order?.replicas.length ?? 1)));
 
   function step(): void {
     if (order === null || isDraining()) return;
@@ -105,10 +104,9 @@ export function openHandover(request: HandoverRequest): Handover {
     lastAt = now;
     const overdue: Player[] = [];
     forgetSilent(now);
-    const room = Math.max(1, Math.floor(underwayMax / order.replicas.length));
     while (credit >= 1) {
       const late = nextOf(hinted, (player) => player.overdueAt <= now);
-      const next = late ?? (underway.size < room ? nextOf(waiting, () => true) : null);
+      const next = late ?? (underway.size < room() ? nextOf(waiting, () => true) : null);
       if (next === null) break;
       credit -= 1;
       if (late) overdue.push(late);
@@ -117,27 +115,29 @@ export function openHandover(request: HandoverRequest): Handover {
     if (overdue.length > 0) void closeOverdue(overdue);
   }
 
+  /** Who has not moved by then may not have heard, and holds up nobody else. */
   function forgetSilent(now: number): void {
-    for (const [player, since] of underway) {
-      if (now - since < underwayMs) break;
+    for (const player of underway) {
+      if (now - (player.hintedAt ?? now) < patienceMs) break;
       underway.delete(player);
+      patienceMs = nextPatience(patienceMs, null, room());
     }
   }
 
-  function hint(player: Player, { to, patienceMs }: HandoverOrder, now: number): void {
+  function hint(player: Player, { to, patienceMs: inMs }: HandoverOrder, now: number): void {
     const afterMs = Math.round(Math.random() * jitterMs);
-    player.overdueAt = now + afterMs + patienceMs;
-    tell(player.link, { t: 'reconnect', reason: 'deploy', to, afterMs, deadlineMs: afterMs + patienceMs });
+    player.hintedAt = now;
+    player.overdueAt = now + afterMs + inMs;
+    tell(player.link, { t: 'reconnect', reason: 'deploy', to, afterMs, deadlineMs: afterMs + inMs });
     hinted.push(player);
-    underway.set(player, now);
+    underway.add(player);
     count('hinted');
   }
 
   async function closeOverdue(late: readonly Player[]): Promise<void> {
-    const ids = late.map(({ person }) => person.id);
-    await Promise.race([counts.closed(ids), new Promise((resolve) => setTimeout(resolve, recordMs))]);
+    await Promise.race([counts.closed(late), new Promise((resolve) => setTimeout(resolve, recordMs))]);
     for (const player of late) {
-      if (order?.order === 'hand-over') close(player.link, 'restart');
+      if (order !== null) close(player.link, 'restart');
     }
   }
 
@@ -175,11 +175,13 @@ export function openHandover(request: HandoverRequest): Handover {
 
   return {
     joined(player) {
-      if (order?.order === 'hand-over') waiting.push(player);
+      if (order !== null) waiting.push(player);
     },
     left(player, how) {
       underway.delete(player);
       if (order === null) return;
+      if (how === 'moved' && player.hintedAt !== null)
+        patienceMs = nextPatience(patienceMs, performance.now() - player.hintedAt, room());
       if (player.link.closedFor === 'restart') count('closed');
       else count(how === 'moved' ? 'moved' : 'gone');
     },
@@ -205,7 +207,7 @@ export function readOrder(text: string | null): HandoverOrder | null {
   if (text === null) return null;
   try {
     const read = JSON.parse(text) as Partial<HandoverOrder>;
-    const isKnown = read.v === 1 && (read.order === 'hand-over' || read.order === 'stay');
+    const isKnown = read.v === 1 && read.order === 'hand-over';
     return isKnown && Array.isArray(read.replicas) && typeof read.patienceMs === 'number'
       ? (read as HandoverOrder)
       : null;
@@ -218,10 +220,22 @@ export function readOrder(text: string | null): HandoverOrder | null {
 export function worstOf(ownLagMs: number, texts: readonly (string | null)[]): Strain {
   const worst: Strain = { lagMs: ownLagMs, joinMs: null };
   for (const text of texts) {
-    if (text === null) continue;
-    const { lagMs, joinMs } = JSON.parse(text) as Vitals;
+    const vitals = readVitals(text);
+    if (vitals === null) continue;
+    const { lagMs, joinMs } = vitals;
     worst.lagMs = Math.max(worst.lagMs, lagMs);
     if (joinMs !== null) worst.joinMs = Math.max(worst.joinMs ?? 0, joinMs);
   }
   return worst;
+}
+
+/** Of this or another release; null for a form that is not known, and for none. */
+function readVitals(text: string | null): Vitals | null {
+  try {
+    const read = JSON.parse(text ?? 'null') as Partial<Vitals> | null;
+    const isKnown = read?.v === 1 && typeof read.lagMs === 'number';
+    return isKnown && (read.joinMs === null || typeof read.joinMs === 'number') ? (read as Vitals) : null;
+  } catch {
+    return null;
+  }
 }

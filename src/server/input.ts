@@ -1,6 +1,6 @@
 /** What HTTP callers send, checked at the edge. Promises that whatever it returns may be stored as it is. */
 import * as z from 'zod/mini';
-import { isRegion, type Person, world } from '../protocol.ts';
+import { isRegion, type Person, regionPattern, world } from '../protocol.ts';
 import type { TokenCheck } from '../tokens.ts';
 
 /** Fastify's error handler turns it into this status. */
@@ -10,15 +10,23 @@ export function refuse(statusCode: number, code: string, message: string): Error
 
 const short = (max: number) => z.string().check(z.trim(), z.minLength(1), z.maxLength(max));
 const tileNumber = () => z.int().check(z.gte(0), z.lt(world.tiles));
-const region = () => z.string().check(z.regex(/^r\d{1,2}-\d{1,2}$/), z.refine(isRegion));
+const region = () => z.string().check(z.regex(regionPattern), z.refine(isRegion));
 const password = () => z.string().check(z.minLength(8), z.maxLength(200));
 
 /** Letters of any script, digits, and little else: a name must not pretend to be something that the game says. */
-const accountName = () =>
+const playerName = () =>
   z.string().check(z.normalize('NFKC'), z.trim(), z.regex(/^[\p{L}\p{N}][\p{L}\p{M}\p{N} _.-]{1,23}$/u));
 
+/** What the game calls itself, and guests without a name. */
+const ownNames: ReadonlySet<string> = new Set(['server', 'guest']);
+const accountName = () => playerName().check(z.refine((name) => !ownNames.has(name.toLowerCase())));
+
+/** What no account's name can hold: a guest can't be taken for the player whose name he chose, now or later. */
+export const guestName = (chosen: string | undefined) =>
+  chosen === undefined ? 'Guest' : `${chosen} (guest)`;
+
 export const body = {
-  session: z.object({ name: z._default(short(40), 'Guest') }),
+  session: z.object({ name: z.optional(playerName()) }),
   register: z.object({ name: accountName(), password: password() }),
   login: z.object({ name: short(100), password: z.string().check(z.maxLength(200)) }),
   refresh: z.object({ refreshToken: z.string().check(z.minLength(1), z.maxLength(200)) }),

@@ -5,6 +5,7 @@
 import * as z from 'zod/mini';
 import { servedByHeader } from '../contract.ts';
 import { idempotencyKey } from './input.ts';
+import type { Limit } from './limits.ts';
 
 export interface Described {
   method: 'GET' | 'POST';
@@ -14,6 +15,7 @@ export interface Described {
   body?: z.ZodMiniType;
   query?: Record<string, z.ZodMiniType>;
   needs?: ('token' | 'idempotency-key')[];
+  attempts?: Limit;
   /** Status → what it means, and the answer's shape. */
   answers: Record<number, { means: string; shape?: z.ZodMiniType }>;
 }
@@ -57,7 +59,7 @@ export function openApi(routes: readonly Described[], version: string): object {
   };
 }
 
-function operation({ method, path, summary, body, query, needs = [], answers }: Described): object {
+function operation({ path, summary, body, query, needs = [], attempts, answers }: Described): object {
   const named = [...path.matchAll(/:(\w+)/g)].map(([, name]) =>
     parameter('path', name ?? '', z.string(), true),
   );
@@ -68,7 +70,7 @@ function operation({ method, path, summary, body, query, needs = [], answers }: 
   const usually: [string, string][] = [
     ...(body || query ? [['400', usual[400]] as [string, string]] : []),
     ...(needs.includes('token') ? [['401', usual[401]] as [string, string]] : []),
-    ...(method === 'POST' ? [['429', usual[429]] as [string, string]] : []),
+    ...(attempts ? [['429', usual[429]] as [string, string]] : []),
     ['503', usual[503]],
   ];
   const responses = Object.fromEntries([

@@ -37,3 +37,26 @@ export function nextHandoverPace(perSecond: number, { lagMs, joinMs }: Strain): 
   const wished = isStrained ? perSecond / 2 : perSecond * 1.25;
   return Math.min(handoverPace.ceiling, Math.max(handoverPace.floor, wished));
 }
+
+/** How long one who was told to move is waited for before another one sets out in his place. */
+export const patience = { firstMs: 2_000, leastMs: 100, mostMs: 2_000 } as const;
+
+const timesAsLong = 4;
+const learned = 1 / 16;
+const lessForSilence = 0.5;
+
+/**
+ * Learns how long moving takes from those who move, and waits a few times that. Who is waited for in vain makes it
+ * shorter, or a fleet of clients that know no handover would be told at the pace of its silence; one who moves after
+ * all, only late, shows a fleet that falls behind, and everybody is waited for as long as him.
+ * @param movedAfterMs null: he was not waited for any longer
+ * @param together how many are on the way at the same time: all of them silent, and it is a quarter
+ */
+export function nextPatience(nowMs: number, movedAfterMs: number | null, together: number): number {
+  if (movedAfterMs === null)
+    return Math.max(patience.leastMs, nowMs * lessForSilence ** (2 / (together + 1)));
+  const fromHimMs = movedAfterMs * timesAsLong;
+  const isLate = movedAfterMs > nowMs;
+  const wishedMs = isLate ? fromHimMs : nowMs + (fromHimMs - nowMs) * learned;
+  return Math.min(patience.mostMs, Math.max(patience.leastMs, wishedMs));
+}

@@ -19,11 +19,15 @@ export interface Player extends Listener {
   refusedFrom: number | null;
   /** Where he wants to go; the last wish wins. */
   heading: string | null;
-  isMoving: boolean;
+  /** Where he is being taken; null while he stays. */
+  entering: string | null;
   misses: number;
   readonly frames: Bucket;
   readonly saying: Bucket;
-  /** When a hint to go elsewhere has had its time. */
+  readonly asking: Bucket;
+  /** When he was told to go elsewhere. */
+  hintedAt: number | null;
+  /** When that hint has had its time. */
   overdueAt: number;
 }
 
@@ -59,9 +63,11 @@ export function newPlayer(given: NewPlayer, now: number): Player {
     sent: 0,
     refusedFrom: null,
     heading: null,
-    isMoving: false,
+    entering: null,
     misses: 0,
     saying: fullBucket(rates.saying, now),
+    asking: fullBucket(rates.resync, now),
+    hintedAt: null,
     overdueAt: Number.POSITIVE_INFINITY,
   };
 }

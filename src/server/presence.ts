@@ -1,7 +1,9 @@
 /**
  * Who is where, in Redis. Whoever is here is so until a time, which his server moves on every 30 s; a server that dies
  * moves nothing, and the sweep of any other announces who left. The newest connection owns a player: only it may end
- * his presence, so the late close of an old one never logs out somebody who is on a new server already.
+ * his presence, so the late close of an old one never logs out somebody who is on a new server already. The one before
+ * it is remembered until it is gone or the newest has proven that it lasts: a connection that breaks before its player
+ * has heard of it hands him back.
  *
  * Promises: nobody present is announced twice, nobody is announced as gone in a handover, no ghost after `goneMs` and
  * one sweep. Times are Redis' own, so clocks of servers don't matter.
@@ -17,9 +19,16 @@ export interface PresenceTimes {
   /** After a connection that broke: a resume within this time shows nothing to others. */
   graceMs: number;
   sweepMs: number;
+  /** A connection that was not refreshed within it is dead: a heartbeat and what one may be late. */
+  provenMs: number;
 }
 
-export const presenceTimes: PresenceTimes = { goneMs: 69_000, graceMs: 10_000, sweepMs: 5_000 };
+export const presenceTimes: PresenceTimes = {
+  goneMs: 69_000,
+  graceMs: 10_000,
+  sweepMs: 5_000,
+  provenMs: 34_000,
+};
 
 export interface Here {
   person: Person;
@@ -36,9 +45,11 @@ export interface Presence {
    * @returns the region's newest offset
    */
   join(here: Here, session: string): Promise<number>;
+  /** The same for one who is here already. @returns null, and nothing happens, when another connection owns him */
+  move(here: Here, session: string): Promise<number | null>;
   /** Nothing happens when another connection owns him. `isClean`: he meant to go. */
   leave(here: Here, isClean: boolean): Promise<void>;
-  /** @returns ids of those whom another connection owns by now */
+  /** @returns owners of those whom another connection owns by now */
   refresh(all: readonly Here[]): Promise<string[]>;
   /** @returns how many are announced as gone */
   sweep(): Promise<number>;
@@ -59,12 +70,21 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 `;
 
-/** KEYS owners, present, session, closed; ARGV player, owner entry, region, session, joined, left, goneMs, prefix of here. */
+/**
+ * KEYS owners, present, session, closed; ARGV player, owner entry, region, session, joined, left, goneMs, prefix of here, and
+ * of a move the owner, '' of a hello.
+ */
 const joinLua = `${nowLua}
-local player, region, here = ${ownArg(1)}, ${ownArg(3)}, ${ownArg(8)}
+local player, mine, region, here, mover = ${ownArg(1)}, ${ownArg(2)}, ${ownArg(3)}, ${ownArg(8)}, ${ownArg(9)}
 local found = redis.call('HGET', KEYS[4], player)
-local was = found and cjson.decode(found).region
-redis.call('HSET', KEYS[4], player, ${ownArg(2)})
+local entry = found and cjson.decode(found)
+local was = entry and entry.region
+if mover ~= '' then
+  if entry and entry.owner ~= mover then return {'other'} end
+elseif entry and not entry.left then
+  mine = string.sub(mine, 1, -2) .. ',"former":' .. cjson.encode(entry.owner) .. '}'
+end
+redis.call('HSET', KEYS[4], player, mine)
 redis.call('ZADD', KEYS[5], now + ${ownArg(7)}, player)
 redis.call('SET', KEYS[6], ${ownArg(4)}, 'PX', ARGV[3])
 redis.call('ZREM', KEYS[7], player)
@@ -79,12 +99,25 @@ return {'here', tonumber(redis.call('HGET', KEYS[3], region) or 0)}
 
 /** KEYS owners, present; ARGV player, owner, graceMs (0: gone at once), left, prefix of here. */
 const leaveLua = `${nowLua}
-local player, grace, here = ${ownArg(1)}, tonumber(${ownArg(3)}), ${ownArg(5)}
+local player, owner, grace, here = ${ownArg(1)}, ${ownArg(2)}, tonumber(${ownArg(3)}), ${ownArg(5)}
 local found = redis.call('HGET', KEYS[4], player)
 if not found then return {'gone'} end
 local entry = cjson.decode(found)
-if entry.owner ~= ${ownArg(2)} then return {'other'} end
+if entry.owner ~= owner then
+  if entry.former == owner then
+    entry.former = nil
+    redis.call('HSET', KEYS[4], player, cjson.encode(entry))
+  end
+  return {'other'}
+end
+if grace > 0 and entry.former then
+  entry.owner, entry.former = entry.former, nil
+  redis.call('HSET', KEYS[4], player, cjson.encode(entry))
+  return {'back'}
+end
 if grace > 0 then
+  entry.left = true
+  redis.call('HSET', KEYS[4], player, cjson.encode(entry))
   redis.call('ZADD', KEYS[5], 'XX', now + grace, player)
   redis.call('ZADD', here .. entry.region, 'XX', now + grace, player)
   return {'soon'}
@@ -97,26 +130,40 @@ return {'left'}
 `;
 
 /**
- * KEYS owners, present, then sessions and sequences to keep; ARGV goneMs, prefix of here, and for each player: id,
- * owner, owner entry, region, joined. Who was swept although he is here comes back.
+ * KEYS owners, present, then sessions and sequences to keep; ARGV goneMs, prefix of here, provenMs, and for each player: id,
+ * owner, owner entry, region, joined. Who was swept although he is here comes back, and so does one whose newer
+ * connection never lasted.
  */
 const refreshLua = `${nowLua}
-local gone, here = now + ${ownArg(1)}, ${ownArg(2)}
+local lasts, here, proven = tonumber(${ownArg(1)}), ${ownArg(2)}, tonumber(${ownArg(3)})
 local others = {'fresh'}
-for at = 6, #ARGV, 5 do
+for at = 7, #ARGV, 5 do
   local player, owner, mine, region = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local found = redis.call('HGET', KEYS[4], player)
   local entry = found and found ~= mine and cjson.decode(found)
+  local isMine = true
   if entry and entry.owner ~= owner then
-    others[#others + 1] = player
-  else
+    local heard = tonumber(redis.call('ZSCORE', KEYS[5], player) or 0) - lasts
+    if entry.former ~= owner then
+      others[#others + 1] = owner
+      isMine = false
+    elseif now - heard < proven then
+      isMine = false
+    else
+      entry.owner = owner
+    end
+  end
+  if isMine then
     if entry then region = entry.region end
     if not found then
       redis.call('HSET', KEYS[4], player, mine)
       append(region, ARGV[at + 4])
+    elseif entry and entry.former then
+      entry.former = nil
+      redis.call('HSET', KEYS[4], player, cjson.encode(entry))
     end
-    redis.call('ZADD', KEYS[5], gone, player)
-    redis.call('ZADD', here .. region, gone, player)
+    redis.call('ZADD', KEYS[5], now + lasts, player)
+    redis.call('ZADD', here .. region, now + lasts, player)
   end
 end
 for at = 6, #KEYS do redis.call('PEXPIRE', KEYS[at], ARGV[3]) end
@@ -150,10 +197,17 @@ end
 return answer
 `;
 
+/** KEYS of all regions' here. One command: two hundred of them a second are felt by those who join. */
+const headcountLua = `${nowLua}
+local answer = {'regions'}
+for at = 4, #KEYS do answer[#answer + 1] = redis.call('ZCOUNT', KEYS[at], '(' .. now, '+inf') end
+return answer
+`;
+
 export function openPresence(
   bus: Bus,
   project: string,
-  { goneMs, graceMs }: PresenceTimes = presenceTimes,
+  { goneMs, graceMs, provenMs }: PresenceTimes = presenceTimes,
 ): Presence {
   const keys = redisKeys(project);
   const hereOf = keys.here('');
@@ -162,20 +216,24 @@ export function openPresence(
   const sweep = bus.script('gameopsSweep', sweepLua);
   const people = bus.script('gameopsPeople', peopleLua);
   const refresh = bus.script('gameopsRefresh', refreshLua);
+  const headcount = bus.script('gameopsHeadcount', headcountLua);
   const shared = [keys.owners, keys.present];
 
+  async function settle(here: Here, session: string, mover: string): Promise<number | null> {
+    const { person, region } = here;
+    const [is, offset] = await join(
+      [...shared, keys.session(here.session), keys.closed],
+      [
+        ...[person.id, entryOf(here), region, session],
+        ...[announcement('joined', person), announcement('left', person), goneMs, hereOf, mover],
+      ],
+    );
+    return is === 'here' ? Number(offset) : null;
+  }
+
   return {
-    async join(here, session) {
-      const { person, region } = here;
-      const [, offset] = await join(
-        [...shared, keys.session(here.session), keys.closed],
-        [
-          ...[person.id, entryOf(here), region, session],
-          ...[announcement('joined', person), announcement('left', person), goneMs, hereOf],
-        ],
-      );
-      return Number(offset);
-    },
+    join: async (here, session) => Number(await settle(here, session, '')),
+    move: (here, session) => settle(here, session, here.owner),
     async leave({ person, owner }, isClean) {
       await leave(shared, [person.id, owner, isClean ? 0 : graceMs, announcement('left', person), hereOf]);
     },
@@ -186,7 +244,7 @@ export function openPresence(
         const { person, owner, region } = here;
         return [person.id, owner, entryOf(here), region, announcement('joined', person)];
       });
-      const [, ...others] = await refresh([...shared, ...kept], [goneMs, hereOf, ...args]);
+      const [, ...others] = await refresh([...shared, ...kept], [goneMs, hereOf, provenMs, ...args]);
       return others.map(String);
     },
     async sweep() {
@@ -198,14 +256,14 @@ export function openPresence(
       }
     },
     async headcount() {
-      const now = Date.now();
-      const counted = await Promise.all(
-        regions.map(async (region) => ({
-          region,
-          players: await bus.commands.zcount(keys.here(region), now, '+inf'),
-        })),
+      const [, ...counts] = await headcount(
+        regions.map((region) => keys.here(region)),
+        [],
       );
-      return counted.filter(({ players }) => players > 0).sort((a, b) => b.players - a.players);
+      return regions
+        .map((region, n) => ({ region, players: Number(counts[n]) }))
+        .filter(({ players }) => players > 0)
+        .sort((a, b) => b.players - a.players);
     },
     async people(region, count) {
       const [, ...found] = await people([keys.owners, keys.here(region)], [count]);

@@ -6,7 +6,7 @@
  * comes. Nothing can happen between the two.
  */
 import type { BusEntry } from './bus.ts';
-import { frameOf, type Link, send } from './wire.ts';
+import { frameOf, type Link, sendAll } from './wire.ts';
 
 /** One player's place in a room. */
 export interface Listener {
@@ -31,7 +31,6 @@ export interface Rooms<L extends Listener> {
   leave(listener: L): void;
   /** Frames of the newest messages, oldest first. */
   latest(room: string, count: number): Buffer[];
-  count(room: string): number;
   /** Forgets what was told. Who is here stays, and hears nothing more. */
   forget(): void;
 }
@@ -43,9 +42,13 @@ interface Room<L> {
   members: Set<L>;
 }
 
+/** What a room was told in one go. */
 interface Delivery<L> {
+  /** Of the newest of `frames`, whose offsets rise by one. */
   offset: number;
-  frame: Buffer;
+  frames: Buffer[];
+  /** `frames` in one piece: what costs most of a delivery is the write, not the bytes. */
+  piece: Buffer;
   /** Of a Set: who leaves meanwhile is left out, who comes has been sent it. */
   rest: Iterator<L>;
 }
@@ -58,6 +61,7 @@ export interface RoomsRequest {
 }
 
 const nothing = Buffer.alloc(0);
+const bytesPerWrite = 16_384;
 
 export function openRooms<L extends Listener>({
   ringLength,
@@ -76,44 +80,59 @@ export function openRooms<L extends Listener>({
     return made;
   };
 
-  function takeOne(entry: BusEntry): 'good' | 'again' | 'hole' {
+  /** @param told frames of this turn, by room */
+  function takeOne(entry: BusEntry, told: Map<Room<L>, Buffer[]>): 'good' | 'again' | 'hole' {
     const room = roomOf(entry.room);
     const isFirst = room.last === 0;
     if (!isFirst && entry.offset <= room.last) return 'again';
     const isHole = !isFirst && entry.offset > room.last + 1;
-    if (isHole) room.ring = [];
+    if (isHole) {
+      room.ring = [];
+      told.delete(room);
+    }
     const frame = frameOf(messageText(entry));
     room.ring.push(frame);
     room.last = entry.offset;
     if (room.ring.length > ringLength) room.ring.shift();
-    if (room.members.size > 0) deliveries.push({ offset: entry.offset, frame, rest: room.members.values() });
+    const frames = told.get(room);
+    if (frames) frames.push(frame);
+    else if (room.members.size > 0) told.set(room, [frame]);
     return isHole ? 'hole' : 'good';
+  }
+
+  function tellAll(told: ReadonlyMap<Room<L>, Buffer[]>): void {
+    for (const [{ last, members }, frames] of told) {
+      const [only] = frames;
+      const piece = frames.length === 1 && only ? only : Buffer.concat(frames);
+      deliveries.push({ offset: last, frames, piece, rest: members.values() });
+    }
+    if (!isPumping && deliveries.length > 0) pump();
   }
 
   function pump(): void {
     isPumping = true;
-    let left = perTick;
+    const tick = { left: perTick, told: 0 };
     let done = 0;
     for (const delivery of deliveries) {
-      left = deliver(delivery, left);
-      if (left === 0) break;
+      if (!deliver(delivery, tick)) break;
       done += 1;
     }
     deliveries.splice(0, done);
-    onDelivered(perTick - left);
+    onDelivered(tick.told);
     isPumping = deliveries.length > 0;
     if (isPumping) setImmediate(pump);
   }
 
   return {
     take(entries) {
+      const told = new Map<Room<L>, Buffer[]>();
       let worst: 'good' | 'again' | 'hole' = 'good';
       for (const entry of entries) {
-        const one = takeOne(entry);
-        if (one === 'again') return one;
-        if (one === 'hole') worst = one;
+        const one = takeOne(entry, told);
+        if (one !== 'good') worst = one;
+        if (one === 'again') break;
       }
-      if (!isPumping && deliveries.length > 0) pump();
+      tellAll(told);
       return worst;
     },
     covers(name, offset) {
@@ -136,7 +155,6 @@ export function openRooms<L extends Listener>({
       room?.members.delete(listener);
     },
     latest: (name, count) => rooms.get(name)?.ring.slice(-count) ?? [],
-    count: (name) => rooms.get(name)?.members.size ?? 0,
     forget() {
       deliveries.length = 0;
       for (const room of rooms.values()) {
@@ -154,15 +172,28 @@ export function messageText({ room, offset, body }: BusEntry): string {
   return `{"room":${JSON.stringify(room)},"offset":${offset},${body.slice(1)}`;
 }
 
-/** @returns how many deliveries are left of this tick */
-function deliver<L extends Listener>({ offset, frame, rest }: Delivery<L>, left: number): number {
-  for (let remaining = left; remaining > 0; remaining -= 1) {
+/** @returns whether everybody has it; false when this tick has written enough */
+function deliver<L extends Listener>(
+  { offset, frames, piece, rest }: Delivery<L>,
+  tick: { left: number; told: number },
+): boolean {
+  // A large piece counts as several: what is copied to the kernel takes its time as well.
+  const cost = Math.ceil(piece.length / bytesPerWrite);
+  while (tick.left > 0) {
     const next = rest.next();
-    if (next.done) return remaining;
+    if (next.done) return true;
     const listener = next.value;
-    if (listener.sent >= offset) continue;
+    const missing = offset - listener.sent;
+    if (missing <= 0) continue;
     listener.sent = offset;
-    send(listener.link, frame);
+    tick.left -= cost;
+    if (missing < frames.length) {
+      sendAll(listener.link, frames.slice(-missing));
+      tick.told += missing;
+    } else {
+      sendAll(listener.link, frames, piece);
+      tick.told += frames.length;
+    }
   }
-  return 0;
+  return false;
 }

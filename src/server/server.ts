@@ -19,6 +19,7 @@ import type { Player } from './player.ts';
 import { openPresence, type PresenceTimes, presenceTimes } from './presence.ts';
 import { startPulse } from './pulse.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
+import { tellWithAcknowledgements } from './receive.ts';
 import { openRooms } from './rooms.ts';
 import type { Identity } from './settings.ts';
 import { openSockets, type Sockets } from './sockets.ts';
@@ -26,8 +27,8 @@ import { openStore } from './store.ts';
 import { watchLoop } from './vitals.ts';
 
 /**
- * When a neighbour dies, all of its players are here within a quarter of a second. Node's own 511 lets connections time
- * out then, and Nginx takes this server for dead, too: with nobody left to ask it refuses everybody for a second.
+ * When a neighbour dies, all of its players are here within a quarter of a second. With Node's own 511 connections time
+ * out then, or are refused, and Nginx takes this server for dead, too: with nobody left to ask it refuses everybody for a second.
  */
 const backlog = 4_096;
 
@@ -120,19 +121,24 @@ function openGround({ url, readiness, times, ...shared }: GroundRequest, sockets
     ringLength: limits.replayMessages,
     onDelivered: (count) => metrics.deliveries.inc(count),
   });
+  const unacknowledged = new Set<Player>();
   const beginAnew = (why: 'epoch' | 'missed') => {
     rooms.forget();
+    // What Redis has forgotten must not be acknowledged: he says it again.
+    if (why === 'epoch') unacknowledged.clear();
     // After a hole they can go on from what they have, with what Redis has; in another epoch they can't.
     void sockets().sendAway(why === 'epoch' ? 'resync' : 'restart');
   };
   const bus = openBus({
     ...{ url, identity, readiness, log },
     onEntries(entries) {
-      const how = rooms.take(entries);
-      if (how === 'again') void bus.renew().catch(() => undefined);
-      if (how === 'hole') beginAnew('missed');
+      tellWithAcknowledgements(unacknowledged, () => {
+        const how = rooms.take(entries);
+        if (how === 'again') void bus.renew().catch(() => undefined);
+        if (how === 'hole') beginAnew('missed');
+      });
     },
     onBreak: beginAnew,
   });
-  return { ...shared, bus, rooms, presence: openPresence(bus, identity.project, times) };
+  return { ...shared, bus, rooms, unacknowledged, presence: openPresence(bus, identity.project, times) };
 }

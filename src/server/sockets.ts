@@ -21,6 +21,7 @@ import { close, frameOf, isOpen, type Link, openLink, send } from './wire.ts';
 
 export interface Sockets {
   players: ReadonlySet<Player>;
+  /** Without those of a gate: whoever counts asks whether somebody is to be waited for. */
   count(): number;
   /** From hello to welcome, ms, since the last call. */
   takeJoins(): number[];
@@ -85,7 +86,11 @@ export function openSockets(request: SocketsRequest): Sockets {
   });
 
   function greet(socket: WebSocket, stream: Duplex): void {
-    const link = openLink(socket, stream);
+    const link = openLink(socket, stream, (reason) => {
+      metrics.closed.inc({ reason });
+      // The connection may take long to end, and hears nothing more.
+      if (visit.player !== null) rooms.leave(visit.player);
+    });
     const timer = setTimeout(() => close(link, 'helloTimeout'), limits.helloMs);
     const frames = fullBucket(rates.frames, performance.now());
     const visit: Visit = { link, player: null, isAsking: false, early: [], frames, timer };
@@ -98,15 +103,16 @@ export function openSockets(request: SocketsRequest): Sockets {
       if (mayStillSend(visit)) send(link, frameOf(data, 'pong'));
     });
     socket.on('pong', () => {
-      if (visit.player !== null) visit.player.misses = 0;
+      if (mayStillSend(visit) && visit.player !== null) visit.player.misses = 0;
     });
     socket.on('close', (code: number, reason: Buffer) => end(visit, code, reason.toString()));
   }
 
   function mayStillSend({ link, frames }: Visit): boolean {
-    if (!isOpen(link)) return false;
-    if (takeFrom(frames, rates.frames, performance.now())) return true;
-    close(link, 'flood');
+    if (takeFrom(frames, rates.frames, performance.now())) return isOpen(link);
+    // A slow one has long to read what is on its way to him, not to send.
+    if (link.closedFor === 'slow') link.socket.terminate();
+    else close(link, 'flood');
     return false;
   }
 
@@ -165,7 +171,7 @@ export function openSockets(request: SocketsRequest): Sockets {
     const { player, timer } = visit;
     clearTimeout(timer);
     strangers.delete(visit);
-    metrics.closed.inc({ reason: visit.link.closedFor ?? reasonOf(code) });
+    if (visit.link.closedFor === null) metrics.closed.inc({ reason: reasonOf(code) });
     if (player === null) return;
     const isMoved = code === closeCode.done && reason === movedReason;
     const isDone = code === closeCode.done && !isMoved;
@@ -183,8 +189,15 @@ export function openSockets(request: SocketsRequest): Sockets {
     presence.leave(hereOf(player), isClean).catch(() => undefined);
   }
 
-  function replaceLater({ link }: Player): void {
-    setTimeout(() => close(link, 'replaced'), replacedGraceMs).unref();
+  function replaceLater(older: Player): void {
+    // The newer one may have gone by then: nobody has replaced this one any more.
+    endLater(older, () => latestOf.has(older.person.id));
+  }
+
+  function endLater({ link }: Player, isStillSo = () => true): void {
+    setTimeout(() => {
+      if (isStillSo()) close(link, 'replaced');
+    }, replacedGraceMs).unref();
   }
 
   function beat(player: Player): void {
@@ -201,15 +214,18 @@ export function openSockets(request: SocketsRequest): Sockets {
   async function refresh(): Promise<void> {
     const turn = due.filter((player) => isOpen(player.link));
     due = [];
-    const others = await presence.refresh(turn.map(hereOf)).catch(() => []);
-    if (others.length === 0) return;
-    const away = new Set(others);
-    for (const player of turn) if (away.has(player.person.id)) replaceLater(player);
+    try {
+      const away = new Set(await presence.refresh(turn.map(hereOf)));
+      for (const player of turn) if (away.has(player.owner)) endLater(player);
+    } catch {
+      // Redis is away: a second later is early enough, the next turn of these may not be.
+      due.push(...turn);
+    }
   }
 
   return {
     players,
-    count: () => players.size,
+    count: () => [...players].filter(({ link, person }) => isOpen(link) && !isProbe(person.id)).length,
     takeJoins() {
       const taken = joins;
       joins = [];
@@ -253,10 +269,11 @@ async function closeAtAPace(
   const waiting = [...players];
   while (waiting.length > 0) {
     const group = waiting.splice(0, pace.perTick).filter((player) => players.has(player));
+    const letGo = group.filter(({ link }) => isOpen(link));
     // Recorded first: a quick player is back, and struck off, before a later record would name him lost.
     // A Redis that hangs may cost the count, never the pace.
-    if (group.length > 0 && counts !== null) {
-      await Promise.race([counts.closed(group.map(({ person }) => person.id)), sleep(recordMs)]);
+    if (letGo.length > 0 && counts !== null) {
+      await Promise.race([counts.closed(letGo), sleep(recordMs)]);
     }
     for (const { link } of group) close(link, reason);
     if (waiting.length > 0 && performance.now() < deadline) await sleep(pace.tickMs);

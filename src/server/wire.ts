@@ -1,7 +1,7 @@
 /**
  * What goes down to one player: frames made once and written as they are, and a bounded queue behind a connection
  * that does not take more. Promises that nobody waits for a slow reader, and that a slow reader costs references to
- * frames that exist anyway, never copies.
+ * frames that his room has anyway, never copies of his own.
  *
  * Frames are made here and not by ws, because the same bytes go to everybody in a room. That is sound as long as
  * compression is declined and nothing is sent in fragments; both are so by the options of our WebSocketServer.
@@ -14,6 +14,9 @@ export interface Link {
   readonly socket: WebSocket;
   /** The connection below the WebSocket, which hands over what ws itself would write. */
   readonly stream: Duplex;
+  readonly onClose: (why: CloseReason) => void;
+  /** As the last write was answered: asking the stream itself each time costs as much as a small frame. */
+  isFull: boolean;
   /** Waits for the connection to take more; [] while it does. */
   waiting: Buffer[];
   waitingBytes: number;
@@ -21,11 +24,25 @@ export interface Link {
   closedFor: CloseReason | null;
 }
 
-const opcode = { text: 0x1, pong: 0xa } as const;
-const closeSlowMs = 1_000;
+const opcode = { text: 0x1, close: 0x8, pong: 0xa } as const;
+/**
+ * The close frame waits behind what he does not read. When he goes on within this time he gets all of it; cut off
+ * earlier, the next thing he says meets a connection that is gone, and the reset it earns takes with it what was still
+ * on its way to him: so much that no history goes back far enough.
+ */
+const closeSlowMs = 8_000;
 
-export function openLink(socket: WebSocket, stream: Duplex): Link {
-  const link: Link = { socket, stream, waiting: [], waitingBytes: 0, closedFor: null };
+/** @param onClose told once, when this side decides to close: the connection may take long to end after that */
+export function openLink(socket: WebSocket, stream: Duplex, onClose: (why: CloseReason) => void): Link {
+  const link: Link = {
+    socket,
+    stream,
+    onClose,
+    isFull: false,
+    waiting: [],
+    waitingBytes: 0,
+    closedFor: null,
+  };
   stream.on('drain', () => flush(link));
   return link;
 }
@@ -71,8 +88,8 @@ export function tell(link: Link, message: Downward): void {
 /** One frame, or several in one piece: a piece counts as one message. */
 export function send(link: Link, piece: Buffer): void {
   if (!isOpen(link)) return;
-  if (link.waiting.length === 0 && !link.stream.writableNeedDrain) {
-    link.stream.write(piece);
+  if (link.waiting.length === 0 && !link.isFull) {
+    link.isFull = !link.stream.write(piece);
     return;
   }
   link.waiting.push(piece);
@@ -82,11 +99,21 @@ export function send(link: Link, piece: Buffer): void {
   }
 }
 
+/**
+ * Several messages: in one piece for who takes them, which costs as much as one; message by message for who does not,
+ * because that is what his queue is bound by.
+ */
+export function sendAll(link: Link, frames: readonly Buffer[], piece: Buffer = Buffer.concat(frames)): void {
+  if (link.waiting.length === 0 && !link.isFull) send(link, piece);
+  else for (const frame of frames) send(link, frame);
+}
+
 function flush(link: Link): void {
   let taken = 0;
+  link.isFull = false;
   for (const piece of link.waiting) {
-    if (link.stream.writableNeedDrain || link.closedFor !== null) break;
-    link.stream.write(piece);
+    if (link.isFull || link.closedFor !== null) break;
+    link.isFull = !link.stream.write(piece);
     link.waitingBytes -= piece.length;
     taken += 1;
   }
@@ -95,11 +122,25 @@ function flush(link: Link): void {
 
 /** What still waits is dropped: a resume brings it. */
 export function close(link: Link, reason: CloseReason): void {
-  if (link.closedFor !== null) return;
+  const { socket, closedFor } = link;
+  if (socket.readyState === WebSocket.CLOSED) return;
+  if (closedFor !== null) {
+    // A server that leaves waits for a slow reader no longer than for others.
+    if (closedFor === 'slow') socket.close(closeCode[reason], reason);
+    return;
+  }
   link.closedFor = reason;
   link.waiting = [];
   link.waitingBytes = 0;
-  link.socket.close(closeCode[reason], reason);
-  // The close frame waits behind what it does not read.
-  if (reason === 'slow') setTimeout(() => link.socket.terminate(), closeSlowMs).unref();
+  link.onClose(reason);
+  if (reason === 'slow') closeSlow(link);
+  else socket.close(closeCode[reason], reason);
+}
+
+/** Not by ws, which would cut him off within its `closeTimeout`; it goes on to answer his own close frame. */
+function closeSlow({ socket, stream }: Link): void {
+  const code = Buffer.alloc(2);
+  code.writeUInt16BE(closeCode.slow);
+  stream.write(frameOf(Buffer.concat([code, Buffer.from('slow' satisfies CloseReason)]), 'close'));
+  setTimeout(() => socket.terminate(), closeSlowMs).unref();
 }

@@ -10,10 +10,12 @@ import { until } from '../support/game-server.ts';
 
 type Told = RoomEvent & { room: string };
 
-const times = { goneMs: 700, graceMs: 200, sweepMs: 100 };
+/** Nobody's time is up by itself while a test stalls; one who is to go is made due, or joins `brief`. */
+const times = { goneMs: 10_000, graceMs: 200, sweepMs: 100, provenMs: 300 };
 let game: GameGround;
 let bus: Bus;
 let presence: Presence;
+let brief: Presence;
 const told: Told[] = [];
 const timers: NodeJS.Timeout[] = [];
 
@@ -30,13 +32,17 @@ beforeAll(async () => {
     onBreak: () => undefined,
   });
   presence = openPresence(bus, game.project, times);
+  brief = openPresence(bus, game.project, { ...times, goneMs: 700 });
   expect(await bus.whenUp(10_000)).toBe(true);
 });
 afterEach(async () => {
   for (const timer of timers.splice(0)) clearInterval(timer);
-  await until(
-    async () => (await presence.sweep()) === 0 && (await game.redis.zcard(game.keys.present)) === 0,
-  );
+  await until(async () => {
+    // Again each time: a refresh may still have been on its way.
+    for (const id of await game.redis.zrange(game.keys.present, '0', '-1'))
+      await game.redis.zadd(game.keys.present, 'XX', 0, id);
+    return (await presence.sweep()) === 0 && (await game.redis.zcard(game.keys.present)) === 0;
+  });
   await marked();
   told.length = 0;
 });
@@ -125,13 +131,13 @@ test('a connection that broke and does not come back is gone after the grace', a
 });
 
 test('the players of a server that died are gone when their time is up, swept by any other', async () => {
-  sweeping();
-  await Promise.all(
-    Array.from({ length: 250 }, (_, n) => join(at(`ghost-${n}`, `r2-${n % 10}`, `1/9/${n}`))),
-  );
+  const ghosts = Array.from({ length: 250 }, (_, n) => at(`ghost-${n}`, `r2-${n % 10}`, `1/9/${n}`));
   const alive = at('fay', 'r2-0', '1/1/6');
-  await join(alive);
-  timers.push(setInterval(() => void presence.refresh([alive]), times.goneMs / 4));
+  await Promise.all([...ghosts, alive].map((here) => brief.join(here, '{}')));
+  // Only her server goes on: her time would be up with theirs.
+  await presence.refresh([alive]);
+  timers.push(setInterval(() => void presence.refresh([alive]), times.sweepMs));
+  sweeping();
   const isGhostly = ({ t }: Told) => t === 'left';
   await until(() => told.filter(isGhostly).length === 250);
   expect(await game.redis.zcard(game.keys.present)).toBe(1);
@@ -154,12 +160,70 @@ test('a refresh tells of players whom another connection owns, and brings back w
   const [mine, theirs] = [at('hal', 'r4-1', '1/1/8'), at('ivy', 'r4-1', '1/1/9')];
   await join(mine);
   await join(theirs);
-  await join({ ...theirs, owner: '2/2/2' });
+  const newer = { ...theirs, owner: '2/2/2' };
+  await join(newer);
+  expect(await presence.refresh([newer])).toEqual([]);
   await presence.leave(mine, true);
-  expect(await presence.refresh([mine, theirs])).toEqual(['ivy']);
+  expect(await presence.refresh([mine, theirs])).toEqual([theirs.owner]);
   expect((await presence.people('r4-1', 10)).map(({ id }) => id).sort()).toEqual(['hal', 'ivy']);
   await marked();
   expect(stories('hal')).toEqual(['joined r4-1', 'left r4-1', 'joined r4-1']);
+});
+
+test('a connection that breaks before its player has heard of it hands him back, and nobody sees him leave', async () => {
+  sweeping();
+  const [first, second] = [at('kim', 'r4-2', '1/1/11'), at('kim', 'r4-2', '2/1/1')];
+  await join(first);
+  await join(second);
+  await presence.leave(second, false);
+  expect(await presence.refresh([first])).toEqual([]);
+  await new Promise((resolve) => setTimeout(resolve, times.graceMs * 2));
+  expect(await presence.refresh([first])).toEqual([]);
+  await marked();
+  expect(stories('kim')).toEqual(['joined r4-2']);
+});
+
+test('one whose newer connection died with its server goes on with the one he has, once that is sure', async () => {
+  sweeping();
+  const [first, second] = [at('lea', 'r4-3', '1/1/12'), at('lea', 'r4-3', '2/1/2')];
+  const due = () =>
+    Promise.all(
+      [game.keys.present, game.keys.here('r4-3')].map(async (key) =>
+        Number(await game.redis.zscore(key, 'lea')),
+      ),
+    );
+  await join(first);
+  await join(second);
+  expect(await presence.refresh([first])).toEqual([]);
+  const before = await due();
+  await new Promise((resolve) => setTimeout(resolve, times.provenMs * 1.2));
+  expect(await presence.refresh([first])).toEqual([]);
+  // What the newer one left to her is no end any more, neither to a sweep nor to a list.
+  for (const [n, time] of (await due()).entries()) expect(time).toBeGreaterThan(before[n] ?? Number.NaN);
+  expect(await presence.refresh([second])).toEqual([second.owner]);
+  expect(await presence.people('r4-3', 10)).toHaveLength(1);
+  await marked();
+  expect(stories('lea')).toEqual(['joined r4-3']);
+});
+
+test('one who left and came back for a moment is gone after the grace, not handed back to whom he left', async () => {
+  const [first, second] = [at('mia', 'r4-4', '1/1/13'), at('mia', 'r4-4', '2/1/3')];
+  await join(first);
+  await presence.leave(first, false);
+  await join(second);
+  await presence.leave(second, false);
+  await new Promise((resolve) => setTimeout(resolve, times.graceMs * 1.5));
+  expect(await presence.sweep()).toBe(1);
+});
+
+test('an old connection can not take its player back by walking to another region', async () => {
+  const [first, second] = [at('noa', 'r4-5', '1/1/14'), at('noa', 'r4-5', '2/1/4')];
+  await join(first);
+  await join(second);
+  expect(await presence.move({ ...first, region: 'r4-6' }, '{}')).toBe(null);
+  expect(await presence.people('r4-6', 10)).toEqual([]);
+  expect(await presence.move({ ...second, region: 'r4-6' }, '{}')).toBeGreaterThanOrEqual(0);
+  expect((await presence.people('r4-6', 10)).map(({ id }) => id)).toEqual(['noa']);
 });
 
 test('a session and its sequence live as long as their player is refreshed', async () => {
@@ -170,7 +234,7 @@ test('a session and its sequence live as long as their player is refreshed', asy
     event: { t: 'said', from: here.person, text: 'hi', at: '' },
   });
   const keys = [game.keys.session(here.session), game.keys.sequence(here.session)];
-  for (const key of keys) await game.redis.pexpire(key, 500);
+  for (const key of keys) await game.redis.pexpire(key, 5_000);
   await presence.refresh([here]);
   for (const key of keys) expect(await game.redis.pttl(key)).toBeGreaterThan(10_000);
 });

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { closeCode, world } from '../../src/protocol.ts';
+import { attempts } from '../../src/server/limits.ts';
 import { type GameGround, gameGround } from '../support/game-ground.ts';
 import type { GameServer } from '../support/game-server.ts';
 import { until } from '../support/game-server.ts';
@@ -153,6 +154,26 @@ describe('accounts', () => {
     expect((await ask('/api/refresh', { body: { refreshToken } })).status).toBe(401);
   });
 
+  test('a login that goes on for ever keeps no tokens that have expired', async () => {
+    server = await game.startReady();
+    const { refreshToken, player } = await register();
+    const second = await ask<Login>('/api/refresh', { body: { refreshToken } });
+    await game.database.query(
+      `update refresh_tokens set expires_at = now() - interval '1 s' where player_id = $1 and used_at is not null`,
+      [player.id],
+    );
+    const third = await ask<Login>('/api/refresh', { body: { refreshToken: second.body.refreshToken } });
+    expect(third.status).toBe(200);
+    const { rows } = await game.database.query<{ token_hash: Buffer }>(
+      'select token_hash from refresh_tokens where player_id = $1',
+      [player.id],
+    );
+    const hashOf = (token: string) => createHash('sha256').update(token).digest('hex');
+    expect(rows.map((row) => row.token_hash.toString('hex')).sort()).toEqual(
+      [second, third].map(({ body }) => hashOf(body.refreshToken)).sort(),
+    );
+  });
+
   test('names and passwords that are no such are refused, and named', async () => {
     server = await game.startReady();
     const password = 'a long password';
@@ -168,6 +189,35 @@ describe('accounts', () => {
       expect(answer.status).toBe(400);
       expect(codeOf(answer)).toBe('BAD_REQUEST');
     }
+  });
+
+  test('a guest is held to the same names, and can be taken for nobody who has an account', async () => {
+    server = await game.startReady();
+    const guest = (name?: string) =>
+      ask<{ player: { id: string; name: string }; token: string }>('/api/session', { body: { name } });
+    for (const name of [
+      '',
+      'x',
+      'a'.repeat(30),
+      '<b>bold</b>',
+      'ab\u202Ecd',
+      'ab\u0000cd',
+      'ab\ncd',
+      'Me (guest)',
+    ])
+      expect((await guest(name)).status, JSON.stringify(name)).toBe(400);
+    const { player } = await register();
+    const other = await guest(player.name);
+    expect(other.status).toBe(200);
+    expect(other.body.player.name).toBe(`${player.name} (guest)`);
+    const joined = await joinAs(server.wsUrl, { token: other.body.token });
+    expect(joined.welcome.player).toEqual(other.body.player);
+    joined.leave();
+    expect((await guest()).body.player.name).toBe('Guest');
+    for (const name of [other.body.player.name, 'Guest', 'server', 'Ｓerver'])
+      expect((await ask('/api/register', { body: { name, password: 'a long password' } })).status, name).toBe(
+        400,
+      );
   });
 
   test('who tries passwords is stopped by name, from wherever, and others are not', async () => {
@@ -201,6 +251,24 @@ describe('accounts', () => {
     expect(codeOf(tries[30] as { body: unknown })).toBe('TOO_MANY');
     expect(tries[30]?.headers.get('retry-after')).toMatch(/^\d+$/);
     expect((await attempt(99, '198.51.100.8')).status).toBe(401);
+  });
+
+  test('who makes guests or ends logins without end is stopped by address, and others are not', async () => {
+    server = await game.startReady();
+    for (const [path, body, good, { max }] of [
+      ['/api/session', {}, 200, attempts.session],
+      ['/api/logout', { refreshToken: 'none of mine' }, 204, attempts.logout],
+    ] as const) {
+      const from = (address: string) => ask(path, { body, headers: { 'x-real-ip': address } });
+      for (let done = 0; done < max; done += 40) {
+        const answers = await Promise.all(Array.from({ length: 40 }, () => from('198.51.100.9')));
+        expect(new Set(answers.map(({ status }) => status)), path).toEqual(new Set([good]));
+      }
+      const beyond = await from('198.51.100.9');
+      expect(beyond.status, path).toBe(429);
+      expect(codeOf(beyond)).toBe('TOO_MANY');
+      expect((await from('198.51.100.10')).status, path).toBe(good);
+    }
   });
 
   test('players do not feel that others log in', async () => {
@@ -297,6 +365,29 @@ describe('the world', () => {
     expect((await ask('/api/profile', { token })).body).toMatchObject({ since: null, discoveries: 12 });
   });
 
+  test('one player can not fill a region at once, over however many replicas; others go on', async () => {
+    server = await game.startReady();
+    const second = await game.startReady({ replica: 2 });
+    const listener = await game.join(server, 'overwhelmed', { region: 'r5-5' });
+    const token = game.tokenOf('hasty');
+    const tries = await Promise.all(
+      Array.from({ length: attempts.explore.max + 20 }, (_, n) =>
+        ask('/api/discoveries', {
+          ...{ body: { region: 'r5-5', x: n % 32, y: Math.floor(n / 32) }, token },
+          ...{ headers: { 'idempotency-key': `in-haste-${n}` }, at: n % 2 ? server : second },
+        }),
+      ),
+    );
+    const counted = (status: number) => tries.filter((answer) => answer.status === status).length;
+    expect([counted(201), counted(429)]).toEqual([attempts.explore.max, 20]);
+    const calm = await explore(game.tokenOf('calm'), 'calm-in-r5-5', { region: 'r5-5', x: 31, y: 31 });
+    expect(calm.status).toBe(201);
+    await until(() => listener.heard.filter(({ t }) => t === 'discovered').length > attempts.explore.max);
+    expect((await explore('no.such.token', 'nobody-in-r5-5', { region: 'r5-5', x: 1, y: 31 })).status).toBe(
+      401,
+    );
+  });
+
   test('Postgres is not on the message path: players talk while it is away', async () => {
     server = await game.startReady();
     const player = await game.join(server, 'talker');
@@ -352,6 +443,15 @@ describe('the document', () => {
       security: [{ token: [] }],
     });
     expect(Object.keys(explored?.responses ?? {})).toEqual(['200', '201', '400', '401', '429', '503']);
+    // What is bounded says so, and nothing else does.
+    const bounded = Object.entries(body.paths).flatMap(([path, methods]) =>
+      Object.entries(methods).flatMap(([method, { responses }]) =>
+        '429' in responses ? `${method} ${path}` : [],
+      ),
+    );
+    expect(bounded.sort()).toEqual(
+      ['discoveries', 'login', 'logout', 'refresh', 'register', 'session'].map((name) => `post /api/${name}`),
+    );
     for (const path of Object.keys(body.paths)) {
       const asked = await fetch(`${server.url}${path.replace('{region}', 'r1-1')}`, { method: 'POST' });
       await asked.text();

@@ -210,6 +210,36 @@ describe('in any order of losses, doubles, breaks and moves', () => {
   });
 });
 
+describe('a wish to go elsewhere that is refused', () => {
+  const tooFast = { t: 'refused' as const, what: 'enter', why: 'too-fast' as const };
+  const wishes: Bare[] = [...online, ...[away, 'r9-9'].map((region): Bare => ({ t: 'enter', region }))];
+  const entered: Bare = { t: 'received', link: 1, message: { t: 'entered', room: away, left: home } };
+
+  test('leaves the player where the earlier one takes him, and that is where he is after a move, too', () => {
+    const { state } = walk([...wishes, { t: 'received', link: 1, message: tooFast }, entered]);
+    expect(state.region).toBe(away);
+    expect(Object.keys(state.rooms)).toEqual([away]);
+  });
+
+  test('names no region in the next hello when there was no earlier one: the server knows where he is', () => {
+    const { state } = walk([...wishes, entered, { t: 'received', link: 1, message: tooFast }]);
+    expect(state.region).toBe(null);
+    const { effects } = walk(
+      [
+        { t: 'received', link: 1, message: hint },
+        { t: 'timer', timer: 'move' },
+        { t: 'opened', link: 2 },
+      ],
+      state,
+    );
+    const hello = effects.flatMap((one) =>
+      one.do === 'send' && one.message.t === 'hello' ? [one.message] : [],
+    );
+    expect(hello).toHaveLength(1);
+    expect(hello[0]).not.toHaveProperty('region');
+  });
+});
+
 describe('a hint', () => {
   test('opens a second socket at the named release, and closes the first only when welcome there', () => {
     const { state, effects } = walk(moving);

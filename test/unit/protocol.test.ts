@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { backoffMs, closeCode, parseDownward, parseUpward, retryAfter } from '../../src/protocol.ts';
+import { backoffMs, closeCode, hashOf, parseDownward, parseUpward, retryAfter } from '../../src/protocol.ts';
 
 test('a field that this version does not know is ignored, so that newer clients can talk to older servers', () => {
   const hello = { t: 'hello', v: 1, token: 'a.b.c', offsets: { lobby: 12 } };
@@ -15,6 +15,10 @@ test('a type that a client does not know is no error', () => {
 test('nothing that a client can send makes the parser throw', () => {
   fc.assert(fc.property(fc.string(), (text) => void parseUpward(text)));
   fc.assert(fc.property(fc.json(), (text) => void expect(parseUpward(text)).toBe(null)));
+});
+
+test('what lies on a tile hangs on a hash that never changes: FNV-1a, by its published values', () => {
+  expect(['', 'a', 'foobar'].map(hashOf)).toEqual([0x811c9dc5, 0xe40c292c, 0xbf9cf968]);
 });
 
 test('a restart or a broken connection is retried, a bad token never, an expired one after a new one', () => {

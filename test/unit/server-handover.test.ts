@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { readOrder, worstOf } from '../../src/server/handover.ts';
-import { handoverPace, nextHandoverPace } from '../../src/server/pace.ts';
+import { handoverPace, nextHandoverPace, nextPatience, patience } from '../../src/server/pace.ts';
 
 const calm = { lagMs: 5, joinMs: 20 };
 
@@ -18,6 +18,26 @@ test('a strained loop or slow joins halve it, and it never stops', () => {
   let pace: number = handoverPace.first;
   for (let n = 0; n < 20; n += 1) pace = nextHandoverPace(pace, { lagMs: 500, joinMs: 900 });
   expect(pace).toBe(handoverPace.floor);
+});
+
+const afterAll = (outcomes: readonly (number | null)[], from: number = patience.firstMs) =>
+  outcomes.reduce<number>((ms, outcome) => nextPatience(ms, outcome, 32), from);
+const times = <T>(count: number, what: T): T[] => Array.from({ length: count }, () => what);
+
+test('a fleet that knows no hint is soon waited for no longer than the jitter takes', () => {
+  expect(afterAll(times(64, null))).toBeLessThan(200);
+  expect(afterAll(times(128, null))).toBe(patience.leastMs);
+});
+
+test('those who move are waited for a few times as long as they take, also among some who do not', () => {
+  expect(afterAll(times(200, 120))).toBeCloseTo(480, -1);
+  const oneInTen = times(40, [...times<number | null>(9, 120), null]).flat();
+  expect(afterAll(oneInTen)).toBeGreaterThan(360);
+});
+
+test('one who moves late shows a fleet that falls behind: everybody is waited for longer at once', () => {
+  expect(afterAll([...times(200, null), 450])).toBe(1_800);
+  expect(afterAll([9_000], 100)).toBe(patience.mostMs);
 });
 
 test('it stays within its bounds whatever the fleets feel', () => {

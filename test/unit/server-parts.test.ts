@@ -4,6 +4,7 @@ import { levelSetter } from '../../src/server/admin.ts';
 import { fullBucket, takeFrom } from '../../src/server/allowance.ts';
 import { entryOf } from '../../src/server/bus.ts';
 import { findAt } from '../../src/server/finds.ts';
+import { body } from '../../src/server/input.ts';
 import { compareIds, judgeMemory } from '../../src/server/memory.ts';
 import { readSession, sessionText } from '../../src/server/player.ts';
 import { isSameOrigin, refusalOf } from '../../src/server/upgrade.ts';
@@ -108,6 +109,15 @@ describe('small things', () => {
   test('a region is one of the grid', () => {
     expect(['r0-0', 'r19-9'].every(isRegion)).toBe(true);
     expect(['r20-0', 'r0-10', 'r-1-0', 'lobby', ''].some(isRegion)).toBe(false);
+  });
+
+  test('a region has one name: with a leading zero it is none, whoever asks for it', () => {
+    const explored = (region: string) => body.explore.safeParse({ region, x: 1, y: 1 }).success;
+    const entered = (region: string) => parseUpward(JSON.stringify({ t: 'enter', region })) !== null;
+    for (const isOne of [isRegion, explored, entered]) {
+      expect(['r0-0', 'r7-3', 'r10-0', 'r19-9'].every(isOne)).toBe(true);
+      expect(['r00-0', 'r0-00', 'r00-00', 'r07-3', 'r7-03'].some(isOne)).toBe(false);
+    }
   });
 
   test('the 99th percentile is one of the samples', () => {

@@ -1,42 +1,60 @@
+import type { Duplex } from 'node:stream';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { limits } from '../../src/protocol.ts';
 import type { BusEntry } from '../../src/server/bus.ts';
+import type { Player } from '../../src/server/player.ts';
+import { tellWithAcknowledgements } from '../../src/server/receive.ts';
 import { type Listener, messageText, openRooms } from '../../src/server/rooms.ts';
-import { frameOf, type Link, send, textOf } from '../../src/server/wire.ts';
+import { close, frameOf, openLink, send, textOf } from '../../src/server/wire.ts';
 
 /** A connection that takes what it is given, until it is told not to. */
 function connection() {
   const taken: string[] = [];
-  let pieces = Buffer.alloc(0);
-  const stream = {
-    writableNeedDrain: false,
-    write(piece: Buffer) {
-      pieces = Buffer.concat([pieces, piece]);
-      while (pieces.length > 0) {
-        const text = textOf(pieces);
-        const length = frameOf(text).length;
-        taken.push(textOf(pieces.subarray(0, length)));
-        pieces = pieces.subarray(length);
-      }
-      return true;
-    },
-  };
   const closed: number[] = [];
+  const counted: string[] = [];
+  let corked: Buffer[] | null = null;
+  const stream = {
+    takes: true,
+    writes: 0,
+    write(piece: Buffer) {
+      if (corked !== null) corked.push(piece);
+      else {
+        stream.writes += 1;
+        if (piece[0] === 0x88) closed.push(piece.readUInt16BE(2));
+        else taken.push(...framesIn(piece));
+      }
+      return stream.takes;
+    },
+    cork() {
+      corked = [];
+    },
+    uncork() {
+      const pieces = corked ?? [];
+      corked = null;
+      if (pieces.length > 0) stream.write(Buffer.concat(pieces));
+    },
+    on(_event: 'drain', flush: () => void) {
+      stream.drain = flush;
+    },
+    drain: () => {},
+  };
   const socket = {
-    readyState: WebSocket.OPEN,
+    readyState: WebSocket.OPEN as number,
     close: (code: number) => closed.push(code),
     terminate: () => {},
   };
-  const link = { socket, stream, waiting: [], waitingBytes: 0, closedFor: null } as unknown as Link;
-  return { link, taken, closed, stream };
+  const link = openLink(socket as unknown as WebSocket, stream as unknown as Duplex, (why) =>
+    counted.push(why),
+  );
+  return { link, taken, closed, counted, socket, stream };
 }
 
 function listener() {
-  const { link, taken } = connection();
+  const { link, taken, stream, closed } = connection();
   const offsets = () => taken.map((text) => (JSON.parse(text) as { offset: number }).offset);
-  return { link, room: '', sent: 0, offsets };
+  return { link, room: '', sent: 0, offsets, stream, closed };
 }
 
 const body = '{"t":"said","text":"x"}';
@@ -48,8 +66,9 @@ function framesIn(piece: Buffer): string[] {
   const texts: string[] = [];
   for (let rest = piece; rest.length > 0; ) {
     const marked = rest[1] ?? 0;
-    const start = marked < 126 ? 2 : 4;
-    const length = marked < 126 ? marked : rest.readUInt16BE(2);
+    const start = marked < 126 ? 2 : marked === 126 ? 4 : 10;
+    const length =
+      marked < 126 ? marked : marked === 126 ? rest.readUInt16BE(2) : Number(rest.readBigUInt64BE(2));
     texts.push(rest.toString('utf8', start, start + length));
     rest = rest.subarray(start + length);
   }
@@ -89,8 +108,9 @@ describe('frames', () => {
 describe('the queue of a slow reader', () => {
   test('holds so many messages and no more, and then he is closed to come back', () => {
     const { link, stream, closed } = connection();
-    stream.writableNeedDrain = true;
+    stream.takes = false;
     const piece = frameOf('x');
+    send(link, piece);
     for (let n = 0; n < limits.queuedMessages; n += 1) send(link, piece);
     expect(closed).toEqual([]);
     send(link, piece);
@@ -100,12 +120,80 @@ describe('the queue of a slow reader', () => {
 
   test('holds so many bytes and no more', () => {
     const { link, stream, closed } = connection();
-    stream.writableNeedDrain = true;
+    stream.takes = false;
     const piece = frameOf('x'.repeat(limits.queuedBytes / 4));
+    send(link, piece);
     for (let n = 0; n < 3; n += 1) send(link, piece);
     expect(closed).toEqual([]);
     send(link, piece);
     expect(closed).toEqual([4008]);
+  });
+});
+
+describe('a close', () => {
+  test('is counted when it is decided, once, and not when there is nothing left to close', () => {
+    const [open, gone] = [connection(), connection()];
+    close(open.link, 'replaced');
+    close(open.link, 'restart');
+    gone.socket.readyState = WebSocket.CLOSED;
+    close(gone.link, 'replaced');
+    expect([open.counted, open.closed]).toEqual([['replaced'], [4509]]);
+    expect([gone.counted, gone.closed]).toEqual([[], []]);
+  });
+
+  test('of a slow reader leaves him time, until the server itself leaves', () => {
+    const { link, closed, counted, taken } = connection();
+    close(link, 'slow');
+    expect(closed).toEqual([4008]);
+    send(link, frameOf('too late'));
+    expect(taken).toEqual([]);
+    close(link, 'restart');
+    expect(closed).toEqual([4008, 1012]);
+    expect(counted).toEqual(['slow']);
+  });
+});
+
+describe('an acknowledgement', () => {
+  const speaker = (n: number) => {
+    const { link, taken, stream } = connection();
+    return { link, taken, stream, seq: n, room: '', sent: 0 };
+  };
+  const asPlayers = (some: ReturnType<typeof speaker>[]) => new Set(some as unknown as Player[]);
+
+  test('leaves in one write with what the room is told, and by itself where it is told nothing', () => {
+    const rooms = opened();
+    const [here, elsewhere] = [speaker(7), speaker(8)];
+    rooms.enter(here, 'a', 0);
+    rooms.enter(elsewhere, 'b', 0);
+    const unacknowledged = asPlayers([here, elsewhere]);
+    tellWithAcknowledgements(unacknowledged, () => void rooms.take([entry(1)]));
+    expect(here.taken.map((one) => (JSON.parse(one) as { t: string }).t)).toEqual(['ack', 'said']);
+    expect(elsewhere.taken).toEqual(['{"t":"ack","seq":8}']);
+    expect([here, elsewhere].map(({ stream }) => stream.writes)).toEqual([1, 1]);
+    expect(unacknowledged.size).toBe(0);
+  });
+
+  test('of a crowd takes several ticks, and reaches all of it', async () => {
+    const crowd = Array.from({ length: 1_200 }, (_, n) => speaker(n));
+    tellWithAcknowledgements(asPlayers(crowd), () => undefined);
+    expect(crowd.filter(({ taken }) => taken.length > 0)).toHaveLength(500);
+    await settled();
+    expect(crowd.every(({ taken }) => taken.length === 1)).toBe(true);
+  });
+});
+
+describe('a connection that is full', () => {
+  test('gets nothing more until it has drained, and then what waited, in order', () => {
+    const { link, stream, taken } = connection();
+    stream.takes = false;
+    for (const text of ['1', '2', '3']) send(link, frameOf(text));
+    expect(taken).toEqual(['1']);
+    stream.drain();
+    expect(taken).toEqual(['1', '2']);
+    stream.takes = true;
+    stream.drain();
+    send(link, frameOf('4'));
+    expect(taken).toEqual(['1', '2', '3', '4']);
   });
 });
 
@@ -121,6 +209,46 @@ describe('rooms', () => {
     rooms.leave(inside);
     rooms.take([entry(3)]);
     expect(inside.offsets()).toEqual([1, 2]);
+  });
+
+  test('what a room is told in one go is one write to each, and to who has a part of it the rest', () => {
+    let delivered = 0;
+    const rooms = openRooms<Listener>({
+      ringLength: 2,
+      onDelivered: (count) => {
+        delivered += count;
+      },
+    });
+    const [first, second, ahead] = [listener(), listener(), listener()];
+    rooms.enter(first, 'a', 0);
+    rooms.enter(second, 'a', 0);
+    rooms.enter(ahead, 'a', 3);
+    rooms.take(range(1, 5).flatMap((n) => [entry(n), entry(n, 'b')]));
+    for (const one of [first, second]) expect(one.offsets()).toEqual([1, 2, 3, 4, 5]);
+    expect(ahead.offsets()).toEqual([4, 5]);
+    expect([first, second, ahead].map(({ stream }) => stream.writes)).toEqual([1, 1, 1]);
+    expect(delivered).toBe(12);
+  });
+
+  test('in the queue of a slow reader, what came in one go counts message by message', () => {
+    const rooms = opened({ ringLength: 1_000 });
+    const slow = listener();
+    slow.stream.takes = false;
+    rooms.enter(slow, 'a', 0);
+    rooms.take([entry(1)]);
+    rooms.take(range(2, 1 + limits.queuedMessages).map((n) => entry(n)));
+    expect(slow.closed).toEqual([]);
+    rooms.take([entry(2 + limits.queuedMessages), entry(3 + limits.queuedMessages)]);
+    expect(slow.closed).toEqual([4008]);
+  });
+
+  test('nobody is told what came before a hole as if it led up to what came after', () => {
+    const rooms = opened();
+    const one = listener();
+    rooms.enter(one, 'a', 0);
+    rooms.take([entry(1)]);
+    expect(rooms.take([entry(2), entry(5)])).toBe('hole');
+    expect(one.offsets()).toEqual([1, 5]);
   });
 
   test('who enters is given what he has not heard, as long as the ring has it', () => {
@@ -156,6 +284,15 @@ describe('rooms', () => {
     expect(rooms.take([entry(8)])).toBe('again');
     expect(rooms.take([entry(10)])).toBe('hole');
     expect(rooms.covers('a', 8)).toBe(false);
+  });
+
+  test('what came before an offset that comes again is told', () => {
+    const rooms = opened();
+    const one = listener();
+    rooms.enter(one, 'a', 0);
+    rooms.take([entry(1), entry(1, 'b')]);
+    expect(rooms.take([entry(2), entry(1, 'b'), entry(3)])).toBe('again');
+    expect(one.offsets()).toEqual([1, 2]);
   });
 
   test('what is forgotten is neither replayed nor followed by what comes in its place', () => {
