@@ -72,7 +72,7 @@ async function dockerfile({ needs, knows }) {
   if (version === undefined) throw new Error('src/protocol.ts names no protocolVersion');
   return `ARG BASE
 FROM \${BASE}
-LABEL gameops.protocol="${version}" gameops.needs="${needs ?? ''}" gameops.knows="${knows ?? ''}" gameops.key-ring="1"
+LABEL gameops.protocol="${version}" gameops.needs="${needs ?? ''}" gameops.knows="${knows ?? ''}" gameops.key-ring="1" gameops.unix-socket="1"
 WORKDIR /app
 COPY server.mjs migrations.json /app/
 USER 10001:10001

@@ -33,6 +33,10 @@ export const label = {
   knows: 'gameops.knows',
   /** On images: the server inside also accepts tokens of JWT_SECRET_NEXT and JWT_SECRET_PREVIOUS. */
   keyRing: 'gameops.key-ring',
+  /** On images: the server inside also listens on the Unix socket that GAMEOPS_UNIX_SOCKET names. */
+  unixSocket: 'gameops.unix-socket',
+  /** On containers of Nginx and of servers: made with the volume of Unix sockets. Not the image's label, which they inherit. */
+  onUnixSocket: 'gameops.on-unix-socket',
   /** On images: content hash, so that nothing is rebuilt when nothing changed. */
   content: 'gameops.content',
 } as const;
@@ -68,6 +72,7 @@ export function namesOf(project: string) {
       web: `${project}-web`,
       certificates: `${project}-certificates`,
       logs: `${project}-nginx-logs`,
+      unixSockets: `${project}-unix-sockets`,
       postgres: `${project}-postgres-data`,
       redis: `${project}-redis-data`,
       /** One each, because a volume is mounted whole: neither accessory sees the other's secrets. */
@@ -105,7 +110,15 @@ export const path = {
   certificates: '/etc/gameops/certificates',
   nginxLogs: '/var/log/gameops',
   accessorySecrets: '/run/gameops',
+  /** Mount of the volume where Nginx meets the servers. */
+  unixSockets: '/run/gameops-unix-sockets',
 } as const;
+
+/** In the volume of Unix sockets, which as a mount belongs to root: a folder that any server's user may write to. */
+export const unixSocketsFolder = 'replicas';
+
+export const unixSocketFile = (release: number | string, replica: number | string): string =>
+  `${path.unixSockets}/${unixSocketsFolder}/${release}-${replica}.sock`;
 
 /** Beside the server's bundle in its image: JSON { needs, knows }, as in the labels. */
 export const migrationsFile = 'migrations.json';
@@ -139,6 +152,8 @@ export const identityEnv = {
   replica: 'GAMEOPS_REPLICA',
   /** How long a drain may take before the process leaves anyway, ms. */
   drainMs: 'GAMEOPS_DRAIN_MS',
+  /** Unix socket to listen on, beside the port. */
+  unixSocket: 'GAMEOPS_UNIX_SOCKET',
 } as const;
 
 export const endpoint = {

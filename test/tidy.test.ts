@@ -46,7 +46,7 @@ const arrows: Record<string, { loads: readonly string[]; types: readonly string[
   foundation: { loads: ['contract.ts', 'errors.ts'], types: ['config.ts', 'engine', 'env', 'report'] },
   observe: {
     loads: ['client', 'contract.ts', 'errors.ts', 'protocol.ts', 'units.ts'],
-    types: ['engine', 'env', 'release', 'runner'],
+    types: ['engine', 'env', 'proxy', 'release', 'runner'],
   },
   runner: {
     loads: ['config.ts', 'contract.ts', 'env', 'errors.ts', 'proxy', 'release', 'report', 'units.ts'],

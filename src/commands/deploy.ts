@@ -1,5 +1,6 @@
 /** gameops deploy: intent → world → plan → run → result. */
 import { parseBytes, parseDurationMs } from '../config.ts';
+import { label } from '../contract.ts';
 import { standingOfNone } from '../database/standing.ts';
 import { digestRefOf } from '../engine/images-pull.ts';
 import { checkRoom } from '../engine/images-room.ts';
@@ -199,6 +200,7 @@ function candidateOf(
       id: info?.id ?? '',
       ref: supply.game?.ref ?? supply.state.imageToBuild ?? request.image,
       protocol,
+      unixSocket: info ? info.labels[label.unixSocket] !== undefined : isBundled,
       migrations: needsOf(info ?? null, standing?.files ?? [], applied),
       digestRef: info && supply.game ? digestRefOf(supply.game.ref, info) : null,
       user: info?.user ?? '',

@@ -3,7 +3,7 @@
  * touched; the lock is taken in between, because even the lock needs an image.
  */
 import { resolve } from 'node:path';
-import { label, namesOf } from '../contract.ts';
+import { label, namesOf, unixSocketsFolder } from '../contract.ts';
 import { type ImageRole, prepareImages, type ResolvedImage, resolveImages } from '../engine/images.ts';
 import { gameImage, gameImageTag, serverFiles } from '../engine/images-game.ts';
 import { pullTold } from '../engine/images-pull.ts';
@@ -200,9 +200,11 @@ async function startProxy(
 ): Promise<ProjectRecord> {
   const { project } = context;
   const { volume } = namesOf(project);
-  for (const name of [volume.nginx, volume.web, volume.certificates, volume.logs]) {
+  for (const name of [volume.nginx, volume.web, volume.certificates, volume.logs, volume.unixSockets]) {
     await engine.ensureVolume(project, name, 'data');
   }
+  const anybody = { mode: 0o1777, isFolder: true, content: '' };
+  await engine.putFiles(project, volume.unixSockets, [{ path: unixSocketsFolder, ...anybody }]);
   const network = await engine.ensureNetwork(project);
   await ensureFirstGeneration(engine, project, {
     ...proxyBase(context, before, network.subnet),
@@ -225,6 +227,7 @@ async function startOnFreePorts(
 ): Promise<ProjectRecord> {
   const { project, config } = context;
   const exists = (await engine.observe(project)).some((one) => one.name === namesOf(project).proxy);
+  const { isIsolating } = await engine.info();
   const { address, port, tlsPort } = config.http;
   const taken: number[] = [];
   let record = before;
@@ -240,6 +243,7 @@ async function startOnFreePorts(
           image,
           http: { address, port: ports.http, tlsPort: ports.tls },
           privatePort: ports.private,
+          unixSockets: !isIsolating,
         }),
       );
       return record;

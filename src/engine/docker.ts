@@ -68,7 +68,16 @@ async function info({ docker, isLocal }: Connection): Promise<EngineInfo> {
     cpus: Number(about.NCPU ?? 1),
     time: String(about.SystemTime ?? ''),
     isLocal,
+    isIsolating: isIsolating(about),
   };
+}
+
+function isIsolating({ SecurityOptions, DefaultRuntime }: Record<string, unknown>): boolean {
+  const options = Array.isArray(SecurityOptions) ? SecurityOptions.map(String) : [];
+  // Kata has a kernel for each container, gVisor one in user space.
+  const sharesKernel =
+    DefaultRuntime === undefined || /^(io[.]containerd[.])?(runc|crun)/.test(String(DefaultRuntime));
+  return !sharesKernel || options.some((option) => option.includes('name=selinux'));
 }
 
 async function mustOwnNames({ docker }: Connection, project: string): Promise<void> {

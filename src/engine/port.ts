@@ -21,6 +21,8 @@ export interface EngineInfo {
   time: string;
   /** True when the engine's loopback is ours (a local socket). */
   isLocal: boolean;
+  /** Containers can't meet at a Unix socket in a shared volume: SELinux, or a runtime with kernels of its own. */
+  isIsolating: boolean;
 }
 
 export interface ImageInfo {
@@ -134,6 +136,8 @@ export interface FileEntry {
   gid?: number;
   /** When set, a symbolic link to this target and `content` is ignored. */
   linkTo?: string;
+  /** A folder of that mode and owner; `content` is ignored. */
+  isFolder?: boolean;
 }
 
 export interface ExecResult {

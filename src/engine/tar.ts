@@ -13,9 +13,10 @@ export function tarOf(files: readonly FileEntry[]): tar.Pack {
   const mtime = new Date();
   for (const folder of foldersOf(files))
     pack.entry({ name: `${folder}/`, type: 'directory', mode: 0o755, mtime });
-  for (const { path, content, mode = 0o644, uid = 0, gid = 0, linkTo } of files) {
+  for (const { path, content, mode = 0o644, uid = 0, gid = 0, linkTo, isFolder } of files) {
     const name = inside(path);
-    if (linkTo !== undefined)
+    if (isFolder) pack.entry({ name: `${name}/`, type: 'directory', mode, uid, gid, mtime });
+    else if (linkTo !== undefined)
       pack.entry({ name, type: 'symlink', linkname: linkTo, mode: 0o777, uid, gid, mtime });
     else pack.entry({ name, mode, uid, gid, mtime }, bytesOf(content));
   }

@@ -3,9 +3,11 @@
  * of its own and is bounded in time and size. A failed answer is data; nothing here throws or decides.
  */
 import { type IncomingMessage, request } from 'node:http';
+import { basename } from 'node:path';
 import { WebSocket } from 'ws';
 import { doorHeader, endpoint, servedByHeader } from '../contract.ts';
 import { parseDownward, protocolVersion } from '../protocol.ts';
+import type { Reach } from '../proxy/generation.ts';
 import type { Answer, Door, JoinAnswer } from '../runner/ports.ts';
 
 export interface DoorInput {
@@ -23,18 +25,20 @@ const bodyBytesMax = 64 * 1024;
 export function openDoor({ privateUrl, publicUrl, token, host }: DoorInput): Door {
   const privateHeaders = { [doorHeader]: token };
   const publicHeaders: Record<string, string> = host ? { host } : {};
-  const replica = (address: string, port: number, path: string) => `/replica/${address}/${port}${path}`;
   return {
     ask: (path, timeoutMs) => get(new URL(path, privateUrl), privateHeaders, timeoutMs),
-    askReplica: (address, port, path, timeoutMs) =>
-      get(new URL(replica(address, port, path), privateUrl), privateHeaders, timeoutMs),
-    joinReplica: (address, port, player, timeoutMs) =>
-      join(new URL(replica(address, port, endpoint.socket), privateUrl), privateHeaders, player, timeoutMs),
+    askReplica: (at, path, timeoutMs) =>
+      get(new URL(wayTo(at) + path, privateUrl), privateHeaders, timeoutMs),
+    joinReplica: (at, player, timeoutMs) =>
+      join(new URL(wayTo(at) + endpoint.socket, privateUrl), privateHeaders, player, timeoutMs),
     askPublic: (path, timeoutMs) => get(new URL(path, publicUrl), publicHeaders, timeoutMs),
     joinPublic: (player, timeoutMs) =>
       join(new URL(endpoint.socket, publicUrl), publicHeaders, player, timeoutMs),
   };
 }
+
+const wayTo = ({ address, port, unixSocket }: Reach) =>
+  unixSocket ? `/unix/${basename(unixSocket, '.sock')}` : `/replica/${address}/${port}`;
 
 function get(url: URL, headers: Record<string, string>, timeoutMs: number): Promise<Answer> {
   return new Promise((resolve) => {

@@ -1,5 +1,5 @@
 /** The Nginx container as a plain specification: made once, never again by a deploy. PURE. */
-import { namesOf, nginxUid, path, port } from '../contract.ts';
+import { label, namesOf, nginxUid, path, port } from '../contract.ts';
 import type { ContainerSpec } from '../engine/port.ts';
 import { pointerFile } from './generation.ts';
 
@@ -10,6 +10,8 @@ export interface ProxyInput {
   http: { address: string; port: number; tlsPort: number };
   /** Loopback port of the private side; default 0, which is another one after every restart of the container. */
   privatePort?: number;
+  /** Servers are reached by Unix sockets where they have one. */
+  unixSockets: boolean;
 }
 
 const mebibyte = 1024 ** 2;
@@ -32,12 +34,16 @@ export function proxySpec(input: ProxyInput): ContainerSpec {
     command: ['-e', 'stderr', '-c', `${path.nginxConfig}/${pointerFile}`, '-g', 'daemon off;'],
     user: `${nginxUid}:${nginxUid}`,
     network: { name: names.network },
+    ...(input.unixSockets ? { labels: { [label.onUnixSocket]: '1' } } : {}),
     mounts: [
       // Writable for root, who flips the pointer by exec; Nginx itself is another user and can change nothing.
       { volume: names.volume.nginx, path: path.nginxConfig, readOnly: false },
       { volume: names.volume.web, path: path.web, readOnly: true },
       { volume: names.volume.certificates, path: path.certificates, readOnly: true },
       { volume: names.volume.logs, path: path.nginxLogs, readOnly: false },
+      ...(input.unixSockets
+        ? [{ volume: names.volume.unixSockets, path: path.unixSockets, readOnly: true }]
+        : []),
     ],
     tmpfs: ['/tmp'],
     publish: [

@@ -13,12 +13,17 @@ import { nginxUid } from '../contract.ts';
 import type { FileEntry } from '../engine/port.ts';
 import type { Route } from '../release/model.ts';
 
-/** One replica as Nginx reaches it. */
-export interface Target {
-  release: number;
-  replica: number;
+/** How Nginx comes to a replica. */
+export interface Reach {
   address: string;
   port: number;
+  /** Path of a Unix socket, taken instead of address and port. Absent: written by a gameops that knew none. */
+  unixSocket?: string | null;
+}
+
+export interface Target extends Reach {
+  release: number;
+  replica: number;
 }
 
 /** All that a configuration was rendered from, but for the secret. */

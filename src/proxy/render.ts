@@ -7,10 +7,10 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Eta } from 'eta';
 import { z } from 'zod';
-import { doorHeader, endpoint, path, port } from '../contract.ts';
+import { doorHeader, endpoint, path, port, unixSocketsFolder } from '../contract.ts';
 import { OpsError } from '../errors.ts';
 import type { ProxyFeatures } from './features.ts';
-import { enclosed, type Generation } from './generation.ts';
+import { enclosed, type Generation, type Target } from './generation.ts';
 
 /** Template name (without .eta) → text. `nginx.conf` is the one that is rendered; it may include the others. */
 export type Templates = ReadonlyMap<string, string>;
@@ -33,8 +33,14 @@ export interface ConfigInput {
 const workerConnections = 16_384;
 
 const address = z.ipv4();
-const target = z.object({ release: z.int(), replica: z.int(), address, port: z.int().min(1).max(65_535) });
 const safePath = z.string().regex(/^\/[\w./-]+$/);
+const target = z.object({
+  release: z.int(),
+  replica: z.int(),
+  address,
+  port: z.int().min(1).max(65_535),
+  unixSocket: safePath.nullish(),
+});
 const checked = z.object({
   generation: z.object({
     generation: z.int().positive(),
@@ -104,7 +110,9 @@ export function renderConfig(templates: Templates, input: ConfigInput): string {
 }
 
 function templateInput(input: ConfigInput) {
-  const { generation, targets, backups, routes, pageRelease } = input.generation;
+  const { generation, routes, pageRelease } = input.generation;
+  const targets = input.generation.targets.map(withPlace);
+  const backups = input.generation.backups.map(withPlace);
   return {
     generation,
     targets,
@@ -126,9 +134,16 @@ function templateInput(input: ConfigInput) {
     workers: input.workers,
     workerConnections,
     webRoot: path.web,
+    unixSocketsFolder: `${path.unixSockets}/${unixSocketsFolder}`,
     socketPath: endpoint.socket,
     port: { http: port.nginxHttp, tls: port.nginxTls, private: port.nginxPrivate },
   };
+}
+
+/** `at`: what an upstream's `server` is given. */
+function withPlace(target: Target) {
+  const { address, port, unixSocket } = target;
+  return { ...target, at: unixSocket ? `unix:${unixSocket}` : `${address}:${port}` };
 }
 
 /** Docker gives the first address to the host itself, and the upper quarter to Postgres, Redis and Nginx. */

@@ -36,6 +36,8 @@ export interface Release {
   digestRef: string | null;
   /** Wire protocol of a server that is ours; null for any other image (gated by /readyz alone). */
   protocol: string | null;
+  /** Its server also listens on a Unix socket. */
+  unixSocket: boolean;
   /** Hash of the static files that Nginx serves beside it; null: every path goes to the server. */
   page: string | null;
   replicas: number;

@@ -17,6 +17,7 @@ export interface CandidateInput {
     id: string;
     ref: string;
     protocol: string | null;
+    unixSocket: boolean;
     migrations: ImageNeeds | null;
     digestRef: string | null;
     user: string;
@@ -49,6 +50,7 @@ export function newCandidate(record: Keys, input: CandidateInput): Release {
     imageRef: image.ref,
     digestRef: image.digestRef,
     protocol: image.protocol,
+    unixSocket: image.unixSocket,
     page: input.page,
     replicas: input.replicas,
     shape,

@@ -1,6 +1,7 @@
 /** How a release becomes containers. Pure: the same release always gives the same specification, on any machine. */
-import { gameUid, identityEnv, label, namesOf, path } from '../contract.ts';
+import { gameUid, identityEnv, label, namesOf, path, unixSocketFile } from '../contract.ts';
 import type { FleetSpec, ObservedContainer } from '../engine/port.ts';
+import type { Reach } from '../proxy/generation.ts';
 import type { Fleet, Release } from '../release/model.ts';
 
 /** A stopped replica is killed after this; a drain has its own deadline before. */
@@ -11,8 +12,11 @@ export function fleetSpec(
   release: Release,
   replicas: readonly number[],
   settings: Record<string, string>,
+  { unixSockets = false }: { unixSockets?: boolean } = {},
 ): FleetSpec {
   const { shape } = release;
+  const { volume } = namesOf(project);
+  const onSocket = unixSockets && release.unixSocket;
   const user = shape.user ?? (release.protocol ? `${gameUid}:${gameUid}` : null);
   return {
     project,
@@ -29,9 +33,16 @@ export function fleetSpec(
         [identityEnv.release]: String(release.id),
         [identityEnv.replica]: '{replica}',
         [identityEnv.drainMs]: String(release.drainMs),
+        ...(onSocket ? { [identityEnv.unixSocket]: unixSocketFile(release.id, '{replica}') } : {}),
       },
-      labels: { [label.fingerprint]: release.fingerprint },
-      mounts: [{ volume: namesOf(project).volume.settings(release.id), path: path.settings, readOnly: true }],
+      labels: {
+        [label.fingerprint]: release.fingerprint,
+        ...(onSocket ? { [label.onUnixSocket]: '1' } : {}),
+      },
+      mounts: [
+        { volume: volume.settings(release.id), path: path.settings, readOnly: true },
+        ...(onSocket ? [{ volume: volume.unixSockets, path: path.unixSockets, readOnly: false }] : []),
+      ],
       tmpfs: ['/tmp'],
       memoryBytes: shape.memoryBytes,
       cpus: shape.cpus,
@@ -65,6 +76,17 @@ export const gameContainers = (containers: readonly ObservedContainer[]) =>
   containers.filter((container) => container.role === 'game');
 export const releaseOf = (container: ObservedContainer) => Number(container.labels[label.release]);
 export const replicaOf = (container: ObservedContainer) => Number(container.labels[label.replica]);
+/** An Nginx that is older than this, or on an engine that isolates containers, reaches servers by address alone. */
+export const hasUnixSockets = (containers: readonly ObservedContainer[]) =>
+  containers.some(({ role, labels }) => role === 'proxy' && labels[label.onUnixSocket] !== undefined);
+
+/** How Nginx comes to a replica. @param unixSockets Nginx has them: it may have lost them since the replica was made */
+export function reachOf(container: ObservedContainer, port: number, unixSockets: boolean): Reach {
+  const onSocket = unixSockets && container.labels[label.onUnixSocket] !== undefined;
+  const unixSocket = onSocket ? unixSocketFile(releaseOf(container), replicaOf(container)) : null;
+  return { address: addressOf(container), port, unixSocket };
+}
+
 export const addressOf = (container: ObservedContainer) => container.labels[label.address] ?? '';
 /** A container that the engine keeps restarting takes memory and players as a running one does. */
 export const isRunning = (container: ObservedContainer) =>

@@ -5,10 +5,11 @@
 import { endpoint, namesOf } from '../contract.ts';
 import type { ObservedContainer } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
+import type { Reach } from '../proxy/generation.ts';
 import type { Release, ReleaseStep } from '../release/model.ts';
 import type { Emit } from '../report/events.ts';
 import { until } from './clock.ts';
-import { addressOf, gameContainers, isRunning, replicaOf } from './fleet.ts';
+import { gameContainers, hasUnixSockets, isRunning, reachOf, releaseOf, replicaOf } from './fleet.ts';
 import type { Ports } from './ports.ts';
 
 const probeTimeoutMs = 2_000;
@@ -42,11 +43,14 @@ export async function awaitReady(
   const open = new Set(step.replicas);
   const restartsBefore = new Map<number, number>();
   let containers: ObservedContainer[] = [];
+  let unixSockets = false;
   let lookedAt = Number.NEGATIVE_INFINITY;
   const pace = { deadlineMs: step.deadlineMs, everyMs: probeEveryMs(step.replicas.length), signal };
   const ready = await until(ports.clock, pace, async () => {
     if (ports.clock.now() - lookedAt >= lookEveryMs) {
-      containers = await replicasOf(input, step.replicas);
+      const all = await ports.engine.observe(input.project);
+      containers = ofRelease(input, all, step.replicas);
+      unixSockets = hasUnixSockets(all);
       lookedAt = ports.clock.now();
       await failIfGone(input, containers, step.replicas, restartsBefore);
     }
@@ -54,7 +58,7 @@ export async function awaitReady(
       containers
         .filter((container) => open.has(replicaOf(container)))
         .map(async (container) => {
-          const reason = await whyNotReady(input, addressOf(container));
+          const reason = await whyNotReady(input, reachOf(container, input.release.shape.port, unixSockets));
           if (reason === null) open.delete(replicaOf(container));
           else lastReason.set(replicaOf(container), reason);
         }),
@@ -71,14 +75,18 @@ export async function awaitReady(
   if (ready === null) await throwNotReady(input, step, [...open], lastReason);
 }
 
-async function whyNotReady({ ports, release }: GateInput, address: string): Promise<string | null> {
-  const { port, probe } = release.shape;
-  const http = await ports.door.askReplica(address, port, probe, probeTimeoutMs);
+async function whyNotReady(input: GateInput, at: Reach): Promise<string | null> {
+  const { ports, release } = input;
+  const { probe } = release.shape;
+  const http = await ports.door.askReplica(at, probe, probeTimeoutMs);
+  // A configuration of an older gameops, or a template of the operator's, has no way to sockets yet. The watch sees them.
+  const isNginxOwn404 = http.ok && http.answer.status === 404 && http.answer.servedBy === '';
+  if (at.unixSocket && isNginxOwn404) return whyNotReady(input, { ...at, unixSocket: null });
   if (!http.ok) return `${probe}: ${http.reason}`;
   if (http.answer.status !== 200)
     return `${probe} answered ${http.answer.status} ${firstLine(http.answer.body)}`.trim();
   if (release.protocol === null) return null;
-  const join = await ports.door.joinReplica(address, port, ports.supplies.probeToken(), probeTimeoutMs);
+  const join = await ports.door.joinReplica(at, ports.supplies.probeToken(), probeTimeoutMs);
   return join.ok ? null : `${joinRefused}: ${join.reason}`;
 }
 
@@ -178,8 +186,17 @@ function failIfTooMany(input: GateInput, counts: ProbeCounts, reasons: string[])
 }
 
 async function replicasOf(input: GateInput, replicas: readonly number[]): Promise<ObservedContainer[]> {
-  const containers = await input.ports.engine.observe(input.project, input.release.id);
-  return gameContainers(containers).filter((container) => replicas.includes(replicaOf(container)));
+  return ofRelease(input, await input.ports.engine.observe(input.project, input.release.id), replicas);
+}
+
+function ofRelease(
+  { release }: GateInput,
+  containers: readonly ObservedContainer[],
+  replicas: readonly number[],
+) {
+  return gameContainers(containers).filter(
+    (container) => releaseOf(container) === release.id && replicas.includes(replicaOf(container)),
+  );
 }
 
 async function failIfGone(

@@ -3,16 +3,19 @@ import type { ObservedContainer } from '../engine/port.ts';
 import { type ObservedTraffic, readTraffic } from '../proxy/traffic.ts';
 import type { SchemaWork, World } from '../release/model.ts';
 import { runningReplicas } from '../release/position.ts';
-import { addressOf, fleetsOf, gameContainers, releaseOf, replicaOf } from './fleet.ts';
+import { fleetsOf, gameContainers, hasUnixSockets, reachOf, releaseOf, replicaOf } from './fleet.ts';
 import type { Ports } from './ports.ts';
 import type { ProjectRecord } from './record.ts';
 
-/** A replica that was removed and made anew may have another address than the one Nginx was told. */
+/** A replica, or Nginx, that was removed and made anew may be reached in another way than the one Nginx was told. */
 function areThere({ targets }: ObservedTraffic, containers: readonly ObservedContainer[]): boolean {
-  return targets.every(({ release, replica, address }) =>
-    gameContainers(containers).some(
-      (one) => releaseOf(one) === release && replicaOf(one) === replica && addressOf(one) === address,
-    ),
+  const unixSockets = hasUnixSockets(containers);
+  return targets.every(({ release, replica, address, port, unixSocket }) =>
+    gameContainers(containers).some((one) => {
+      if (releaseOf(one) !== release || replicaOf(one) !== replica) return false;
+      const reach = reachOf(one, port, unixSockets);
+      return reach.address === address && reach.unixSocket === (unixSocket ?? null);
+    }),
   );
 }
 

@@ -13,10 +13,11 @@ import type { Release, ReleaseStep, Route } from '../release/model.ts';
 import { committed, condemned } from '../release/position.ts';
 import { drain } from './drain.ts';
 import {
-  addressOf,
   fleetSpec,
   gameContainers,
+  hasUnixSockets,
   isRunning,
+  reachOf,
   releaseOf,
   replicaOf,
   stopGraceMs,
@@ -92,14 +93,17 @@ async function startFleet(session: Session, step: ReleaseStep & { kind: 'start-f
   const release = releaseNamed(session, step.release);
   const volume = namesOf(session.project).volume.settings(release.id);
   await engine.ensureVolume(session.project, volume, 'settings', { 'gameops.release': String(release.id) });
-  const [settings] = await Promise.all([
+  const [settings, there] = await Promise.all([
     ensureSettings(session, release, volume),
+    engine.observe(session.project),
     // An order to send players away, from its last time, would still be there for it.
     players.order(release.id, null, 0),
   ]);
   // Both to their end, also when one fails: a remedy beside containers that are still being made would miss them.
   const ended = await Promise.allSettled([
-    engine.startFleet(fleetSpec(session.project, release, step.replicas, settings)),
+    engine.startFleet(
+      fleetSpec(session.project, release, step.replicas, settings, { unixSockets: hasUnixSockets(there) }),
+    ),
     release.page === null ? null : ensurePage(session, release),
   ]);
   for (const part of ended) if (part.status === 'rejected') throw part.reason;
@@ -113,12 +117,12 @@ async function moveTraffic(
   const newest = arriving ?? step.routes[0];
   const release = newest ? releaseNamed(session, newest.release) : null;
   if (release?.page) await ensurePage(session, release);
-  const containers = gameContainers(await session.ports.engine.observe(session.project));
+  const containers = await session.ports.engine.observe(session.project);
   const { generation, lost } = await switchTraffic(session.ports, {
     ...session.proxy,
     project: session.project,
     targets: targetsOf(session, containers, step.routes),
-    backups: targetsOf(session, containers, runningRoutes(containers, lostRoutes(step))),
+    backups: targetsOf(session, containers, runningRoutes(gameContainers(containers), lostRoutes(step))),
     passAll: release !== null && release.page === null,
     foreignPage: release !== null && release.protocol === null,
     pageRelease: release?.page ? release.id : null,
@@ -170,12 +174,15 @@ function targetsOf(
   containers: readonly ObservedContainer[],
   routes: readonly Route[],
 ): Target[] {
+  const unixSockets = hasUnixSockets(containers);
   return routes.flatMap((route) =>
     route.replicas.flatMap((n) => {
-      const container = containers.find((one) => releaseOf(one) === route.release && replicaOf(one) === n);
+      const container = gameContainers(containers).find(
+        (one) => releaseOf(one) === route.release && replicaOf(one) === n,
+      );
       if (!container) throw goneBefore(route.release, n);
       const { port } = releaseNamed(session, route.release).shape;
-      return [{ release: route.release, replica: n, address: addressOf(container), port }];
+      return [{ release: route.release, replica: n, ...reachOf(container, port, unixSockets) }];
     }),
   );
 }

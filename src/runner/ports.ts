@@ -4,6 +4,7 @@
  */
 import type { Engine } from '../engine/port.ts';
 import type { Players } from '../observe/players.ts';
+import type { Reach } from '../proxy/generation.ts';
 import type { Release } from '../release/model.ts';
 
 export interface Clock {
@@ -33,10 +34,10 @@ export type JoinAnswer = { ok: true; servedBy: string } | { ok: false; reason: s
 export interface Door {
   /** Private: path such as /generation or /status. */
   ask(path: string, timeoutMs: number): Promise<Answer>;
-  /** Private: HTTP GET to a replica's address through Nginx. */
-  askReplica(address: string, port: number, path: string, timeoutMs: number): Promise<Answer>;
+  /** Private: HTTP GET to a replica through Nginx, on the way that players' requests will take. */
+  askReplica(at: Reach, path: string, timeoutMs: number): Promise<Answer>;
   /** Private: a WebSocket player joins this replica and leaves. */
-  joinReplica(address: string, port: number, token: string, timeoutMs: number): Promise<JoinAnswer>;
+  joinReplica(at: Reach, token: string, timeoutMs: number): Promise<JoinAnswer>;
   /** Public: as a player would. */
   askPublic(path: string, timeoutMs: number): Promise<Answer>;
   joinPublic(token: string, timeoutMs: number): Promise<JoinAnswer>;

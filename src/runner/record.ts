@@ -91,7 +91,7 @@ function withLaterFields(record: ProjectRecord): ProjectRecord {
   return {
     ...record,
     releases: record.releases.map((release) => ({
-      ...{ migrations: null, backup: null },
+      ...{ migrations: null, backup: null, unixSocket: false },
       ...release,
     })),
     intent: record.intent && { ...{ skipMigrations: false, schema: null }, ...record.intent },

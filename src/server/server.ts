@@ -24,6 +24,7 @@ import { openRooms } from './rooms.ts';
 import type { Identity } from './settings.ts';
 import { openSockets, type Sockets } from './sockets.ts';
 import { openStore } from './store.ts';
+import { listenOnUnixSocket } from './unix-socket.ts';
 import { watchLoop } from './vitals.ts';
 
 /**
@@ -89,12 +90,15 @@ export async function startServer(request: ServerRequest): Promise<GameServer> {
 
   const admin = await listenForAdmin({ registry: metrics.registry, log, port: adminPort, host });
   await http.app.listen({ port: settings.PORT, host, backlog });
+  const { unixSocket } = identity;
+  const local = unixSocket === null ? null : await listenOnUnixSocket(http.app.server, unixSocket, backlog);
   readiness.set('listening', true);
   log.info({ port: settings.PORT, bootMs: Math.round(performance.now()) }, 'listening');
 
   return {
     async leave(why) {
       await leave({ why, identity, readiness, http, sockets, log });
+      local?.close();
       pulse.stop();
       handover.stop();
       admin.close();

@@ -14,6 +14,8 @@ export interface Identity {
   release: number;
   replica: number;
   drainMs: number;
+  /** Unix socket to listen on, beside the port. */
+  unixSocket: string | null;
 }
 
 export type SettingsResult = { ok: true; settings: ServerSettings } | { ok: false; problems: string[] };
@@ -47,6 +49,7 @@ export function readIdentity(environment: Values): Identity {
     release: wholeNumber(environment[identityEnv.release], 0),
     replica: wholeNumber(environment[identityEnv.replica], 1),
     drainMs: wholeNumber(environment[identityEnv.drainMs], 30_000),
+    unixSocket: environment[identityEnv.unixSocket] ?? null,
   };
 }
 

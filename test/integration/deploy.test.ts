@@ -1,6 +1,6 @@
 /** Deploys of the real CLI on the real engine, under clients that are never idle: what players and operators see. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { label } from '../../src/contract.ts';
+import { label, namesOf } from '../../src/contract.ts';
 import { imageMaker } from '../support/bad-images.ts';
 import { type Clients, inDetail, startClients } from '../support/clients.ts';
 import { until } from '../support/game-server.ts';
@@ -66,6 +66,11 @@ describe('a deploy', () => {
     expect(ran.json?.result).toMatchObject({ release: 1, previous: null, strategy: 'blue-green' });
     const answer = await fetch(new URL('/api/version', ran.json?.result.url));
     expect(answer.status).toBe(200);
+    // By the short way: Nginx writes down whom it asked.
+    const nginx = site.docker.getContainer(namesOf(site.project).proxy);
+    const isBySocket = async () =>
+      /"upstream":"unix:[^"]*[.]sock"/.test((await nginx.logs({ stdout: true })).toString());
+    await until(isBySocket);
   });
 
   it('of what is live is an empty plan', async () => {

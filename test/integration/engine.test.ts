@@ -114,10 +114,18 @@ describe('what only a real engine can show', () => {
     await engine.ensureVolume(project, volume, 'settings');
     await engine.putFiles(project, volume, [
       { path: 'deep/settings.json', content: '{}', mode: 0o400, uid: 10001, gid: 7 },
+      { path: 'all', content: '', mode: 0o1777, isFolder: true },
     ]);
     expect(await engine.observe(project)).toEqual([]);
     const mounts = [{ volume, path: '/run/gameops', readOnly: true }];
-    const look = ['stat', '-c', '%a %u %g %n', '/run/gameops/deep', '/run/gameops/deep/settings.json'];
+    const look = [
+      'stat',
+      '-c',
+      '%a %u %g %n',
+      '/run/gameops/deep',
+      '/run/gameops/deep/settings.json',
+      '/run/gameops/all',
+    ];
     const spec = idle({
       name: `${project}-look`,
       role: 'one-off',
@@ -127,7 +135,9 @@ describe('what only a real engine can show', () => {
       command: [],
     });
     const { stdout } = await engine.runOnce(spec, 20_000);
-    expect(stdout).toBe('755 0 0 /run/gameops/deep\n400 10001 7 /run/gameops/deep/settings.json\n');
+    expect(stdout).toBe(
+      '755 0 0 /run/gameops/deep\n400 10001 7 /run/gameops/deep/settings.json\n1777 0 0 /run/gameops/all\n',
+    );
     await engine.removeVolume(project, volume);
   });
 

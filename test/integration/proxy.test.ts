@@ -41,7 +41,12 @@ beforeAll(async () => {
   }
   await ensureFirstGeneration(engine, project, settings());
   await engine.ensureContainer(
-    proxySpec({ project, image: nginxImage, http: { address: '127.0.0.1', port: 0, tlsPort: 0 } }),
+    proxySpec({
+      project,
+      image: nginxImage,
+      http: { address: '127.0.0.1', port: 0, tlsPort: 0 },
+      unixSockets: false,
+    }),
   );
   const at = async (inside: number) => {
     const { host, port: outside } = await engine.dial(project, names.proxy, inside);
@@ -92,7 +97,7 @@ async function startFleet(release: number): Promise<void> {
   for (const replica of [1, 2]) {
     const address = addresses.get(`${release}/${replica}`) ?? '';
     await until(async () => {
-      const probe = await door.askReplica(address, 3000, '/readyz', 500);
+      const probe = await door.askReplica({ address, port: 3000 }, '/readyz', 500);
       return probe.ok && probe.answer.status === 200;
     });
   }
@@ -341,19 +346,24 @@ describe('the private side', () => {
 
   it('reaches a replica over HTTP and WebSocket, and nothing else in or outside the network', async () => {
     const address = addresses.get('2/2') ?? '';
-    expect(await door.askReplica(address, 3000, '/readyz', 2_000)).toMatchObject({
+    expect(await door.askReplica({ address, port: 3000 }, '/readyz', 2_000)).toMatchObject({
       answer: { status: 200, body: 'ready', servedBy: '2/2' },
     });
-    expect(await door.joinReplica(address, 3000, 'any', 2_000)).toEqual({ ok: true, servedBy: '2/2' });
+    expect(await door.joinReplica({ address, port: 3000 }, 'any', 2_000)).toEqual({
+      ok: true,
+      servedBy: '2/2',
+    });
     const gateway = subnet.replace(/\d+\/\d+$/, '1');
     // Where the engine puts Postgres, Redis and Nginx itself.
     const nginx = (await engine.exec(project, namesOf(project).proxy, ['hostname', '-i'])).stdout.trim();
     expect(nginx).toMatch(/^10\./);
     for (const outside of ['127.0.0.1', '10.0.0.1', '8.8.8.8', gateway, nginx, '0.0.0.0', '1', '999.1.1.1']) {
-      expect(await door.askReplica(outside, 8081, '/status', 2_000)).toMatchObject({
+      expect(await door.askReplica({ address: outside, port: 8081 }, '/status', 2_000)).toMatchObject({
         answer: { status: 404 },
       });
-      expect(await door.joinReplica(outside, 8081, 'any', 2_000)).toMatchObject({ ok: false });
+      expect(await door.joinReplica({ address: outside, port: 8081 }, 'any', 2_000)).toMatchObject({
+        ok: false,
+      });
     }
   });
 

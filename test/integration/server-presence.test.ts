@@ -23,7 +23,7 @@ beforeAll(async () => {
   game = await gameGround('presence', { isMigrated: false });
   bus = openBus({
     url: game.settings.REDIS_URL ?? '',
-    identity: { project: game.project, release: 1, replica: 1, drainMs: 1_000 },
+    identity: { project: game.project, release: 1, replica: 1, drainMs: 1_000, unixSocket: null },
     readiness: createReadiness(5_000),
     log: pino({ level: 'silent' }),
     onEntries(entries) {

@@ -2,8 +2,11 @@
 
 import { execFileSync } from 'node:child_process';
 import { createHmac } from 'node:crypto';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { namesOf, servedByHeader } from '../../src/contract.ts';
 import { closeCode, firstRegion, protocolVersion, retryAfter } from '../../src/protocol.ts';
@@ -67,6 +70,38 @@ function postDiscovery(
     body: JSON.stringify({ region, x, y }),
   });
 }
+
+describe('a socket for the proxy beside it', () => {
+  test('lets requests and players in as the port does, also after a SIGKILL left one behind, and goes with the server', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'gameops-socket-'));
+    const socket = join(folder, '1-1.sock');
+    const killed = await start({ unixSocket: socket });
+    await until(async () => (await statusOf(`${killed.url}/healthz`)) === 200);
+    await killed.kill();
+    expect((await stat(socket)).isSocket()).toBe(true);
+
+    await game.migrate('up');
+    onTestFinished(() => game.migrate('down'));
+    const server = await startReady({ unixSocket: socket });
+    // Nginx is another user.
+    expect((await stat(socket)).mode & 0o777).toBe(0o777);
+    const status = await new Promise((resolve, reject) => {
+      request({ socketPath: socket, path: '/readyz' }, (answer) => {
+        answer.resume();
+        resolve(answer.statusCode);
+      })
+        .on('error', reject)
+        .end();
+    });
+    expect(status).toBe(200);
+    const player = await joinAs(`ws+unix://${socket}:/ws`, { token: tokenOf('by-socket') });
+    const left = server.leave();
+    expect((await left).code).toBe(0);
+    expect(player.closed()?.code).toBe(closeCode.restart);
+    await expect(stat(socket)).rejects.toThrow('ENOENT');
+    await rm(folder, { recursive: true });
+  });
+});
 
 describe('readiness', () => {
   test('a server whose schema is missing is alive and not ready, and becomes ready without a restart', async () => {

@@ -9,13 +9,14 @@ import { setWish } from '../../src/runner/schema.ts';
 import type { MemoryEngine } from '../support/memory-engine.ts';
 import {
   answers,
-  containerAt,
   gameContainers,
   project,
+  reachedAt,
   runVerb,
   schemaIn,
   servedTargets,
   simulation,
+  startNginx,
   type Verb,
 } from '../support/simulation.ts';
 import { intent, release } from '../support/worlds.ts';
@@ -37,8 +38,60 @@ it('replicas that somebody removed come back, and Nginx is told their new addres
     await memory.engine.removeContainer(project, container.spec.name);
   await runVerb(memory, memory.engine, {}, resume);
   expect(servedTargets(memory.state)).toHaveLength(2);
-  for (const { address } of servedTargets(memory.state))
-    expect(answers(containerAt(memory.state, address))).toBe(true);
+  for (const target of servedTargets(memory.state))
+    expect(answers(reachedAt(memory.state, target))).toBe(true);
+});
+
+describe('Unix sockets', () => {
+  const deployOf = (id: number): Verb => ({
+    plan: (_session, world) =>
+      planAct(world, intent(id, { watchMs: 1_000 }), {
+        candidate: { ...release(id, 'candidate'), image: 'game:good', page: null },
+        cause: 'asked',
+        again: false,
+      }),
+  });
+  const remadeNginx = async (memory: MemoryEngine, unixSockets: boolean) => {
+    await memory.engine.removeContainer(project, namesOf(project).proxy);
+    await startNginx(memory, { unixSockets });
+  };
+  const served = ({ state }: MemoryEngine) => {
+    const targets = servedTargets(state);
+    expect(targets.map((target) => answers(reachedAt(state, target)))).toEqual([true, true]);
+    return targets.map(({ unixSocket }) => unixSocket !== null);
+  };
+
+  it('are the way where Nginx has them', async () => {
+    const memory = await simulation({ 'game:good': 'good' });
+    await runVerb(memory, memory.engine, {}, deployOf(1));
+    expect(served(memory)).toEqual([true, true]);
+  });
+
+  it('are left alone by an Nginx that was made without them, whatever the image says', async () => {
+    const memory = await simulation({ 'game:good': 'good' });
+    await remadeNginx(memory, false);
+    await runVerb(memory, memory.engine, {}, deployOf(1));
+    expect(served(memory)).toEqual([false, false]);
+  });
+
+  it('that a remade Nginx has lost are replaced by addresses', async () => {
+    const memory = await simulation({ 'game:good': 'good' });
+    await runVerb(memory, memory.engine, {}, deployOf(1));
+    await remadeNginx(memory, false);
+    await runVerb(memory, memory.engine, {}, resume);
+    expect(served(memory)).toEqual([false, false]);
+  });
+
+  it('that a remade Nginx has gained are the way of the next release, not of servers that do not listen', async () => {
+    const memory = await simulation({ 'game:good': 'good' });
+    await remadeNginx(memory, false);
+    await runVerb(memory, memory.engine, {}, deployOf(1));
+    await remadeNginx(memory, true);
+    await runVerb(memory, memory.engine, {}, resume);
+    expect(served(memory)).toEqual([false, false]);
+    await runVerb(memory, memory.engine, {}, deployOf(2));
+    expect(served(memory)).toEqual([true, true]);
+  });
 });
 
 it('one dead replica of the live release is brought back by resume, and the other keeps serving', async () => {

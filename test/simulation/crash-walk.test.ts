@@ -12,8 +12,8 @@ import type { MemoryEngine, MemoryState } from '../support/memory-engine.ts';
 import {
   answers,
   type Behaviour,
-  containerAt,
   gameContainers,
+  reachedAt,
   runVerb,
   schemaIn,
   servedTargets,
@@ -130,9 +130,9 @@ function promises(
       if (needy.length > 0 && applied.length < migrations.length)
         broken.push(`runs on ${applied.join() || 'no migrations'} before: ${effect}`);
       if (applied.length > 0 && backups === 0) broken.push(`migrated without a backup, before: ${effect}`);
-      const dead = [...served].filter((address) => !answers(containerAt(state, address)));
+      const dead = servedTargets(state).filter((target) => !answers(reachedAt(state, target)));
       if (dead.length > 0 && !limits.mayBreak)
-        broken.push(`traffic goes to ${dead.join()} which does not answer, before: ${effect}`);
+        broken.push(`traffic goes to ${JSON.stringify(dead)} which does not answer, before: ${effect}`);
       const stopped = /^(?:signal|stop) (\S+)/.exec(effect)?.[1];
       const container = stopped === undefined ? undefined : state.containers.get(stopped);
       const address = container?.labels[label.address];
@@ -369,7 +369,7 @@ async function problemsAtEnd(memory: MemoryEngine, scenario: Scenario): Promise<
   const running = gameContainers(memory.state).filter((one) => one.state === 'running');
   if (running.length !== served.size)
     problems.push(`${running.length} replicas run, ${served.size} are served`);
-  if ([...served].some((address) => !answers(containerAt(memory.state, address))))
+  if (servedTargets(memory.state).some((target) => !answers(reachedAt(memory.state, target))))
     problems.push('a served replica does not answer');
   if (memory.state.locks.size > 0) problems.push('the lock is still held');
   const strays = [...memory.state.containers.values()].filter((one) =>

@@ -395,6 +395,16 @@ export function engineContract(open: () => Promise<Body>): void {
       expect(stdout).toBe('{}');
     });
 
+    it('a folder that is put is no file', async () => {
+      const volume = names.volume.record;
+      await engine.ensureVolume(project, volume, 'record');
+      await engine.putFiles(project, volume, [
+        { path: 'all', content: '', mode: 0o1777, isFolder: true },
+        { path: 'all/a', content: 'a' },
+      ]);
+      expect(text(await engine.readFiles(project, volume, ''))).toEqual({ 'all/a': 'a' });
+    });
+
     it('a volume is removed although files were put into it', async () => {
       for (const volume of [names.volume.record, names.volume.settings(7)]) {
         await engine.ensureVolume(project, volume, 'record');

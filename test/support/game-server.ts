@@ -35,6 +35,8 @@ export interface GameServerRequest {
   release?: number;
   replica?: number;
   drainMs?: number;
+  /** Unix socket to listen on, too. */
+  unixSocket?: string;
 }
 
 /** Settings as a server outside of the project's network needs them. */
@@ -71,6 +73,7 @@ export async function startGameServer(request: GameServerRequest): Promise<GameS
       GAMEOPS_RELEASE: String(request.release ?? 1),
       GAMEOPS_REPLICA: String(request.replica ?? 1),
       GAMEOPS_DRAIN_MS: String(request.drainMs ?? 20_000),
+      ...(request.unixSocket === undefined ? {} : { GAMEOPS_UNIX_SOCKET: request.unixSocket }),
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

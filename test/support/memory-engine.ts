@@ -209,6 +209,7 @@ function readVerbs({ state }: Context) {
       time: new Date().toISOString(),
       cpus: 2,
       isLocal: true,
+      isIsolating: false,
     }),
     observe: (project: string, release?: number) =>
       [...state().containers.values()]
@@ -328,7 +329,8 @@ function foundationVerbs({ state, effect }: Context) {
     putFiles(project: string, volume: string, files: readonly FileEntry[]) {
       const found = ownVolume(state(), project, volume);
       if (!found) throw failures.volumeMissing(volume);
-      for (const { path, content, mode = 0o644, uid = 0, gid = 0, linkTo = null } of files) {
+      for (const { path, content, mode = 0o644, uid = 0, gid = 0, linkTo = null, isFolder } of files) {
+        if (isFolder) continue;
         effect(`write ${volume}/${path}`);
         const bytes = linkTo === null ? new Uint8Array(bytesOf(content)) : new Uint8Array();
         found.files.set(inside(path), { content: bytes, mode, uid, gid, linkTo });
@@ -346,13 +348,15 @@ function create(
   for (const { volume } of spec.mounts ?? []) {
     if (!ownVolume(state(), spec.project, volume)) throw failures.volumeMissing(volume);
   }
-  if (!state().images.has(spec.image)) throw failures.imageMissing(spec.image);
+  const image = state().images.get(spec.image);
+  if (image === undefined) throw failures.imageMissing(spec.image);
   if (state().containers.has(spec.name)) throw failures.foreign('container', spec.name, spec.project);
   effect(`create ${spec.name}`);
   const container: MemoryContainer = {
     id: String(nextSerial(state())).padStart(64, '0'),
     spec: structuredClone(spec),
-    labels: { ...labels },
+    // As Docker does: a container has the labels of its image, too.
+    labels: { ...image.labels, ...labels },
     state: 'created',
     exitCode: null,
     restartCount: 0,

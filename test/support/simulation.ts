@@ -2,11 +2,11 @@
  * A project in memory: the real planners, runner, record and switch over the in-memory engine, with an Nginx and game
  * servers that behave as far as these talk to them. The crash walk lets processes die in it.
  */
-import { label, namesOf } from '../../src/contract.ts';
+import { identityEnv, label, namesOf } from '../../src/contract.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { proxySpec } from '../../src/proxy/container.ts';
 import { ensureFirstGeneration } from '../../src/proxy/first.ts';
-import type { Target } from '../../src/proxy/generation.ts';
+import type { Reach, Target } from '../../src/proxy/generation.ts';
 import type { Intent, Plan, ReleaseStep, SchemaWish, SchemaWork } from '../../src/release/model.ts';
 import { observe } from '../../src/runner/observe.ts';
 import type { Answer, Door, JoinAnswer, Ports } from '../../src/runner/ports.ts';
@@ -57,9 +57,12 @@ function gameServer(behaviour: Behaviour): Program {
   };
 }
 
+/** What an image states that listens on a Unix socket. */
+const stated = { labels: { [label.unixSocket]: '1' } };
+
 export async function simulation(behaviours: Record<string, Behaviour> = {}): Promise<MemoryEngine> {
   const memory = memoryEngine({
-    images: { nginx: {}, ...Object.fromEntries(Object.keys(behaviours).map((ref) => [ref, {}])) },
+    images: { nginx: {}, ...Object.fromEntries(Object.keys(behaviours).map((ref) => [ref, stated])) },
     programs: ({ role, image }) => {
       if (role === 'proxy') return memoryNginx();
       return role === 'game' ? gameServer(behaviours[image] ?? 'good') : {};
@@ -67,15 +70,31 @@ export async function simulation(behaviours: Record<string, Behaviour> = {}): Pr
   });
   const { engine } = memory;
   const { volume } = names;
-  for (const name of [volume.record, volume.nginx, volume.web, volume.certificates, volume.logs, schemaVolume]) {
+  const volumes = [
+    volume.record,
+    volume.nginx,
+    volume.web,
+    volume.certificates,
+    volume.logs,
+    volume.unixSockets,
+    schemaVolume,
+  ];
+  for (const name of volumes) {
     await engine.ensureVolume(project, name, 'data');
   }
   const { subnet } = await engine.ensureNetwork(project);
   await ensureFirstGeneration(engine, project, { ...proxyBase, subnet, passAll: true });
-  const http = { address: '127.0.0.1', port: 8080, tlsPort: 8443 };
-  await engine.ensureContainer(proxySpec({ project, image: 'nginx', http }));
+  await startNginx(memory, { unixSockets: true });
   await writeRecord(engine, { ...newRecord(project), doorToken: proxyBase.doorToken }, {});
   return memory;
+}
+
+export async function startNginx(
+  { engine }: MemoryEngine,
+  { unixSockets }: { unixSockets: boolean },
+): Promise<void> {
+  const http = { address: '127.0.0.1', port: 8080, tlsPort: 8443 };
+  await engine.ensureContainer(proxySpec({ project, image: 'nginx', http, unixSockets }));
 }
 
 export const gameContainers = (state: MemoryState) =>
@@ -83,6 +102,21 @@ export const gameContainers = (state: MemoryState) =>
 
 export function containerAt(state: MemoryState, address: string): MemoryContainer | undefined {
   return gameContainers(state).find((container) => container.labels[label.address] === address);
+}
+
+/** Whom Nginx meets there: at a socket only who listens on it, in a volume that Nginx has, too. */
+export function reachedAt(state: MemoryState, { address, unixSocket }: Reach): MemoryContainer | undefined {
+  if (!unixSocket) return containerAt(state, address);
+  const mounts = ({ spec }: MemoryContainer) =>
+    spec.mounts?.some(({ volume }) => volume === names.volume.unixSockets);
+  const proxy = state.containers.get(names.proxy);
+  return gameContainers(state).find(
+    (one) =>
+      one.spec.env?.[identityEnv.unixSocket] === unixSocket &&
+      mounts(one) &&
+      proxy !== undefined &&
+      mounts(proxy),
+  );
 }
 
 /** Would a player's request be answered by this replica? */
@@ -100,15 +134,14 @@ function doorOf(memory: MemoryEngine, behaviours: Record<string, Behaviour>): Do
     answers(container) && behaviours[container?.spec.image ?? ''] !== 'no-join'
       ? { ok: true, servedBy: '' }
       : refused;
-  const publicReplicas = () =>
-    servedTargets(memory.state).map((target) => containerAt(memory.state, target.address));
+  const publicReplicas = () => servedTargets(memory.state).map((target) => reachedAt(memory.state, target));
   return {
     ask: async (path) => askMemoryNginx(memory.state, project, path),
-    askReplica: async (address) => {
-      const container = containerAt(memory.state, address);
+    askReplica: async (at) => {
+      const container = reachedAt(memory.state, at);
       return container?.state === 'running' ? (answers(container) ? ok : bad) : refused;
     },
-    joinReplica: async (address) => joins(containerAt(memory.state, address)),
+    joinReplica: async (at) => joins(reachedAt(memory.state, at)),
     askPublic: async () => (publicReplicas().length > 0 && publicReplicas().every(answers) ? ok : bad),
     joinPublic: async () =>
       publicReplicas()

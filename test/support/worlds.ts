@@ -8,6 +8,7 @@ export function release(id: number, verdict: Verdict, replicas = 2, change: Part
     imageRef: `arena:${id}`,
     digestRef: null,
     protocol: 'gameops.v1',
+    unixSocket: true,
     page: 'page',
     replicas,
     shape: {

@@ -40,7 +40,7 @@ describe('the door', () => {
     });
     const answer = { ok: true, answer: { status: 200, body: 'fine', servedBy: '41/2' } };
     expect(await door.ask('/generation', 2_000)).toEqual(answer);
-    expect(await door.askReplica('10.9.0.2', 3000, '/readyz', 2_000)).toEqual(answer);
+    expect(await door.askReplica({ address: '10.9.0.2', port: 3000 }, '/readyz', 2_000)).toEqual(answer);
     expect(await door.askPublic('/api/version', 2_000)).toEqual(answer);
     expect(seen).toEqual([
       ['/generation', 'secret', '127.0.0.1'],

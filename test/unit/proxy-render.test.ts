@@ -55,6 +55,20 @@ describe('the configuration of Nginx', () => {
     expect(render({ generation: { ...generation, backups } })).toMatch(/server 10\.9\.0\.9:3000 backup /);
   });
 
+  it('reaches a server by its socket where it has one, and by address where it has none', () => {
+    const [first] = generation.targets;
+    const unixSocket = '/run/gameops-unix-sockets/replicas/41-1.sock';
+    const targets = first === undefined ? [] : [{ ...first, unixSocket }, ...generation.targets.slice(1)];
+    const config = render({ generation: { ...generation, targets } });
+    expect(config).toContain(`server unix:${unixSocket} max_fails`);
+    expect(config).not.toContain(`server ${first?.address}:`);
+    expect(render()).not.toContain('server unix:');
+    const unsafe = targets.map((target) => ({ ...target, unixSocket: '/run/x; include /etc/passwd' }));
+    expect(() => render({ generation: { ...generation, targets: unsafe } })).toThrowError(
+      expect.objectContaining({ code: 'CONFIG_INVALID' }),
+    );
+  });
+
   it('answers 503 with a time to come back when there is no release', () => {
     const empty = { ...generation, targets: [], routes: [], pageRelease: null };
     const config = render({ generation: empty });

@@ -29,12 +29,18 @@ async function serving(release: number, options: MemoryNginxOptions = {}): Promi
     programs: ({ role }) => (role === 'proxy' ? memoryNginx(options) : {}),
   });
   await memory.engine.ensureNetwork(project);
-  for (const volume of [names.volume.nginx, names.volume.web, names.volume.certificates, names.volume.logs]) {
+  for (const volume of [
+    names.volume.nginx,
+    names.volume.web,
+    names.volume.certificates,
+    names.volume.logs,
+    names.volume.unixSockets,
+  ]) {
     await memory.engine.ensureVolume(project, volume, 'data');
   }
   await ensureFirstGeneration(memory.engine, project, settings);
   const http = { address: '127.0.0.1', port: 8080, tlsPort: 8443 };
-  await memory.engine.ensureContainer(proxySpec({ project, image: 'nginx', http }));
+  await memory.engine.ensureContainer(proxySpec({ project, image: 'nginx', http, unixSockets: true }));
   await switchTo(memory, memory.engine, release);
   return memory;
 }
