@@ -55,7 +55,12 @@ const choosePackages = {
 export async function buildCli(root, outdir) {
   await build({
     absWorkingDir: root,
-    entryPoints: { cli: 'src/cli.ts', 'cli/config': 'src/config.ts', audience: 'src/observe/audience.ts' },
+    entryPoints: {
+      cli: 'src/cli.ts',
+      'cli/config': 'src/config.ts',
+      'cli/load-thread': 'src/observe/load-thread.ts',
+      audience: 'src/observe/audience.ts',
+    },
     outdir,
     chunkNames: 'cli/[name]-[hash]',
     bundle: true,

@@ -45,7 +45,7 @@ const arrows: Record<string, { loads: readonly string[]; types: readonly string[
   },
   foundation: { loads: ['contract.ts', 'errors.ts'], types: ['config.ts', 'engine', 'env', 'report'] },
   observe: {
-    loads: ['client', 'contract.ts', 'errors.ts', 'protocol.ts', 'units.ts'],
+    loads: ['client', 'contract.ts', 'errors.ts', 'protocol.ts', 'tokens.ts', 'units.ts'],
     types: ['engine', 'env', 'proxy', 'release', 'runner'],
   },
   runner: {

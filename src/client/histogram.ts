@@ -26,6 +26,14 @@ export function note(histogram: Histogram, ms: number): void {
   if (ms > histogram.max) histogram.max = ms;
 }
 
+/** @returns `all`, with what the other one noted */
+export function addTo(all: Histogram, { buckets, count, max }: Histogram): Histogram {
+  for (const [bucket, times] of buckets.entries()) all.buckets[bucket] = (all.buckets[bucket] ?? 0) + times;
+  all.count += count;
+  all.max = Math.max(all.max, max);
+  return all;
+}
+
 /** Milliseconds with one decimal; 0 when nothing was noted. */
 export function percentile(histogram: Histogram, share: number): number {
   let rest = Math.ceil(histogram.count * share);

@@ -239,8 +239,9 @@ function connectSecurely({ hostname, port }: URL, host: string): TLSSocket {
     port: port === '' ? 443 : Number(port),
     ...(isIP(hostname) === 0 ? { servername: hostname } : {}),
     secureContext: trust,
-    ...(session ? { session } : {}),
   });
+  // Given as an option Node reads it twice, and each time it parses the server's certificate.
+  if (session) (socket as TLSSocket & { setSession(session: Buffer): void }).setSession(session);
   socket.setNoDelay(true);
   socket.on('session', (newest) => sessions.set(host, newest));
   return socket;

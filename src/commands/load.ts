@@ -7,7 +7,6 @@ import { OpsError } from '../errors.ts';
 import { type LoadReport, runLoad } from '../observe/load.ts';
 import { columns } from '../report/table.ts';
 import { readRecord } from '../runner/record.ts';
-import { mintToken } from '../tokens.ts';
 import { formatMs } from '../units.ts';
 import type { Context, Outcome, Style } from './context.ts';
 import type { LoadOptions } from './options.ts';
@@ -20,14 +19,14 @@ const tokenBeyondMs = 600_000;
 const filesBeside = 200;
 
 export async function run(context: Context, options: LoadOptions): Promise<Outcome> {
-  const { players, rate = 1, forMs = defaultMs } = options;
+  const { players, rate = 1, forMs = defaultMs, threads } = options;
   refuseTooFewFiles(players);
   const secret = context.readEnv().settings.jwtSecret ?? refuseWithoutSecret(context);
   const url = options.url ?? (await ownAddress(context));
   context.emit({ type: 'note', level: 'info', message: `${players} players for ${formatMs(forMs)}: ${url}` });
   const report = await runLoad({
-    ...{ url, players, rate, forMs, signal: context.signal },
-    tokenFor: (name) => mintToken(secret, { id: name, name }, forMs + tokenBeyondMs),
+    ...{ url, players, rate, forMs, threads, signal: context.signal },
+    tokens: { secret, lifeMs: forMs + tokenBeyondMs },
     onProgress: (what, done) =>
       context.emit(
         what === 'joined'

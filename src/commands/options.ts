@@ -66,6 +66,7 @@ export interface LoadOptions {
   forMs?: number;
   url?: string;
   rate?: number;
+  threads?: number;
 }
 
 export interface DbCreateOptions {

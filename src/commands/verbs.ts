@@ -302,6 +302,11 @@ export const verbs: readonly Verb[] = [
       durationOption('--for <duration>', 'how long they play, up to 1h (default: 30s)', 3_600_000),
       socketUrlOption('--url <ws-url>', 'where they go (default: this project)'),
       countOption('--rate <n>', 'messages a second in each room of 50 (default: 1)', 50),
+      countOption(
+        '--threads <n>',
+        'that play (default: one for each 2500 players, while there are cores)',
+        64,
+      ),
     ],
     examples: ['gameops load --players 200', 'gameops load --players 10000 --for 5m --json'],
     load: () => import('./load.ts'),

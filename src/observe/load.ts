@@ -1,13 +1,14 @@
 /**
  * Load players: a crowd that joins at a pace, spreads over the regions and talks at a fixed rate, and a sum of what
- * all of them saw. Promises to say nothing after its time is over, to wait for what was said to be heard before it
- * counts, and to tell how busy this process itself was, because a slow generator looks like a slow server.
+ * all of them saw. A large one is spread over threads, whole rooms in each. Promises to say nothing after its time is
+ * over, to wait for what was said to be heard before it counts, and to tell how busy its own threads were, because a
+ * slow generator looks like a slow server.
  */
-import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { type Histogram, percentile, rounded } from '../client/histogram.ts';
-import { type LoadPlayer, newTimes, startPlayer, type Times } from '../client/player.ts';
-import { world } from '../protocol.ts';
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import { addTo, type Histogram, newHistogram, percentile, rounded } from '../client/histogram.ts';
+import { type Crowd, type CrowdCounts, type CrowdHooks, playCrowd, roomsOf } from './load-crowd.ts';
+import type { FromThread, ToThread } from './load-thread.ts';
 
 export interface LoadRequest {
   /** Such as wss://play.example.com/ws */
@@ -16,8 +17,10 @@ export interface LoadRequest {
   forMs: number;
   /** Messages a second in each room, said by its players in turn. */
   rate: number;
-  /** @param name of the player, and its id */
-  tokenFor(name: string): string;
+  /** Default: as many as the crowd needs and the machine has cores for. */
+  threads?: number | undefined;
+  /** What the players' tokens are signed with, and how long each is good. */
+  tokens: { secret: string; lifeMs: number };
   signal: AbortSignal;
   /** `joined`: of all players while they come in; afterwards seconds of all seconds. */
   onProgress(what: 'joined' | 'seconds', done: number): void;
@@ -54,184 +57,112 @@ export interface LoadReport {
   deliveryMs: { p50: number; p99: number; max: number };
   /** Release and replica → players there at the end. */
   servedBy: Record<string, number>;
-  /** Delay of this process' own event loop. */
+  /** Delay of its own event loops, of the slowest one. */
   generatorLagMs: { p99: number; max: number };
 }
 
-const roomSize = 50;
-/** A server that is starting takes some hundred hellos a second; a herd would measure the herd. */
-const joinsPerSecond = 500;
-const joiningMax = 200;
-const joinTickMs = 20;
-const joinPatienceMs = 30_000;
-/** Of all players together. */
-const pingsPerSecond = 200;
-const settleMs = 5_000;
+/** What one event loop does without getting late. */
+const playersPerThread = 2_500;
+/** Ten thousand players' messages are short-lived, ten thousand players are not: room to leave the young ones lie. */
+const youngMiB = 128;
 
+/** @throws what stopped a thread, when one broke */
 export async function runLoad(request: LoadRequest): Promise<LoadReport> {
-  const { players: size, forMs, signal, onProgress } = request;
-  const lag = monitorEventLoopDelay({ resolution: 10 });
-  lag.enable();
-  const times = newTimes();
-  const players: LoadPlayer[] = [];
-  const began = performance.now();
-  try {
-    await join(request, players, times);
-    const joinMs = performance.now() - began;
-    // The storm of joining is not what is asked about.
-    Object.assign(times, newTimes());
-    lag.reset();
-    const begunAt = performance.now();
-    const stopTalking = talk(players, request.rate);
-    for (let at = 0; at < forMs && !signal.aborted; at = performance.now() - begunAt) {
-      onProgress('seconds', Math.floor(at / 1_000));
-      await sleep(Math.min(1_000, forMs - at), undefined, { signal }).catch(() => undefined);
-    }
-    stopTalking();
-    const ms = performance.now() - begunAt;
-    await settle(players);
-    const generatorLagMs = { p99: rounded(lag.percentile(99) / 1e6), max: rounded(lag.max / 1e6) };
-    return {
-      ...report(players, times),
-      players: size,
-      joinMs: Math.round(joinMs),
-      ms: Math.round(ms),
-      generatorLagMs,
-    };
-  } finally {
-    lag.disable();
-    for (const player of players) player.stop();
-  }
-}
-
-async function join(request: LoadRequest, players: LoadPlayer[], times: Times): Promise<void> {
-  const { url, players: size, tokenFor, signal, onProgress } = request;
+  const { url, players, rate, forMs, tokens, signal, onProgress } = request;
+  const { threads = Math.min(availableParallelism(), Math.ceil(players / playersPerThread)) } = request;
   const run = `load-${Math.random().toString(36).slice(2, 6)}`;
-  const pingEveryMs = Math.max(1_000, (size / pingsPerSecond) * 1_000);
-  const isSettled = (player: LoadPlayer) => player.isOn() || player.hasGivenUp();
-  let lastTold = 0;
-  let deadline = performance.now() + joinPatienceMs;
-  while (!signal.aborted) {
-    const settled = players.filter(isSettled).length;
-    const joining = players.length - settled;
-    if (settled === size || performance.now() > deadline) break;
-    const some = Math.min(size - players.length, joiningMax - joining, (joinsPerSecond * joinTickMs) / 1_000);
-    for (let n = 0; n < some; n += 1) {
-      const name = `${run}-${players.length}`;
-      const refresh = () => tokenFor(name);
-      const region = regionOf(players.length);
-      players.push(startPlayer({ url, token: refresh(), name, region, refresh, pingEveryMs, times }));
-      deadline = performance.now() + joinPatienceMs;
-    }
-    if (performance.now() - lastTold > 1_000) {
-      lastTold = performance.now();
-      onProgress('joined', settled);
-    }
-    await sleep(joinTickMs);
-  }
-  onProgress('joined', players.filter((player) => player.isOn()).length);
-}
-
-const roomsCount = world.columns * world.rows;
-
-function regionOf(player: number): string {
-  const room = Math.floor(player / roomSize) % roomsCount;
-  return `r${room % world.columns}-${Math.floor(room / world.columns)}`;
-}
-
-/** Every room by itself, begun at a random moment: rooms that talk in step would be one large burst. */
-function talk(players: readonly LoadPlayer[], rate: number): () => void {
-  const rooms = new Map<string, LoadPlayer[]>();
-  for (const [number, player] of players.entries()) {
-    const room = regionOf(number);
-    const members = rooms.get(room);
-    if (members) members.push(player);
-    else rooms.set(room, [player]);
-  }
-  const everyMs = 1_000 / rate;
-  const timers = new Set<NodeJS.Timeout>();
-  let hasEnded = false;
-  for (const members of rooms.values()) {
-    let turn = 0;
-    let due = performance.now() + Math.random() * everyMs;
-    const next = () => {
-      const timer = setTimeout(
-        () => {
-          timers.delete(timer);
-          if (hasEnded) return;
-          speak(members, turn);
-          turn += 1;
-          due += everyMs;
-          next();
-        },
-        Math.max(0, due - performance.now()),
-      );
-      timers.add(timer);
+  const joined = Array.from({ length: threads }, () => 0);
+  let waiting = threads;
+  let begin = () => {};
+  const everybodyIsIn = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
+  const broken = new AbortController();
+  const ending = AbortSignal.any([signal, broken.signal]);
+  const parts = Array.from({ length: threads }, (_, thread) => {
+    const crowd: Crowd = { url, players, rate, forMs, tokens, run, thread, threads };
+    const hooks: CrowdHooks = {
+      signal: ending,
+      onJoined(count) {
+        joined[thread] = count;
+        onProgress(
+          'joined',
+          joined.reduce((sum, one) => sum + one, 0),
+        );
+      },
+      onSecond: (second) => thread === 0 && onProgress('seconds', second),
+      othersAreIn() {
+        waiting -= 1;
+        if (waiting === 0) begin();
+        return everybodyIsIn;
+      },
     };
-    next();
-  }
-  return () => {
-    hasEnded = true;
-    for (const timer of timers) clearTimeout(timer);
-  };
-}
-
-/** The next one of the room who is still playing; who is just coming back says it when he is. */
-function speak(members: readonly LoadPlayer[], turn: number): void {
-  for (let n = 0; n < members.length; n += 1) {
-    const player = members[(turn + n) % members.length];
-    if (player && !player.hasGivenUp() && player.count()) return;
+    return threads === 1 ? playCrowd(crowd, hooks) : playInThread(crowd, hooks);
+  });
+  try {
+    return reportOf(players, await Promise.all(parts));
+  } catch (error) {
+    // A thread that broke must not leave the others playing.
+    broken.abort();
+    await Promise.allSettled(parts);
+    throw error;
   }
 }
 
-/** What was said is acknowledged, and all players of a room have heard the same. */
-async function settle(players: readonly LoadPlayer[]): Promise<void> {
-  const deadline = performance.now() + settleMs;
-  while (performance.now() < deadline) {
-    const isSaid = players.every((player) => player.waiting() === 0 || player.hasGivenUp());
-    if (isSaid && behind(players) === 0) return;
-    await sleep(50);
-  }
+function playInThread(crowd: Crowd, hooks: CrowdHooks): Promise<CrowdCounts> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL('./load-thread.js', import.meta.url), {
+      workerData: crowd,
+      resourceLimits: { maxYoungGenerationSizeMb: youngMiB },
+    });
+    const tell = (what: ToThread) => worker.postMessage(what);
+    const stop = () => tell('stop');
+    hooks.signal.addEventListener('abort', stop, { once: true });
+    worker.on('message', (told: FromThread) => {
+      if (told.what === 'joined') hooks.onJoined(told.count);
+      if (told.what === 'second') hooks.onSecond(told.second);
+      if (told.what === 'in') void hooks.othersAreIn().then(() => tell('play'));
+      if (told.what === 'over') resolve(told.counts);
+    });
+    worker.on('error', reject);
+    worker.on('exit', (code) => reject(new Error(`a thread of the load ended with ${code}`)));
+    if (hooks.signal.aborted) stop();
+  });
 }
 
-/** Messages that room mates have heard and others have not: nothing comes after them that would show the hole. */
-function behind(players: readonly LoadPlayer[]): number {
-  const places = players.flatMap((player) => (player.isOn() ? (player.place() ?? []) : []));
-  const newest = new Map<string, number>();
-  for (const { room, offset } of places) newest.set(room, Math.max(newest.get(room) ?? 0, offset));
-  return places.reduce((sum, { room, offset }) => sum + ((newest.get(room) ?? 0) - offset), 0);
-}
-
-type Summed = Omit<LoadReport, 'players' | 'joinMs' | 'ms' | 'generatorLagMs'>;
-
-function report(players: readonly LoadPlayer[], { gap, rtt, delivery }: Times): Summed {
-  const sum = (of: (player: LoadPlayer) => number) =>
-    players.reduce((total, player) => total + of(player), 0);
+function reportOf(players: number, parts: readonly CrowdCounts[]): LoadReport {
+  const sum = (of: (part: CrowdCounts) => number) => parts.reduce((total, part) => total + of(part), 0);
+  const most = (of: (part: CrowdCounts) => number) => Math.max(...parts.map(of));
+  const merged = (of: (part: CrowdCounts) => Histogram) =>
+    parts.map(of).reduce((all, one) => addTo(all, one), newHistogram());
+  const rtt = merged(({ times }) => times.rtt);
   const servedBy: Record<string, number> = {};
-  for (const player of players) {
-    if (!player.isOn()) continue;
-    const name = player.servedBy() ?? 'nobody';
-    servedBy[name] = (servedBy[name] ?? 0) + 1;
-  }
-  const joins = sum(({ counts }) => Math.max(0, counts.joins - 1));
-  const moved = sum(({ counts }) => counts.moves);
+  for (const part of parts)
+    for (const [name, count] of Object.entries(part.servedBy)) servedBy[name] = (servedBy[name] ?? 0) + count;
   return {
-    rooms: Math.min(roomsCount, Math.ceil(players.length / roomSize)),
-    sent: sum(({ counts }) => counts.sent),
-    received: sum(({ counts }) => counts.received),
-    lost: sum(({ counts }) => counts.lost) + behind(players),
-    duplicated: sum(({ counts }) => counts.duplicated),
-    falseOffline: sum(({ counts }) => counts.matesLeft),
-    failed: players.filter((player) => !player.isOn()).length,
-    lastCode: players.findLast(({ counts }) => counts.lastCode !== null)?.counts.lastCode ?? null,
-    unacknowledged: sum((player) => player.waiting()),
-    moved,
-    resumed: joins - moved,
-    anew: sum(({ counts }) => counts.anew),
-    gapMs: inShares(gap),
+    players,
+    rooms: roomsOf(players),
+    joinMs: Math.round(most(({ joinMs }) => joinMs)),
+    ms: Math.round(most(({ ms }) => ms)),
+    sent: sum(({ sent }) => sent),
+    received: sum(({ received }) => received),
+    lost: sum(({ lost }) => lost),
+    duplicated: sum(({ duplicated }) => duplicated),
+    falseOffline: sum(({ falseOffline }) => falseOffline),
+    failed: players - sum(({ online }) => online),
+    lastCode: parts.findLast(({ lastCode }) => lastCode !== null)?.lastCode ?? null,
+    unacknowledged: sum(({ unacknowledged }) => unacknowledged),
+    moved: sum(({ moved }) => moved),
+    resumed: sum(({ resumed }) => resumed),
+    anew: sum(({ anew }) => anew),
+    gapMs: inShares(merged(({ times }) => times.gap)),
     rttMs: { ...inShares(rtt), p95: percentile(rtt, 0.95) },
-    deliveryMs: inShares(delivery),
+    deliveryMs: inShares(merged(({ times }) => times.delivery)),
     servedBy,
+    generatorLagMs: {
+      p99: rounded(most(({ lagMs }) => lagMs.p99)),
+      max: rounded(most(({ lagMs }) => lagMs.max)),
+    },
   };
 }
 

@@ -1,11 +1,16 @@
 /**
  * `npm run bench:peers [rounds] [seconds] [kinds]`: broadcast to rooms of 50 by the bundled game server, beside bare
- * `ws`, Socket.IO with its Redis Streams adapter and Colyseus: same machine, same run, same offered load, one server at a
+ * `ws`, Socket.IO with its Redis Streams adapter and Colyseus: same machine, same run, same offered loads, one server at a
  * time, interleaved. What counts is deliveries per CPU second of the server's process: at least 0.85 × bare `ws` and
  * 2 × Socket.IO. Every round proves that each member heard each message once; otherwise it fails.
  *
  * Bare `ws` promises nothing (no Redis, no order over servers, no resume, no bound for slow readers), so it is the
- * floor of what a delivery can cost in Node. Needs the build, an engine with images and, the first time, a registry.
+ * floor of what a delivery can cost in Node.
+ *
+ * Where rooms talk, both limits are missed. 0.85 × leaves 90 µs a message for all that bare `ws` does not do, and the
+ * round trip to Redis that an acknowledgement stands for costs a Node process twice that at this rate, whatever is around
+ * it; and 2 × Socket.IO is more than bare `ws` itself. Where rooms play, both are met: what a room is told in one go is one
+ * write. Needs the build, an engine with images and, the first time, a registry.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -24,9 +29,17 @@ const only = process.argv[4]?.split(',');
 const kinds = (['gameops', 'bare ws', 'Socket.IO', 'Colyseus'] as const).filter(
   (kind) => only?.includes(kind) ?? true,
 );
-const load = { rooms: 20, roomSize: 50, rate: 10 };
-/** Until what runs often is compiled, which is not what is asked about. */
-const warmMs = 5_000;
+const roomSize = 50;
+/** `rate`: messages a second in each room. */
+const loads = {
+  /** Everybody says something every five seconds. */
+  talk: { rooms: 20, rate: 10 },
+  /** Everybody does something four times a second. */
+  play: { rooms: 4, rate: 200 },
+};
+type Load = keyof typeof loads;
+/** Until what runs often is compiled, which is not what is asked about: its own threads are at it for ten seconds. */
+const warmMs = 15_000;
 const limit = { bare: 0.85, socketIo: 2 };
 /** Of /proc/<pid>/stat on Linux, whatever the kernel's own clock. */
 const ticksPerSecond = 100;
@@ -53,8 +66,8 @@ async function cpuSeconds(pid: number): Promise<number> {
 const hostSeconds = () =>
   cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0) / 1_000;
 
-async function measure(kind: Kind, ground: GameGround, peers: string): Promise<Run> {
-  const stack = await startStack(kind, { ground, peers, roomSize: load.roomSize });
+async function measure(kind: Kind, load: Load, ground: GameGround, peers: string): Promise<Run> {
+  const stack = await startStack(kind, { ground, peers, roomSize });
   const crowd = spawn(process.execPath, ['scripts/run.js', 'test/bench/peers/crowd.ts'], {
     cwd: packageRoot(),
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -68,7 +81,7 @@ async function measure(kind: Kind, ground: GameGround, peers: string): Promise<R
       return (await Promise.race([answered, gone]))[0] as T;
     };
     const secret = ground.settings.JWT_SECRET ?? '';
-    await ask({ kind, url: stack.url, peers, secret, ...load });
+    await ask({ kind, url: stack.url, peers, secret, roomSize, ...loads[load] });
     await sleep(warmMs);
     const pids = [stack.pid, crowd.pid ?? 0];
     await ask('window');
@@ -137,30 +150,41 @@ function row(kind: Kind, runs: readonly Run[]): string {
   return cells.join('  ');
 }
 
-function judge(all: ReadonlyMap<Kind, Run[]>): boolean {
+/** Says how the bundled server compares under one load. @returns whether that is within the limits */
+function judge(load: Load, all: ReadonlyMap<Kind, Run[]>): boolean {
+  say(`\n${load}: ${described(load)}`);
+  say('deliveries per CPU second:  median            spread    cores  p50 ms  p99 ms  heard');
+  for (const [kind, runs] of all) say(row(kind, runs));
   const rate = (kind: Kind) => median((all.get(kind) ?? []).map(({ perCpuSecond }) => perCpuSecond));
   const ratio = (kind: Kind, least: number) => {
+    if (!all.has('gameops') || !all.has(kind)) return true;
     const value = rate('gameops') / rate(kind);
-    say(`gameops / ${kind}: ${value.toFixed(2)} × (limit ${least})`);
+    say(`gameops / ${kind}: ${value.toFixed(2)} ×${least > 0 ? ` (limit ${least})` : ''}`);
     return value >= least;
   };
   const isComplete = [...all.values()].every((runs) => runs.every(({ proof }) => proven(proof)));
-  if (only) return isComplete;
-  if (all.has('Colyseus')) say(`gameops / Colyseus: ${(rate('gameops') / rate('Colyseus')).toFixed(2)} ×`);
-  return [ratio('bare ws', limit.bare), ratio('Socket.IO', limit.socketIo), isComplete].every(Boolean);
+  const ratios = [ratio('bare ws', limit.bare), ratio('Socket.IO', limit.socketIo), ratio('Colyseus', 0)];
+  return isComplete && ratios.every(Boolean);
+}
+
+function described(load: Load): string {
+  const { rooms, rate } = loads[load];
+  return `${rooms * roomSize} players in ${rooms} rooms of ${roomSize}, ${rooms * rate} messages/s`;
 }
 
 const peers = await installPeers();
 const ground = await gameGround('peers');
-const all = new Map<Kind, Run[]>(kinds.map((kind) => [kind, []]));
+const names = Object.keys(loads) as Load[];
+const seen = new Map(names.map((load) => [load, new Map<Kind, Run[]>(kinds.map((kind) => [kind, []]))]));
 try {
-  const { rooms, roomSize, rate } = load;
-  say(`${rooms * roomSize} players in ${rooms} rooms of ${roomSize}, ${rooms * rate} messages/s`);
   for (let round = 1; round <= rounds; round += 1) {
-    for (const [kind, runs] of all) {
-      const run = await measure(kind, ground, peers);
-      runs.push(run);
-      say(`${round}  ${line(kind, run)}`);
+    for (const [load, all] of seen) {
+      if (round === 1) say(`${load}: ${described(load)}`);
+      for (const [kind, runs] of all) {
+        const run = await measure(kind, load, ground, peers);
+        runs.push(run);
+        say(`${round}  ${load}  ${line(kind, run)}`);
+      }
     }
   }
 } finally {
@@ -170,6 +194,4 @@ try {
 say(
   `\nmedians of ${rounds} rounds of ${steadyMs / 1_000} s, Node ${process.versions.node}, ${cpus().length} cores`,
 );
-say('deliveries per CPU second:  median            spread    cores  p50 ms  p99 ms  heard');
-for (const [kind, runs] of all) say(row(kind, runs));
-process.exitCode = judge(all) ? 0 : 1;
+process.exitCode = [...seen].map(([load, all]) => judge(load, all)).every(Boolean) ? 0 : 1;

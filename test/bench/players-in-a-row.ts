@@ -1,8 +1,21 @@
 /** Deploy after deploy under the same players: nothing may grow. */
 
+import { pino } from 'pino';
+import { regionOf, roomSize, roomsOf } from '../../src/observe/load-crowd.ts';
+import { limits } from '../../src/protocol.ts';
+import { openBus } from '../../src/server/bus.ts';
+import { createReadiness } from '../../src/server/readiness.ts';
 import { startLoad } from '../support/load.ts';
 import type { TlsSite } from '../support/tls-site.ts';
-import { childrenOf, gameProcesses, memoryOf, openFilesOf, pidOf, rssMiB } from '../support/vital-signs.ts';
+import {
+  childrenOf,
+  gameProcesses,
+  memoryOf,
+  openFilesOf,
+  pidOf,
+  redisUrlOf,
+  rssMiB,
+} from '../support/vital-signs.ts';
 import { judge, say, sleep, worst } from './table.ts';
 
 interface Sample {
@@ -21,6 +34,7 @@ const perDeployMs = 90_000;
 
 export async function manyDeploys(ground: TlsSite, players: number, deploys: number): Promise<void> {
   const { site } = ground;
+  await fillRooms(ground, players);
   const memory = await memoryOf(site);
   const load = startLoad(ground, players, deploys * perDeployMs);
   await load.playing;
@@ -65,6 +79,34 @@ export async function manyDeploys(ground: TlsSite, players: number, deploys: num
     const values = samples.map((sample) => sample[key]);
     judge(`${deploys} deploys: ${key}, growth from first to last half, %`, [growthPercent(values)], 5, worst);
   }
+}
+
+/**
+ * Redis keeps a thousand messages of each room. Until they are there its memory grows with time, whatever is deployed:
+ * a room that says one a second takes longer to fill than ten deploys do.
+ */
+async function fillRooms({ site }: TlsSite, players: number): Promise<void> {
+  const bus = openBus({
+    url: await redisUrlOf(site),
+    identity: { project: site.project, release: 0, replica: 1, drainMs: 0, unixSocket: null },
+    readiness: createReadiness(5_000),
+    log: pino({ level: 'silent' }),
+    onEntries: () => undefined,
+    onBreak: () => undefined,
+  });
+  if (!(await bus.whenUp(10_000))) throw new Error('Redis is not there to be filled');
+  const rooms = Array.from({ length: roomsOf(players) }, (_, room) => regionOf(room * roomSize));
+  const from = { id: 'load-fill-1234', name: 'load-fill-1234' };
+  for (let n = 1; n <= 5 * limits.replayMessages; n += 1) {
+    const event = {
+      t: 'said' as const,
+      from,
+      text: `${from.id}:${n}:${Date.now()}`,
+      at: new Date().toISOString(),
+    };
+    await Promise.all(rooms.map((room) => bus.announce(room, event)));
+  }
+  bus.close();
 }
 
 /** Of the second half's mean over the first half's, without the very first, which is still warming up. */

@@ -5,6 +5,7 @@ import { WebSocket } from 'ws';
 import { createClient, type Socket } from '../../src/client/client.ts';
 import { percentile } from '../../src/client/histogram.ts';
 import { type LoadPlayer, newTimes, startPlayer } from '../../src/client/player.ts';
+import { port } from '../../src/contract.ts';
 import { protocolVersion } from '../../src/protocol.ts';
 import { mintToken } from '../../src/tokens.ts';
 import type { TlsSite } from '../support/tls-site.ts';
@@ -12,17 +13,19 @@ import { gameProcesses, rssMiB } from '../support/vital-signs.ts';
 import { judge, median, say, sleep, worst } from './table.ts';
 
 const mates = 50;
-const talkMs = 30_000;
-const everyMs = 25;
+const talkMs = 40_000;
+/** 150 a second in one room, three in a second of each mate. */
+const everyMs = 20;
+const perTick = 3;
 const region = 'r0-0';
-/** About 20 KB/s, so that what the kernels and Nginx hold for the victim is full in half of the time. */
-const text = 'x'.repeat(450);
+/** About 80 KB/s, so that what the kernels and Nginx hold for the victim is full in good time. */
+const text = 'x'.repeat(490);
 
 interface Seen {
   deliveryP99Ms: number;
   lost: number;
   rssMiB: number;
-  victim: { closedWith: number | null; missed: number; heard: number } | null;
+  victim: { closedAfterMs: number | null; missed: number; heard: number } | null;
 }
 
 export async function stalledReader(ground: TlsSite, pairs: number): Promise<void> {
@@ -48,7 +51,7 @@ export async function stalledReader(ground: TlsSite, pairs: number): Promise<voi
   judge('stalled: server RSS more than without, MiB', [grown], 5, worst);
   judge(
     'stalled: victim not closed 4008',
-    withHim.map(({ victim }) => (victim?.closedWith === 4008 ? 0 : 1)),
+    withHim.map(({ victim }) => (victim?.closedAfterMs ? 0 : 1)),
     0,
     worst,
   );
@@ -83,16 +86,20 @@ async function round(ground: TlsSite, isStalled: boolean): Promise<Seen> {
   while (players.some((player) => !player.isOn())) await sleep(50);
   victim?.stall();
   let turn = 0;
-  const talking = setInterval(() => {
+  const speak = () => {
     const player = players[turn % mates];
-    turn += 1;
     // What mates check, and between it what fills the pipes.
-    if (turn % 2 === 0) player?.say(text);
-    else player?.count();
+    if (Math.floor(turn / mates) % 4 === 0) player?.count();
+    else player?.say(text);
+    turn += 1;
+  };
+  const talking = setInterval(() => {
+    for (let n = 0; n < perTick; n += 1) speak();
   }, everyMs);
-  await sleep(talkMs);
+  const began = performance.now();
+  const closedAfterMs = victim ? await untilSlow(ground, began + talkMs) : null;
   victim?.goOn();
-  await sleep(5_000);
+  await sleep(Math.max(0, began + talkMs - performance.now()) + 5_000);
   clearInterval(talking);
   await sleep(2_000);
   const rss = Math.max(...(await gameProcesses(ground.site)).map(({ pid }) => rssMiB(pid)));
@@ -102,7 +109,7 @@ async function round(ground: TlsSite, isStalled: boolean): Promise<Seen> {
     deliveryP99Ms: percentile(times.delivery, 0.99),
     lost,
     rssMiB: rss,
-    victim: victim?.seen(newest) ?? null,
+    victim: victim ? { closedAfterMs, ...victim.seen(newest) } : null,
   };
   say(`stalled ${isStalled ? 'with' : 'without'}: ${JSON.stringify(seen)}`);
   for (const player of players) player.stop();
@@ -111,13 +118,38 @@ async function round(ground: TlsSite, isStalled: boolean): Promise<Seen> {
   return seen;
 }
 
+/**
+ * The server tells that it has closed somebody for being slow, which the victim can not know: he does not read.
+ * @returns ms from now, null when it did not come
+ */
+async function untilSlow({ site }: TlsSite, deadline: number): Promise<number | null> {
+  const began = performance.now();
+  const before = await slowCloses(site);
+  while (performance.now() < deadline) {
+    if ((await slowCloses(site)) > before) return Math.round(performance.now() - began);
+    await sleep(250);
+  }
+  return null;
+}
+
+async function slowCloses(site: TlsSite['site']): Promise<number> {
+  const texts = await Promise.all(
+    (await gameProcesses(site)).map(async ({ address }) =>
+      (await fetch(`http://${address}:${port.admin}/metrics`)).text(),
+    ),
+  );
+  return texts.reduce(
+    (sum, one) => sum + Number(/^gameops_ws_closed_total\S*reason="slow"\S* (\d+)/m.exec(one)?.[1] ?? 0),
+    0,
+  );
+}
+
 /** A player whose connection can be left unread. */
 function startVictim({ socketUrl }: TlsSite, token: string, open: (url: string) => Socket) {
   let socket: (Socket & { _socket?: TcpSocket }) | null = null;
   let offset = 0;
   let missed = 0;
   let heard = 0;
-  let closedWith: number | null = null;
   const client = createClient({
     url: socketUrl,
     token,
@@ -127,7 +159,6 @@ function startVictim({ socketUrl }: TlsSite, token: string, open: (url: string) 
       return socket;
     },
     onEvent(event) {
-      if (event.type === 'state' && event.code !== null) closedWith = event.code;
       if (event.type === 'snapshot') {
         if (offset > 0) missed += event.missed;
         offset = event.snapshot.offset;
@@ -142,7 +173,7 @@ function startVictim({ socketUrl }: TlsSite, token: string, open: (url: string) 
   return {
     stall: () => socket?._socket?.pause(),
     goOn: () => socket?._socket?.resume(),
-    seen: (newest: number) => ({ closedWith, missed: missed + Math.max(0, newest - offset), heard }),
+    seen: (newest: number) => ({ missed: missed + Math.max(0, newest - offset), heard }),
     stop: client.stop,
   };
 }

@@ -234,30 +234,39 @@ describe('gameops load', () => {
     folder.write('.env', `${settingsOfNoUse}\nJWT_SECRET=${secret}\n`);
   }
 
-  test('counts what its players said and heard, spread over rooms of fifty', async () => {
-    await ready(13);
-    const { code, out, err } = await gameops(load('--for', '3s', '--rate', '10'), { cwd: folder.path });
-    expect([code, err]).toEqual([0, err]);
-    const { result } = resultOf(out);
-    expect(result).toMatchObject({
-      players: 60,
-      rooms: 2,
-      lost: 0,
-      duplicated: 0,
-      failed: 0,
-      unacknowledged: 0,
-    });
-    expect(result).toMatchObject({ gapMs: { p50: 0, p99: 0, max: 0 }, servedBy: { '13/1': 60 } });
-    expect(result.sent).toBeGreaterThan(20);
-    expect(result.received).toBeGreaterThan(result.sent * 10);
-    for (const share of ['p50', 'p95', 'p99'] as const) expect(result.rttMs[share]).toBeGreaterThan(0);
-    expect(err).toContain('in the game');
-    expect(out + err).not.toContain(game.settings.JWT_SECRET);
-  });
+  test.each([1, 2])(
+    'counts what its players said and heard in rooms of fifty, on %i threads',
+    async (threads) => {
+      await ready(12 + threads * 10);
+      const args = load('--for', '3s', '--rate', '10', '--threads', String(threads));
+      const { code, out, err } = await gameops(args, { cwd: folder.path });
+      expect([code, err]).toEqual([0, err]);
+      const { result } = resultOf(out);
+      expect(result).toMatchObject({
+        players: 60,
+        rooms: 2,
+        lost: 0,
+        duplicated: 0,
+        failed: 0,
+        unacknowledged: 0,
+      });
+      expect(result).toMatchObject({
+        gapMs: { p50: 0, p99: 0, max: 0 },
+        servedBy: { [`${12 + threads * 10}/1`]: 60 },
+      });
+      expect(result.sent).toBeGreaterThan(20);
+      expect(result.received).toBeGreaterThan(result.sent * 10);
+      for (const share of ['p50', 'p95', 'p99'] as const) expect(result.rttMs[share]).toBeGreaterThan(0);
+      expect(err).toContain('in the game');
+      expect(out + err).not.toContain(game.settings.JWT_SECRET);
+    },
+  );
 
-  test('tells what was seen when it is interrupted', async () => {
-    await ready(14);
-    const { child, seen, ended } = start(load('--for', '10m'), { cwd: folder.path });
+  test.each([1, 2])('tells what was seen when it is interrupted, on %i threads', async (threads) => {
+    await ready(13 + threads * 10);
+    const { child, seen, ended } = start(load('--for', '10m', '--threads', String(threads)), {
+      cwd: folder.path,
+    });
     await until(() => seen.err.includes('"playing"') || child.exitCode !== null);
     child.kill('SIGINT');
     const { code, out } = await ended;

@@ -92,10 +92,15 @@ export interface Memory {
   close(): void;
 }
 
-export async function memoryOf(site: Site): Promise<Memory> {
+/** As this machine reaches it. */
+export async function redisUrlOf(site: Site): Promise<string> {
   const url = new URL((await site.env()).REDIS_URL ?? '');
   url.hostname = await addressOf(site, 'redis');
-  const redis = new Redis(url.href);
+  return url.href;
+}
+
+export async function memoryOf(site: Site): Promise<Memory> {
+  const redis = new Redis(await redisUrlOf(site));
   const { present } = redisKeys(site.project);
   return {
     present: () => redis.zcount(present, Date.now(), '+inf'),
