@@ -51,6 +51,9 @@ async function twoPlayers(first: string, second: string): Promise<[Player, Playe
   return [one, other];
 }
 
+/** As others see a guest. */
+const guest = (name: string) => `${name} (guest)`;
+
 /** What `who` is heard saying, in the order of the feed. */
 async function saidBy(who: string, { lines }: Player): Promise<string[]> {
   const feed = await lines('#feed .said');
@@ -71,9 +74,9 @@ describe('two guests', () => {
   it('see and hear each other, and need nobody but the game for it', async () => {
     const [ada, bo] = await twoPlayers('Ada', 'Bo');
     await ada.say('Who is <b>there</b>?');
-    await bo.shows('#feed .said', 'Ada Who is <b>there</b>?');
+    await bo.shows('#feed .said', 'Ada (guest) Who is <b>there</b>?');
     await bo.say('Me.');
-    await ada.shows('#feed .said', 'Bo Me.');
+    await ada.shows('#feed .said', 'Bo (guest) Me.');
     // Others may hear it before its speaker is told that it was taken.
     await until(async () => (await bo.text('#waiting')) === '');
     for (const player of [ada, bo]) {
@@ -88,9 +91,9 @@ describe('two guests', () => {
     const [cy, di] = await twoPlayers('Cy', 'Di');
     // Who has just come in has the map under his fingers.
     for (const key of ['ArrowRight', 'ArrowDown', 'Enter']) await cy.page.keyboard.press(key);
-    await cy.shows('#cursor', /^Tile 17, 17: .+, found by Cy$/);
-    await di.shows('#feed .discovered', /Cy found .+ at 17, 17/);
-    await di.shows('#leaders li', /^Cy\s*1$/);
+    await cy.shows('#cursor', /^Tile 17, 17: .+, found by Cy \(guest\)$/);
+    await di.shows('#feed .discovered', /Cy \(guest\) found .+ at 17, 17/);
+    await di.shows('#leaders li', /^Cy \(guest\)\s*1$/);
     expect([...cy.wrong, ...di.wrong]).toEqual([]);
   });
 
@@ -100,18 +103,38 @@ describe('two guests', () => {
     await ed.shows('#region-title', 'Region 1, 0');
     await until(async () => !(await flo.text('#people')).includes('Ed'));
     await flo.say('Gone?');
-    await flo.shows('#feed .said', 'Flo Gone?');
-    expect(await saidBy('Flo', ed)).toEqual([]);
+    await flo.shows('#feed .said', 'Flo (guest) Gone?');
+    expect(await saidBy(guest('Flo'), ed)).toEqual([]);
     expect([...ed.wrong, ...flo.wrong]).toEqual([]);
   });
 });
 
 describe('the page', () => {
+  it('tells how many players are in a region before one goes there', async () => {
+    const [lou, max] = [await newPlayer(), await newPlayer(phone)];
+    for (const player of [lou, max]) {
+      await player.comeInAsGuest(player === lou ? 'Lou' : 'Max');
+      await player.page.selectOption('#region', 'r13-7');
+      await player.shows('#region-title', 'Region 13, 7');
+    }
+    const nan = await newPlayer();
+    await nan.comeInAsGuest('Nan');
+    const options = async () => {
+      // Who opens the list has it asked for anew.
+      await nan.page.locator('#region').blur();
+      await nan.page.locator('#region').focus();
+      return nan.page.locator('#region option').allTextContents();
+    };
+    await until(async () => (await options()).includes('13-7 · 2 here'));
+    expect(await options()).toContain('2-2');
+    expect(nan.wrong).toEqual([]);
+  });
+
   it('fits the window of a desk and of a phone, before and after coming in', async () => {
     for (const looks of [desktop, phone, { ...phone, width: 320 }]) {
       const player = await newPlayer(looks);
       expect(await isWide(player), `entrance at ${looks.width}`).toBe(false);
-      await player.comeInAsGuest('A name as long as any that a guest may ha');
+      await player.comeInAsGuest('A name as long as can be');
       await player.say('Donaudampfschifffahrtsgesellschaftskapitän'.repeat(4));
       await player.shows('#feed', 'Donau');
       expect(await isWide(player), `game at ${looks.width}`).toBe(false);
@@ -158,8 +181,8 @@ describe('a deploy', () => {
     expect(said.length).toBeGreaterThan(20);
     for (const listener of [gil, hal])
       for (const speaker of ['Gil', 'Hal']) {
-        await listener.shows('#feed .said', `${speaker} The last word.`);
-        expect(await saidBy(speaker, listener)).toEqual(said);
+        await listener.shows('#feed .said', `${guest(speaker)} The last word.`);
+        expect(await saidBy(guest(speaker), listener)).toEqual(said);
       }
     for (const [n, player] of [gil, hal].entries()) {
       expect(await told[n]?.()).toEqual(['online']);
@@ -222,7 +245,7 @@ describe('an account', () => {
     await player.page.getByRole('button', { name: 'Leave' }).click();
     await player.comeInAsGuest('Kim');
     await player.shows('#feed', 'Only once.');
-    expect((await saidBy('Kim', player)).filter((text) => text === 'Only once.')).toHaveLength(1);
+    expect((await saidBy(guest('Kim'), player)).filter((text) => text === 'Only once.')).toHaveLength(1);
   });
 
   it('says what is wrong with a password, a name that is taken, and keeps the player at the entrance', async () => {

@@ -2,13 +2,15 @@
  * The game's HTTP side, as far as the page asks for it. Rejects with a text for people. What it is given is a shape it
  * trusts: the page comes from the same server.
  */
-import type { Discovery, Person } from '../../protocol.ts';
+import type { Discovery, Headcount, Person } from '../../protocol.ts';
 
 export interface Pass {
   token: string;
   /** Null for a guest. */
   refreshToken: string | null;
   player: Person;
+  /** What a guest asked to be called, '' for nothing: the server's name for him says that he is a guest. */
+  asked?: string;
 }
 
 export interface Leader {
@@ -18,15 +20,15 @@ export interface Leader {
 
 export async function guestPass(name: string): Promise<Pass> {
   const answer = await post<{ token: string; player: Person }>('/api/session', name === '' ? {} : { name });
-  return { ...answer, refreshToken: null };
+  return { ...answer, refreshToken: null, asked: name };
 }
 
 export const accountPass = (how: 'login' | 'register', name: string, password: string): Promise<Pass> =>
   post<Pass>(`/api/${how}`, { name, password });
 
 /** Null: this login is over, and nothing but another one helps. */
-export async function renewedPass({ refreshToken, player }: Pass): Promise<Pass | null> {
-  if (refreshToken === null) return guestPass(player.name);
+export async function renewedPass({ refreshToken, player, asked = '' }: Pass): Promise<Pass | null> {
+  if (refreshToken === null) return guestPass(asked);
   const response = await send('POST', '/api/refresh', { refreshToken });
   if (response.status === 401) return null;
   const answer = await read<Partial<Pass> & { token: string }>(response);
@@ -37,9 +39,9 @@ export async function endPass({ refreshToken }: Pass): Promise<void> {
   if (refreshToken !== null) await send('POST', '/api/logout', { refreshToken }).catch(() => undefined);
 }
 
-export async function regions(): Promise<{ id: string; people: number }[]> {
-  return (await read<{ regions: { id: string; people: number }[] }>(await send('GET', '/api/regions')))
-    .regions;
+/** Those with somebody in them. */
+export async function regions(): Promise<Headcount[]> {
+  return (await read<{ regions: Headcount[] }>(await send('GET', '/api/regions'))).regions;
 }
 
 export async function discoveriesIn(region: string): Promise<Discovery[]> {

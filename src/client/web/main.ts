@@ -227,12 +227,14 @@ async function loadLeaders(): Promise<void> {
 }
 
 async function loadRegions(): Promise<void> {
-  const counts = new Map((await api.regions().catch(() => [])).map(({ id, people }) => [id, people]));
+  const counts = new Map(
+    (await api.regions().catch(() => [])).map(({ region, players }) => [region, players]),
+  );
   const select = at<HTMLSelectElement>('region');
   const options = Array.from({ length: world.columns * world.rows }, (_, n) => {
     const id = `r${n % world.columns}-${Math.floor(n / world.columns)}`;
-    const people = counts.get(id) ?? 0;
-    return new Option(people > 0 ? `${id.slice(1)} · ${people} here` : id.slice(1), id);
+    const players = counts.get(id) ?? 0;
+    return new Option(players > 0 ? `${id.slice(1)} · ${players} here` : id.slice(1), id);
   });
   select.replaceChildren(...options);
   if (game?.region) select.value = game.region;

@@ -2,7 +2,7 @@
  * The region on a canvas: its land, what was found, who is there, and the tile that is chosen. Draws when something
  * has changed and never by itself. Works by pointer and by keys.
  */
-import { type Discovery, type Person, world } from '../../protocol.ts';
+import { type Discovery, hashOf, type Person, world } from '../../protocol.ts';
 
 export interface Tile {
   x: number;
@@ -131,7 +131,7 @@ function draw(canvas: HTMLCanvasElement, scene: Scene, chosen: Tile, palette: Pa
   }
   // Who is where inside a region is nobody's business; each gets a place of its own to be seen at.
   for (const { id } of scene.people) {
-    const spot = hash(id);
+    const spot = scattered(id);
     const isMe = id === scene.me;
     const x = ((spot % world.tiles) + 0.5) * step;
     const y = ((Math.floor(spot / world.tiles) % world.tiles) + 0.5) * step;
@@ -162,17 +162,15 @@ function smooth(x: number, y: number): number {
   const [left, top] = [Math.floor(x), Math.floor(y)];
   const ease = (part: number) => part * part * (3 - 2 * part);
   const [across, down] = [ease(x - left), ease(y - top)];
-  const at = (dx: number, dy: number) => (hash(`${left + dx}:${top + dy}`) % 1_000) / 1_000;
+  const at = (dx: number, dy: number) => (scattered(`${left + dx}:${top + dy}`) % 1_000) / 1_000;
   const upper = at(0, 0) * (1 - across) + at(1, 0) * across;
   const lower = at(0, 1) * (1 - across) + at(1, 1) * across;
   return upper * (1 - down) + lower * down;
 }
 
-/** FNV-1a */
-function hash(text: string): number {
-  let value = 2_166_136_261;
-  for (let at = 0; at < text.length; at += 1) value = Math.imul(value ^ text.charCodeAt(at), 16_777_619);
-  // Neighbouring texts would end alike.
+/** Neighbouring texts would end alike. */
+function scattered(text: string): number {
+  let value = hashOf(text);
   value = Math.imul(value ^ (value >>> 15), 2_246_822_507);
   return (value ^ (value >>> 13)) >>> 0;
 }

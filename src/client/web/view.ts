@@ -113,7 +113,7 @@ export function showMessage(message: RoomMessage): void {
   else if (message.t === 'discovered') showDiscovery(message.discovery);
 }
 
-export function showDiscovery({ player, what, tile, at: when }: Discovery): void {
+function showDiscovery({ player, what, tile, at: when }: Discovery): void {
   const place = tile === null ? '' : ` at ${tile.x}, ${tile.y}`;
   addLine('discovered', player.name, `found ${what}${place}`, when);
 }
