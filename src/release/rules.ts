@@ -2,7 +2,7 @@
  * The rule book. `nextStep` looks at a position and names the one thing to do next; each rule below answers for one
  * concern, and their order is the order of a deploy. PURE.
  */
-import type { Intent, Release, ReleaseId, ReleaseStep, Route, World } from './model.ts';
+import type { Fleet, Intent, Release, ReleaseId, ReleaseStep, Route, World } from './model.ts';
 import {
   findRelease,
   liveRelease,
@@ -93,7 +93,7 @@ function leavers(position: Position, goal: ReleaseId | null, intent: Intent): Re
       quiesceStep(position, intent) ??
       // The last batch: from its drain on there is no way back but a rollback.
       (isArrived(world, goal) ? commitment(position, goal, intent) : null) ??
-      drainStep(position, fleet.release, leaving, intent, fleet.players, goal) ??
+      drainStep(position, fleet.release, leaving, intent, playersOn(position, fleet, leaving), goal) ??
       retireStep(
         fleet.release,
         leaving,
@@ -102,6 +102,13 @@ function leavers(position: Position, goal: ReleaseId | null, intent: Intent): Re
     );
   }
   return null;
+}
+
+/** Their share of what the fleet had when it was looked at, as nobody is asked replica by replica. */
+function playersOn(position: Position, fleet: Fleet, leaving: readonly number[]): number | null {
+  const { release, replicas, players } = fleet;
+  const had = replicas.filter(({ n, running }) => running || position.drained.has(replicaKey(release, n)));
+  return players === null ? null : Math.round((players * leaving.length) / Math.max(1, had.length));
 }
 
 /**

@@ -3,7 +3,9 @@
  * player with a second socket before the first one goes; whoever is left, and every other image, gets the SIGTERM that
  * closes sockets at a pace. Promises that the second way is always taken, whatever becomes of the first.
  */
-import type { ReleaseStep } from '../release/model.ts';
+
+import type { Closed } from '../observe/players.ts';
+import type { ReleaseId, ReleaseStep } from '../release/model.ts';
 import { until } from './clock.ts';
 import { gameContainers, isRunning, replicaOf } from './fleet.ts';
 import type { Session } from './session.ts';
@@ -14,8 +16,8 @@ type DrainStep = ReleaseStep & { kind: 'drain' };
 const patienceMs = 10_000;
 /** Servers look for orders twice a second; those that have not reported by then will not. */
 const silenceMs = 4_000;
-/** How long players that were closed have to come back before a drain counts them as not back yet. */
-const comeBackMs = 3_000;
+/** As long as players that were closed keep coming back, they are waited for; then the rest counts as not back yet. */
+const comeBackMs = { between: 3_000, inAll: 30_000 };
 
 /** @returns what became of the players, in words */
 export async function drain(session: Session, step: DrainStep): Promise<string> {
@@ -24,7 +26,7 @@ export async function drain(session: Session, step: DrainStep): Promise<string> 
   const countPlayers = async () => (await players.online(fleet)).get(step.release) ?? null;
   const end = clock.now() + step.deadlineMs;
   const before = await countPlayers();
-  const closedBefore = (await players.closed(step.release))?.sockets ?? 0;
+  const earlier = (await players.closed(step.release)) ?? { sockets: 0, missing: 0 };
   const moved = before === 0 ? 0 : await handOver(session, step, before);
 
   await engine.signalFleet(session.project, step.release, step.replicas, 'SIGTERM');
@@ -35,16 +37,39 @@ export async function drain(session: Session, step: DrainStep): Promise<string> 
     if (before) tell(session, 'let go', before - ((await countPlayers()) ?? 0), before);
     return rest.length === 0 ? true : null;
   });
-  const all = await until(clock, { ...wait, deadlineMs: comeBackMs }, async () => {
-    const closed = await players.closed(step.release);
-    return closed === null || closed.missing === 0 ? { closed } : null;
+  const closed = await whoIsNotBack(session, step.release, earlier);
+  addPlayers(session, {
+    online: before,
+    moved,
+    closed: closed?.sockets ?? null,
+    lost: closed?.missing ?? null,
   });
-  const closed = all ? all.closed : await players.closed(step.release);
-  const sockets = closed && closed.sockets - closedBefore;
-  addPlayers(session, { online: before, moved, closed: sockets, lost: closed?.missing ?? null });
   if (!gone) return 'deadline reached; the rest is closed with the stop';
   const movedWords = moved ? `${moved} players handed over, ` : '';
-  return closed ? `${movedWords}${sockets} sockets closed, ${closed.missing} players not back yet` : 'gone';
+  return closed
+    ? `${movedWords}${closed.sockets} sockets closed, ${closed.missing} players not back yet`
+    : 'gone';
+}
+
+/** @param earlier of the batches before, which are counted already @returns null when nobody could be asked */
+async function whoIsNotBack(
+  { ports, signal }: Session,
+  release: ReleaseId,
+  earlier: Closed,
+): Promise<Closed | null> {
+  const { clock, players } = ports;
+  let least = { missing: Number.POSITIVE_INFINITY, since: clock.now() };
+  let seen: Closed | null = null;
+  await until(clock, { everyMs: 200, deadlineMs: comeBackMs.inAll, signal }, async () => {
+    seen = await players.closed(release);
+    if (seen === null || seen.missing <= earlier.missing) return true;
+    if (seen.missing < least.missing) least = { missing: seen.missing, since: clock.now() };
+    return clock.now() - least.since >= comeBackMs.between ? true : null;
+  });
+  const all = seen as Closed | null;
+  if (all === null) return null;
+  const missing = Math.max(0, all.missing - earlier.missing);
+  return { sockets: all.sockets - earlier.sockets, missing };
 }
 
 /** @returns how many players changed over; null when nobody could be asked to hand them over */

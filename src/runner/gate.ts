@@ -125,12 +125,13 @@ export async function watchRelease(
   const began = clock.now();
   let next = { http: began, ws: began, look: began };
   const reasons: string[] = [];
+  const look = async () => failIfGone(input, await replicasOf(input, replicas), replicas, restartsBefore);
   while (clock.now() - began < step.forMs) {
     input.signal.throwIfAborted();
     const now = clock.now();
     if (now >= next.look) {
       next = { ...next, look: now + 500 };
-      await failIfGone(input, await replicasOf(input, replicas), replicas, restartsBefore);
+      await look();
       input.emit({ type: 'progress', label: 'watched', done: now - began, total: step.forMs, unit: 'ms' });
     }
     if (now >= next.http) {
@@ -142,9 +143,16 @@ export async function watchRelease(
       const join = await input.ports.door.joinPublic(input.ports.supplies.probeToken(), probeTimeoutMs);
       count(counts.ws, join.ok ? null : join.reason, reasons);
     }
-    failIfTooMany(input, counts, reasons);
+    if (areTooManyFailed(counts)) {
+      // A replica that has ended is why they failed, and the better answer; an engine that can't be asked is neither.
+      await look().catch((error: unknown) => {
+        if (error instanceof OpsError && error.code === 'REPLICA_EXITED') throw error;
+      });
+      throw watchFailed(input, counts, reasons);
+    }
     await clock.sleep(Math.max(1, Math.min(next.http, next.ws, next.look) - clock.now()), input.signal);
   }
+  await look();
   return counts;
 }
 
@@ -167,20 +175,24 @@ async function publicFailure({ ports, release }: GateInput): Promise<string | nu
 /** One lost probe is a hiccup of the probing machine; a third HTTP one or a second join is a pattern. */
 const tolerated = { http: 2, ws: 1 };
 
-function failIfTooMany(input: GateInput, counts: ProbeCounts, reasons: string[]): void {
-  if (counts.http.failed <= tolerated.http && counts.ws.failed <= tolerated.ws) return;
-  throw new OpsError('WATCH_FAILED', {
-    message: `Release ${input.release.id} failed its watch: ${counts.http.failed} of ${counts.http.sent} HTTP probes and ${counts.ws.failed} of ${counts.ws.sent} joins failed; the last one: ${reasons.at(-1)}.`,
-    next: [
-      `docker logs ${namesOf(input.project).game(input.release.id, 1)}`,
-      'mend the release, then gameops deploy',
-    ],
+function areTooManyFailed({ http, ws }: ProbeCounts): boolean {
+  return http.failed > tolerated.http || ws.failed > tolerated.ws;
+}
+
+function watchFailed(
+  { project, release }: GateInput,
+  { http, ws }: ProbeCounts,
+  reasons: string[],
+): OpsError {
+  return new OpsError('WATCH_FAILED', {
+    message: `Release ${release.id} failed its watch: ${http.failed} of ${http.sent} HTTP probes and ${ws.failed} of ${ws.sent} joins failed; the last one: ${reasons.at(-1)}.`,
+    next: [`docker logs ${namesOf(project).game(release.id, 1)}`, 'mend the release, then gameops deploy'],
     facts: {
-      release: input.release.id,
-      httpSent: counts.http.sent,
-      httpFailed: counts.http.failed,
-      wsSent: counts.ws.sent,
-      wsFailed: counts.ws.failed,
+      release: release.id,
+      httpSent: http.sent,
+      httpFailed: http.failed,
+      wsSent: ws.sent,
+      wsFailed: ws.failed,
     },
   });
 }

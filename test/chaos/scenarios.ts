@@ -22,6 +22,8 @@ export interface Struck {
 }
 
 const quick = ['--watch', '1s'];
+/** A kill in it is seen at the next look, however late it comes. */
+const patient = ['--watch', '10s'];
 
 export function momentInWords(moment: Moment): string {
   return 'afterMs' in moment ? `after ${moment.afterMs} ms` : `${moment.at} ${moment.nth}`;
@@ -104,7 +106,8 @@ export async function killReplicaIn(
     if (event.type !== 'step-started' || event.step.kind !== how.kind || killed !== null) return;
     killed = killReplica(site, how.whose, before);
   };
-  const ran = await site.start(['deploy', '--again', '--strategy', how.strategy, ...quick], { onEvent })
+  const watch = how.kind === 'watch' && how.whose === 'new' ? patient : quick;
+  const ran = await site.start(['deploy', '--again', '--strategy', how.strategy, ...watch], { onEvent })
     .ended;
   const hit = (await (killed as Promise<boolean> | null)) ?? false;
   const problems: string[] = [];

@@ -42,6 +42,30 @@ it('replicas that somebody removed come back, and Nginx is told their new addres
     expect(answers(reachedAt(memory.state, target))).toBe(true);
 });
 
+it('a release that crashes is told by its exit at whatever moment of its watch, and never passes it dead', async () => {
+  const behaviours = { 'game:crashes': 'crashes-later' } as const;
+  const ends: string[] = [];
+  for (let watchMs = 1_000; watchMs <= 2_600; watchMs += 20) {
+    const memory = await simulation(behaviours);
+    const verb: Verb = {
+      plan: (_session, world) =>
+        planAct(world, intent(1, { watchMs }), {
+          candidate: { ...release(1, 'candidate'), image: 'game:crashes', page: null },
+          cause: 'asked',
+          again: false,
+        }),
+    };
+    const end = await runVerb(memory, memory.engine, behaviours, verb).then(
+      () => 'passed',
+      (error: { code?: string }) => error.code ?? String(error),
+    );
+    if (end === 'passed')
+      expect(gameContainers(memory.state).map(({ state }) => state)).toEqual(['running', 'running']);
+    ends.push(end);
+  }
+  expect(new Set(ends)).toEqual(new Set(['passed', 'REPLICA_EXITED']));
+});
+
 describe('Unix sockets', () => {
   const deployOf = (id: number): Verb => ({
     plan: (_session, world) =>

@@ -166,26 +166,26 @@ describe('a rolling deploy', () => {
        prepare  await-ready     41 ×1                          HTTP ready, a WebSocket player can join
        switch   switch-traffic  40 ×4 → 41 ×1 + 40 ×3          41 is ready
        switch   watch           41, 6.0 s                      probes through the public address before commitment
-       settle   drain           40 ×1                          214 players handed over, about 1 s, at most 300 s
+       settle   drain           40 ×1                          54 players handed over, about 1 s, at most 300 s
        settle   retire          40 ×1                          kept stopped for rollback
        prepare  start-fleet     41 #2                          the next of them
        prepare  await-ready     41 #2                          HTTP ready, a WebSocket player can join
        switch   switch-traffic  41 ×1 + 40 ×3 → 41 ×2 + 40 ×2  41 is ready
        switch   watch           41, 6.0 s                      probes through the public address before commitment
-       settle   drain           40 #2                          214 players handed over, about 1 s, at most 300 s
+       settle   drain           40 #2                          54 players handed over, about 1 s, at most 300 s
        settle   retire          40 #2                          kept stopped for rollback
        prepare  start-fleet     41 #3                          the next of them
        prepare  await-ready     41 #3                          HTTP ready, a WebSocket player can join
        switch   switch-traffic  41 ×2 + 40 ×2 → 41 ×3 + 40 ×1  41 is ready
        switch   watch           41, 6.0 s                      probes through the public address before commitment
-       settle   drain           40 #3                          214 players handed over, about 1 s, at most 300 s
+       settle   drain           40 #3                          54 players handed over, about 1 s, at most 300 s
        settle   retire          40 #3                          kept stopped for rollback
        prepare  start-fleet     41 #4                          the next of them
        prepare  await-ready     41 #4                          HTTP ready, a WebSocket player can join
        switch   switch-traffic  41 ×3 + 40 ×1 → 41 ×4          41 is ready
        switch   watch           41, 6.0 s                      probes through the public address before commitment
        settle   commit          41                             no way back but a rollback: 40 may go
-       settle   drain           40 #4                          214 players handed over, about 1 s, at most 300 s
+       settle   drain           40 #4                          54 players handed over, about 1 s, at most 300 s
        settle   retire          40 #4                          kept stopped for rollback
        settle   close           41                             on record
       "
