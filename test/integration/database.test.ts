@@ -319,7 +319,7 @@ describe('counting players', () => {
     const players = openPlayers(await redisEndpoint(on.engine, on.project, on.settings));
     expect(await players.closed(1)).not.toBeNull();
     await on.engine.signal(on.project, name, 'SIGTERM');
-    await expect.poll(() => players.closed(1)).toBeNull();
+    await expect.poll(() => players.closed(1), { timeout: 30_000 }).toBeNull();
     expect(await players.online(new Map([[7, [1]]]))).toEqual(new Map([[7, null]]));
     players.close();
     await on.ensure();

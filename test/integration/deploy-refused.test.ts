@@ -16,8 +16,8 @@ import { fullDisk } from '../support/full-disk.ts';
 import { openSite, type Ran, type RunOptions, type Site, stepsOf } from '../support/site.ts';
 
 const quick = ['--watch', '2s'];
-/** Bad releases are waited for no longer than this; good ones get the time that a busy machine needs. */
-const short = { deploy: { ready: '4s' } };
+/** What never gets ready is waited for no longer than this; what ends by itself gets the time that a busy machine needs. */
+const short = { deploy: { ready: '12s' } };
 const long = { deploy: { ready: '60s' } };
 const noSuchImage = 'gameops-no-such-registry.invalid/arena:1';
 
@@ -67,10 +67,9 @@ describe('with a release live', () => {
   let before: Awaited<ReturnType<typeof whereTheyAre>>;
 
   beforeAll(async () => {
-    site = await openSite({ replicas: 1, name: 'refused' });
+    site = await openSite({ replicas: 1, name: 'refused', config: long });
     const first = await site.run(['deploy', '--watch', '1s']);
     expect(first.exitCode, first.stdout).toBe(0);
-    await site.configure(short);
     clients = await startClients({ url: await site.url(), clients: 8, players: 4, pauseMs: 10 });
     before = await whereTheyAre(site);
   });
@@ -124,6 +123,7 @@ describe('with a release live', () => {
   });
 
   it('an image that never gets ready is given up at the deadline', async () => {
+    await site.configure(short);
     await unnoticed(['deploy', '--image', made.never ?? '', ...quick], {
       exitCode: 5,
       code: 'FLEET_NOT_READY',
@@ -132,6 +132,7 @@ describe('with a release live', () => {
   });
 
   it('an image that lets no player join is refused though its HTTP is fine', async () => {
+    await site.configure(short);
     await unnoticed(['deploy', '--image', made.refuses ?? '', ...quick], {
       exitCode: 5,
       code: 'JOIN_REFUSED',
@@ -242,7 +243,7 @@ describe('with a release live', () => {
 describe('as a first deploy', () => {
   let site: Site;
   beforeAll(async () => {
-    site = await openSite({ replicas: 1, name: 'refused', config: short });
+    site = await openSite({ replicas: 1, name: 'refused', config: long });
   });
   afterAll(() => site?.close());
 
@@ -293,19 +294,19 @@ describe('as a first deploy', () => {
       code: 'REGISTRY_UNREACHABLE',
       says: /gameops-no-such-registry/,
     });
-    const cases: [string, Refusal][] = [
-      ['exits', { exitCode: 5, code: 'REPLICA_EXITED', says: /the map of the world is missing/ }],
-      ['never', { exitCode: 5, code: 'FLEET_NOT_READY', says: /503/ }],
-      ['refuses', { exitCode: 5, code: 'JOIN_REFUSED', says: /403/ }],
-      ['crashes', { exitCode: 5, code: 'REPLICA_EXITED', says: /lost the map/ }],
+    const cases: [string, typeof short, Refusal][] = [
+      ['exits', long, { exitCode: 5, code: 'REPLICA_EXITED', says: /the map of the world is missing/ }],
+      ['never', short, { exitCode: 5, code: 'FLEET_NOT_READY', says: /503/ }],
+      ['refuses', short, { exitCode: 5, code: 'JOIN_REFUSED', says: /403/ }],
+      ['crashes', long, { exitCode: 5, code: 'REPLICA_EXITED', says: /lost the map/ }],
     ];
-    for (const [image, refusal] of cases) {
+    for (const [image, patience, refusal] of cases) {
+      await site.configure(patience);
       expectRefused(await site.run(['deploy', '--image', made[image] ?? '', ...quick]), refusal);
       expect(await whereTheyAre(site)).toMatchObject({ traffic: [], running: [], unfinished: null });
       const answer = await fetch(await site.url());
       expect(answer.status).toBe(503);
     }
-    await site.configure(long);
     const good = await site.run(['deploy', '--watch', '1s']);
     expect(good.exitCode, good.stdout).toBe(0);
   });

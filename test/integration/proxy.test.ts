@@ -315,6 +315,8 @@ describe('the public side', () => {
       file('assets/a-2222.js', 'let two = 2;'),
     ]);
     await switchTo(2, { pageRelease: 2 });
+    // A connection that was kept from before the switch is answered by its old worker for up to five seconds.
+    await until(async () => (await (await fetch(`${urls.public}/`)).text()) === 'two');
     const page = await fetch(`${urls.public}/`);
     expect(await page.text()).toBe('two');
     expect(page.headers.get('cache-control')).toBe('no-cache');

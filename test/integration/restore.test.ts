@@ -131,6 +131,7 @@ describe('restoring', () => {
     const ended = expect(idle).rejects.toThrow('ended');
     const { sessions } = await restoreBackup(ground, backup);
     await ended;
+    await expect.poll(() => answers.includes('500'), { timeout: 30_000 }).toBe(true);
     isOver = true;
     await Promise.all(players);
     expect(sessions).toBeGreaterThan(0);
@@ -262,7 +263,7 @@ describe('a gameops that is killed while it restores', () => {
   );
 
   it('in the middle of filling leaves the old database, and the next restore drops what is half full', async () => {
-    await lab.query('CREATE TABLE bulk AS SELECT md5(n::text) AS a FROM generate_series(1, 400000) n');
+    await lab.query('CREATE TABLE bulk AS SELECT md5(n::text) AS a FROM generate_series(1, 1200000) n');
     const large = await takeBackup(ground, { level: 'sha256', release: null, reason: 'test' });
     const changed = await content();
     const child = await starting(large.id, 'none');

@@ -2,11 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { namesOf, port } from '../../src/contract.ts';
 import { packageRoot } from '../../src/engine/images-files.ts';
+import { isPortFree } from '../../src/observe/ports.ts';
 import type { Ground } from './accessories.ts';
 
 const bundle = join(packageRoot(), 'dist/server/server.mjs');
@@ -119,11 +119,16 @@ export async function until(isSo: () => boolean | Promise<boolean>): Promise<voi
   while (!(await isSo())) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
+/** Below those that the kernel gives out, and of each of vitest's workers its own: nobody takes one before its server does. */
+const portsOfWorker = 1_000;
+const firstPort = 20_000 + (Number(process.env.VITEST_POOL_ID ?? 0) % 12) * portsOfWorker;
+/** Not at the same one in every file: servers of the last file may still be about to go. */
+let portsTried = process.pid;
+
 async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port: found } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, 'close');
-  return found;
+  for (;;) {
+    portsTried += 1;
+    const found = firstPort + (portsTried % portsOfWorker);
+    if (await isPortFree(found)) return found;
+  }
 }
