@@ -1,5 +1,5 @@
 /** Which releases a change of the schema would leave without what they use. Looked at under the lock, before anything runs. */
-import { mayBoot, type SchemaSeen } from '../../boot-rule.ts';
+import { byPrefix, mayBoot, type SchemaSeen } from '../../boot-rule.ts';
 import type { Engine } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
 import type { Release, World } from '../../release/model.ts';
@@ -50,4 +50,21 @@ export function refuseTakingAway(after: SchemaSeen, fleets: Fleets): Release[] {
     next: ['gameops rollback --schema: players first, then the schema', 'gameops releases'],
     facts: { releases: played.map(({ id }) => String(id)) },
   });
+}
+
+/**
+ * Releases that run and need a migration which a backup does not have yet.
+ * @param newest of the backup's migrations; null: it has none
+ * @param applied to the present database, in order; their names have to say for those that are not in it
+ */
+export function strandedBy(newest: string | null, applied: readonly string[], fleets: Fleets): Release[] {
+  const isMissing = (needs: string) => {
+    if (newest === null) return true;
+    const [at, then] = [applied.indexOf(needs), applied.indexOf(newest)];
+    return at < 0 || then < 0 ? byPrefix(needs, newest) > 0 : at > then;
+  };
+  return reachable(fleets)
+    .filter(({ isRunning }) => isRunning)
+    .map(({ release }) => release)
+    .filter(({ migrations }) => typeof migrations?.needs === 'string' && isMissing(migrations.needs));
 }

@@ -5,6 +5,7 @@
 import type { BackupGround } from '../../database/backup.ts';
 import { listBackups } from '../../database/backup-files.ts';
 import { backupIdPattern, type Manifest } from '../../database/backup-model.ts';
+import { readLedger } from '../../database/ledger.ts';
 import {
   findBackup,
   listUndos,
@@ -15,11 +16,14 @@ import {
   type Stage,
   unknown,
 } from '../../database/restore.ts';
+import type { Release } from '../../release/model.ts';
 import { formatMs } from '../../units.ts';
 import { type Context, confirmLoss, type Outcome } from '../context.ts';
 import type { RestoreOptions } from '../options.ts';
 import { lockImage, withLock } from '../project.ts';
 import { ageOf, backupGround, backupResult, lossText } from './backup-ground.ts';
+import { look } from './open.ts';
+import { fleetsNow, strandedBy } from './reach.ts';
 
 export async function run(context: Context, { id }: RestoreOptions): Promise<Outcome> {
   const ground = await backupGround(context);
@@ -31,10 +35,11 @@ async function toBackup(context: Context, ground: BackupGround, id: string): Pro
   const { manifest } = backup;
   const loss = await lossOf(ground, manifest);
   const { database } = ground.endpoint;
-  const lost = lossText(manifest, loss);
+  const stranded = await strandedReleases(context, ground, manifest);
+  const lost = [lossText(manifest, loss), ...stranded.map((release) => strandedText(release, id))];
   await confirmLoss(
     context,
-    `This takes ${database} back to ${manifest.takenAt} (${ageOf(manifest.takenAt)} ago). ${lost} The present database is kept under another name.`,
+    `This takes ${database} back to ${manifest.takenAt} (${ageOf(manifest.takenAt)} ago). ${lost.join(' ')} The present database is kept under another name.`,
     id,
   );
   const began = performance.now();
@@ -45,9 +50,24 @@ async function toBackup(context: Context, ground: BackupGround, id: string): Pro
     ...backupResult(backup),
     ...resultOf(ground, restored, began),
     loss: { writes: loss.writes, tables: loss.tables },
+    stranded: stranded.map((release) => release.id),
   };
-  return { ok: true, result, text: () => text(ground, restored, began, [lost, schemaText(manifest)]) };
+  return { ok: true, result, text: () => text(ground, restored, began, [...lost, schemaText(manifest)]) };
 }
+
+/** A way back to players' data must not end at a server that was not asked about: it is told, not refused. */
+async function strandedReleases(
+  context: Context,
+  { engine, endpoint }: BackupGround,
+  { newestMigration }: Manifest,
+): Promise<Release[]> {
+  const { applied } = await look(endpoint, readLedger);
+  const names = applied.map(({ name }) => name);
+  return strandedBy(newestMigration, names, await fleetsNow(context, engine));
+}
+
+const strandedText = ({ id, migrations }: Release, backup: string) =>
+  `Release ${id} runs and needs ${migrations?.needs}, which the backup does not have: its servers miss what that added, and do not start again. gameops rollback --restore-backup ${backup} takes the players to the release before first; gameops deploy brings the schema forward again.`;
 
 /** The one before the last restore, or before the last going back. @throws BACKUP_UNKNOWN */
 async function toUndo(context: Context, ground: BackupGround, name: string): Promise<Outcome> {
