@@ -14,9 +14,11 @@ import { label } from '../contract.ts';
 import { OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
 import { isStatus, translate } from './docker-errors.ts';
-import { engineUnreachable, foreign } from './failures.ts';
+import { engineFailed, engineUnreachable, foreign } from './failures.ts';
 
 const pingMsMax = 10_000;
+/** A disk that has to write much first may take its time. */
+const goneMsMax = 60_000;
 
 export interface Connection {
   docker: Docker;
@@ -175,8 +177,10 @@ export async function hasVolume({ docker }: Connection, project: string, name: s
 export async function removeById({ docker }: Connection, id: string): Promise<void> {
   const container = docker.getContainer(id);
   await orDone(container.remove({ force: true, v: true }), 409);
-  for (let tries = 0; tries < 100; tries += 1) {
-    if ((await orNull(container.inspect())) === null) return;
+  const end = performance.now() + goneMsMax;
+  while ((await orNull(container.inspect())) !== null) {
+    if (performance.now() >= end)
+      throw engineFailed(`the container ${id.slice(0, 12)} does not go away`, { container: id.slice(0, 12) });
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

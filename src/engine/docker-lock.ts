@@ -14,11 +14,14 @@ import { labelsOf } from './spec.ts';
 
 /** A lock that was made but not started for this long lost its maker between the two. */
 const abandonedMs = 10_000;
+/** Its holder may have been killed just now: so long its end takes to reach the engine, and who comes next need not see it. */
+const dyingMs = 1_000;
 
 export function lockVerbs(connection: Connection) {
   return {
     async lock(project: string, image: string, holder: LockHolder) {
-      for (let tries = 0; ; tries += 1) {
+      const began = performance.now();
+      for (let tries = 0; ; ) {
         const made = await makeLock(connection, project, image, holder);
         if (made !== null) {
           const held = await hold(connection, made);
@@ -26,9 +29,14 @@ export function lockVerbs(connection: Connection) {
           return held;
         }
         const info = await ownContainer(connection, project, namesOf(project).lock);
+        if (info !== null && isRunning(info) && performance.now() - began < dyingMs) {
+          await new Promise((resolve) => setTimeout(resolve, 100));
+          continue;
+        }
+        tries += 1;
         // Gone between our two requests: the name is free again.
-        if (info === null && tries < 5) continue;
-        if (info !== null && tries < 2 && (await isAbandoned(connection, info))) {
+        if (info === null && tries <= 5) continue;
+        if (info !== null && tries <= 5 && (hasEnded(info) || (await isAbandoned(connection, info)))) {
           await removeById(connection, info.Id);
           continue;
         }
@@ -37,7 +45,8 @@ export function lockVerbs(connection: Connection) {
     },
     async lockHolder(project: string) {
       const info = await ownContainer(connection, project, namesOf(project).lock);
-      return info === null || (await isAbandoned(connection, info)) ? null : holderOf(info);
+      const isFree = info === null || hasEnded(info) || (await isAbandoned(connection, info));
+      return isFree ? null : holderOf(info);
     },
   } satisfies Partial<Engine>;
 }
@@ -127,6 +136,12 @@ async function removeLeavings(connection: Connection, project: string): Promise<
   for (const { Name } of (await connection.docker.listVolumes(asked)).Volumes ?? [])
     await connection.docker.getVolume(Name).remove();
 }
+
+const isRunning = ({ State }: Docker.ContainerInspectInfo): boolean => State.Status === 'running';
+
+/** Its holder is dead, or has released it; what is left is that the engine removes it. */
+const hasEnded = ({ State }: Docker.ContainerInspectInfo): boolean =>
+  ['exited', 'dead', 'removing'].includes(State.Status);
 
 /** By the engine's clock: the operator's may be wrong. */
 async function isAbandoned({ docker }: Connection, info: Docker.ContainerInspectInfo): Promise<boolean> {
