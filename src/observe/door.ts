@@ -43,13 +43,14 @@ const wayTo = ({ address, port, unixSocket }: Reach) =>
 function get(url: URL, headers: Record<string, string>, timeoutMs: number): Promise<Answer> {
   return new Promise((resolve) => {
     const sent = request(url, { agent: false, headers: { ...headers, connection: 'close' } });
-    const timer = setTimeout(() => end(`no answer within ${timeoutMs} ms`), timeoutMs);
+    const timer = afterReading(timeoutMs, () => silent(`no answer within ${timeoutMs} ms`));
     const settle = (answer: Answer) => {
-      clearTimeout(timer);
+      timer.cancel();
       resolve(answer);
       sent.destroy();
     };
     const end = (reason: string) => settle({ ok: false, reason });
+    const silent = (reason: string) => settle({ ok: false, reason, isSilence: true });
     sent.on('error', (error) => end(reasonOf(error)));
     sent.on('response', (response) => {
       const chunks: Buffer[] = [];
@@ -86,16 +87,15 @@ function join(
       maxPayload: bodyBytesMax,
     });
     let servedBy = '';
-    const timer = setTimeout(
-      () => settle({ ok: false, reason: `not welcome within ${timeoutMs} ms` }),
-      timeoutMs,
+    const timer = afterReading(timeoutMs, () =>
+      settle({ ok: false, reason: `not welcome within ${timeoutMs} ms`, isSilence: true }),
     );
     let isSettled = false;
     const settle = (answer: JoinAnswer) => {
       // Ending a socket makes it speak once more.
       if (isSettled) return;
       isSettled = true;
-      clearTimeout(timer);
+      timer.cancel();
       resolve(answer);
       if (answer.ok) socket.close(1000);
       // A server that never answers the close must not keep this process alive.
@@ -116,6 +116,18 @@ function join(
     socket.on('close', (code, reason) => settle({ ok: false, reason: `closed ${code} ${reason}`.trim() }));
     socket.on('error', (error) => settle({ ok: false, reason: reasonOf(error) }));
   });
+}
+
+/** A process that stood still itself finds its timers due first, with the answer waiting behind them. */
+function afterReading(ms: number, late: () => void): { cancel(): void } {
+  let isOver = false;
+  const timer = setTimeout(() => setImmediate(() => !isOver && late()), ms);
+  return {
+    cancel() {
+      isOver = true;
+      clearTimeout(timer);
+    },
+  };
 }
 
 function servedByOf(response: IncomingMessage): string {

@@ -23,7 +23,8 @@ const served = z.object({
   routes: z.array(z.object({ release: z.int(), replicas: z.array(z.int()) })),
 });
 
-export const askTimeoutMs = 2_000;
+/** Whole acts are judged by this one answer: a machine that stands still for a moment is no Nginx that does not answer. */
+const askTimeoutMs = 6_000;
 
 export async function readTraffic(
   ports: Pick<Ports, 'engine' | 'door'>,

@@ -16,6 +16,8 @@ const probeTimeoutMs = 2_000;
 const logLines = 12;
 /** Asking the engine about a container costs it more than a probe costs the server. */
 const lookEveryMs = 300;
+/** Not longer: players are on a release that fails its probes. */
+const endHeardMs = 500;
 /** Forty probes a second in all: more of them only take the cores that the replicas start on. */
 const probeEveryMs = (replicas: number) => Math.max(100, replicas * 25);
 
@@ -58,9 +60,11 @@ export async function awaitReady(
       containers
         .filter((container) => open.has(replicaOf(container)))
         .map(async (container) => {
-          const reason = await whyNotReady(input, reachOf(container, input.release.shape.port, unixSockets));
-          if (reason === null) open.delete(replicaOf(container));
-          else lastReason.set(replicaOf(container), reason);
+          const n = replicaOf(container);
+          const lack = await whyNotReady(input, reachOf(container, input.release.shape.port, unixSockets));
+          if (lack === null) open.delete(n);
+          // What it said last tells more than that it says nothing now.
+          else if (!lack.isSilence || !lastReason.has(n)) lastReason.set(n, lack.reason);
         }),
     );
     input.emit({
@@ -75,19 +79,24 @@ export async function awaitReady(
   if (ready === null) await throwNotReady(input, step, [...open], lastReason);
 }
 
-async function whyNotReady(input: GateInput, at: Reach): Promise<string | null> {
+interface Lack {
+  reason: string;
+  isSilence?: true;
+}
+
+async function whyNotReady(input: GateInput, at: Reach): Promise<Lack | null> {
   const { ports, release } = input;
   const { probe } = release.shape;
   const http = await ports.door.askReplica(at, probe, probeTimeoutMs);
   // A configuration of an older gameops, or a template of the operator's, has no way to sockets yet. The watch sees them.
   const isNginxOwn404 = http.ok && http.answer.status === 404 && http.answer.servedBy === '';
   if (at.unixSocket && isNginxOwn404) return whyNotReady(input, { ...at, unixSocket: null });
-  if (!http.ok) return `${probe}: ${http.reason}`;
+  if (!http.ok) return { ...http, reason: `${probe}: ${http.reason}` };
   if (http.answer.status !== 200)
-    return `${probe} answered ${http.answer.status} ${firstLine(http.answer.body)}`.trim();
+    return { reason: `${probe} answered ${http.answer.status} ${firstLine(http.answer.body)}`.trim() };
   if (release.protocol === null) return null;
   const join = await ports.door.joinReplica(at, ports.supplies.probeToken(), probeTimeoutMs);
-  return join.ok ? null : `${joinRefused}: ${join.reason}`;
+  return join.ok ? null : { ...join, reason: `${joinRefused}: ${join.reason}` };
 }
 
 const joinRefused = 'a WebSocket player could not join';
@@ -144,9 +153,13 @@ export async function watchRelease(
       count(counts.ws, join.ok ? null : join.reason, reasons);
     }
     if (areTooManyFailed(counts)) {
-      // A replica that has ended is why they failed, and the better answer; an engine that can't be asked is neither.
-      await look().catch((error: unknown) => {
-        if (error instanceof OpsError && error.code === 'REPLICA_EXITED') throw error;
+      // A replica that has ended is why they failed, and the better answer; the engine hears of an end later than we do.
+      // One that can't be asked is neither.
+      await until(clock, { everyMs: 100, deadlineMs: endHeardMs, signal: input.signal }, async () => {
+        await look().catch((error: unknown) => {
+          if (error instanceof OpsError && error.code === 'REPLICA_EXITED') throw error;
+        });
+        return null;
       });
       throw watchFailed(input, counts, reasons);
     }

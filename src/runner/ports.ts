@@ -23,9 +23,10 @@ export interface HttpAnswer {
   servedBy: string;
 }
 
-/** A failed answer is data here: probing decides nothing. */
-export type Answer = { ok: true; answer: HttpAnswer } | { ok: false; reason: string };
-export type JoinAnswer = { ok: true; servedBy: string } | { ok: false; reason: string };
+/** A failed answer is data here: probing decides nothing. Silence is the time-out of the one who asked. */
+type NoAnswer = { ok: false; reason: string; isSilence?: true };
+export type Answer = { ok: true; answer: HttpAnswer } | NoAnswer;
+export type JoinAnswer = { ok: true; servedBy: string } | NoAnswer;
 
 /**
  * The two ways to the project's Nginx: its private side (loopback publish and a secret header) and its public one.

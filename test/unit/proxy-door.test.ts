@@ -63,9 +63,17 @@ describe('the door', () => {
       () => {},
     );
     for (const path of ['/never', '/half']) {
-      expect(await door.askPublic(path, 100)).toEqual({ ok: false, reason: 'no answer within 100 ms' });
+      expect(await door.askPublic(path, 100)).toEqual({
+        ok: false,
+        reason: 'no answer within 100 ms',
+        isSilence: true,
+      });
     }
-    expect(await door.joinPublic('token', 100)).toEqual({ ok: false, reason: 'not welcome within 100 ms' });
+    expect(await door.joinPublic('token', 100)).toEqual({
+      ok: false,
+      reason: 'not welcome within 100 ms',
+      isSilence: true,
+    });
   });
 
   it('reads no more of an endless answer than it needs', async () => {
