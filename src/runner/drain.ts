@@ -16,6 +16,9 @@ type DrainStep = ReleaseStep & { kind: 'drain' };
 const patienceMs = 10_000;
 /** Servers look for orders twice a second; those that have not reported by then will not. */
 const silenceMs = 4_000;
+const unansweredMost = 4;
+/** A Redis that is restarted in the middle of it is back by then, and servers hand over on. */
+const redisAwayMs = 10_000;
 /** As long as players that were closed keep coming back, they are waited for; then the rest counts as not back yet. */
 const comeBackMs = { between: 3_000, inAll: 30_000 };
 
@@ -77,14 +80,28 @@ async function handOver(session: Session, step: DrainStep, before: number | null
   const { clock, players } = session.ports;
   if (step.to === null) return null;
   const order = { v: 1, order: 'hand-over', replicas: step.replicas, to: step.to, patienceMs } as const;
-  if (!(await players.order(step.release, order, step.deadlineMs))) return null;
-  const began = clock.now();
+  const { signal } = session;
+  // Who could be counted can be told: one question that went unanswered must not close everybody.
+  const askAgainMs = before === null ? 0 : silenceMs;
+  const told = await until(clock, { everyMs: 250, deadlineMs: askAgainMs, signal }, async () =>
+    (await players.order(step.release, order, step.deadlineMs)) ? true : null,
+  );
+  if (!told) return null;
+  let heardAt = clock.now();
+  // In questions, too: a machine that stood still asked nobody.
+  let unanswered = 0;
   // A quarter is left for the second way.
   const deadlineMs = step.deadlineMs * 0.75;
   let moved: number | null = null;
-  await until(clock, { everyMs: 250, deadlineMs, signal: session.signal }, async () => {
+  await until(clock, { everyMs: 250, deadlineMs, signal }, async () => {
     const seen = await players.handedOver(step.release, step.replicas);
-    if (seen === null) return clock.now() - began > silenceMs ? true : null;
+    if (seen === null) {
+      unanswered += 1;
+      const longMs = moved === null ? silenceMs : redisAwayMs;
+      return unanswered >= unansweredMost && clock.now() - heardAt > longMs ? true : null;
+    }
+    heardAt = clock.now();
+    unanswered = 0;
     moved = seen.moved;
     const total = Math.max(before ?? 0, seen.moved + seen.closed + seen.gone + seen.left);
     tell(session, 'handed over', seen.moved + seen.closed + seen.gone, total);
