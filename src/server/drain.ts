@@ -28,7 +28,11 @@ export async function leave({ why, identity, readiness, http, sockets, log }: Le
   log.info({ why, players: asked, drainMs: identity.drainMs }, 'draining');
 
   await sockets.drain(identity.drainMs);
-  while (http.quietMs() < quietMs && leftMs() > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  do {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    // What came while this process stood still is read first.
+    await new Promise((resolve) => setImmediate(resolve));
+  } while (http.quietMs() < quietMs && leftMs() > 0);
 
   const left = sockets.count();
   sockets.stop();

@@ -9,13 +9,19 @@ import type { ServerSettings } from '../env/schema.ts';
 import { startServer } from './server.ts';
 import { type Identity, readIdentity, readNeeds, readSettings } from './settings.ts';
 
+const hangTurnMs = 100;
+
 async function run(settings: ServerSettings, identity: Identity, log: Logger): Promise<void> {
   const adminPort = Number(process.env.GAMEOPS_ADMIN_PORT ?? port.admin);
   const needs = readNeeds(new URL(migrationsFile, import.meta.url));
   const server = await startServer({ settings, identity, log, adminPort, needs, onTooOld });
   const why = await Promise.race([signalled('SIGTERM'), signalled('SIGINT')]);
-  // Whatever hangs while leaving, the process does not.
-  setTimeout(() => process.exit(1), identity.drainMs + 2_000).unref();
+  // Whatever hangs while leaving, the process does not. In turns: after a standstill there is still all of it to do.
+  let turns = 0;
+  setInterval(() => {
+    turns += 1;
+    if (turns * hangTurnMs > identity.drainMs + 2_000) process.exit(1);
+  }, hangTurnMs).unref();
   await server.leave(why).catch(() => undefined);
   process.exit(0);
 }

@@ -91,7 +91,12 @@ export function openSockets(request: SocketsRequest): Sockets {
       // The connection may take long to end, and hears nothing more.
       if (visit.player !== null) rooms.leave(visit.player);
     });
-    const timer = setTimeout(() => close(link, 'helloTimeout'), limits.helloMs);
+    // What came while this process stood still is read first.
+    const timer = setTimeout(() => {
+      setImmediate(() => {
+        if (visit.player === null && !visit.isAsking) close(link, 'helloTimeout');
+      });
+    }, limits.helloMs);
     const frames = fullBucket(rates.frames, performance.now());
     const visit: Visit = { link, player: null, isAsking: false, early: [], frames, timer };
     strangers.add(visit);
