@@ -55,7 +55,8 @@ const joinTickMs = 20;
 const joinPatienceMs = 30_000;
 /** Of all players together. */
 const pingsPerSecond = 200;
-const settleMs = 5_000;
+/** Since anything came; and in all, since somebody else may talk on in these rooms. */
+const settleMs = { quiet: 5_000, most: 30_000 };
 
 interface Member {
   number: number;
@@ -188,10 +189,19 @@ function speak(members: readonly LoadPlayer[], turn: number): void {
 
 /** What was said is acknowledged, and all players of a room have heard the same. */
 async function settle(players: readonly LoadPlayer[]): Promise<void> {
-  const deadline = performance.now() + settleMs;
-  while (performance.now() < deadline) {
+  const progress = () => players.reduce((sum, { counts }) => sum + counts.received + counts.acknowledged, 0);
+  const end = performance.now() + settleMs.most;
+  let seen = progress();
+  let quietSince = performance.now();
+  for (;;) {
     const isSaid = players.every((player) => player.waiting() === 0 || player.hasGivenUp());
     if (isSaid && behind(players) === 0) return;
+    const now = performance.now();
+    if (progress() !== seen) {
+      seen = progress();
+      quietSince = now;
+    }
+    if (now >= end || now - quietSince >= settleMs.quiet) return;
     await sleep(50);
   }
 }
