@@ -195,9 +195,9 @@ async function carrierImages({ docker }: Connection, project: string): Promise<s
     docker.listContainers({ all: true, filters }),
     docker.listImages(),
   ]);
-  const candidates = [
-    ...new Set([...containers.map(({ ImageID }) => ImageID), ...images.map(({ Id }) => Id)]),
-  ];
+  // The oldest first: a young one is rather somebody's who is about to remove it.
+  const others = images.map(({ Id }) => Id).reverse();
+  const candidates = [...new Set([...containers.map(({ ImageID }) => ImageID), ...others])];
   const withVolumes: string[] = [];
   for (const id of candidates) {
     const info = await orNull(docker.getImage(id).inspect());
