@@ -32,7 +32,7 @@ describe('the embedded Postgres and Redis', () => {
       { who: 'arena_user', what: 'arena_db' },
     ]);
     const players = openPlayers(await redisEndpoint(on.engine, on.project, on.settings));
-    expect(await players.closed(1)).toEqual({ sockets: 0, missing: 0 });
+    await expect.poll(() => players.closed(1), { timeout: 30_000 }).toEqual({ sockets: 0, missing: 0 });
     players.close();
   });
 

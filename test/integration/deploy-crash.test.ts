@@ -56,7 +56,7 @@ describe('a deploy under load', () => {
   it('comes back whole when every container is restarted, as by a reboot', async () => {
     const live = await liveOf(site);
     const running = (await site.containers()).filter(({ State }) => State === 'running');
-    await Promise.all(running.map(({ Id }) => site.docker.getContainer(Id).restart({ t: 5 })));
+    await Promise.all(running.map(({ Id }) => site.docker.getContainer(Id).restart({ t: 60 })));
     await until(async () => (await statusOf(new URL('/api/discoveries', await site.url()).href)) === 200);
     expect(await whatIsNotWhole(site, live)).toEqual([]);
   });

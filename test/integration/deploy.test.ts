@@ -138,7 +138,8 @@ describe('a deploy', () => {
       const [here, there] = await Promise.all([site.run([verb]), other.run([verb])]);
       expect(withoutPlayers(there), verb).toEqual(withoutPlayers(here));
     }
-    const killed = await site.start(['deploy', '--again', ...quick], {
+    // A watch that is long enough to be killed in it, however late this process hears of its begin.
+    const killed = await site.start(['deploy', '--again', '--watch', '10s'], {
       onEvent: (event, child) => {
         if (event.type === 'step-done' && event.step.kind === 'switch-traffic') child.kill('SIGKILL');
       },

@@ -165,7 +165,7 @@ describe('what only a real engine can show', () => {
     });
     child.kill('SIGKILL');
     let lock = null;
-    for (let tries = 0; tries < 100 && lock === null; tries += 1) {
+    for (let tries = 0; tries < 600 && lock === null; tries += 1) {
       lock = await engine.lock(project, image, someone).catch(() => null);
       if (lock === null) await sleep(50);
     }

@@ -21,7 +21,7 @@ beforeAll(async () => {
   await run('sh', ['-c', `tar -c -T /dev/null | docker import - ${image}`]);
 });
 afterAll(async () => {
-  await run('docker', ['image', 'rm', image]);
+  await run('docker', ['image', 'rm', '-f', image]);
   folder.remove();
 });
 

@@ -10,6 +10,7 @@ import type { Engine } from '../../src/engine/port.ts';
 import { type ImageMaker, imageMaker } from '../support/bad-images.ts';
 import { type Clients, inDetail, startClients } from '../support/clients.ts';
 import { fullDisk } from '../support/full-disk.ts';
+import { until } from '../support/game-server.ts';
 import { openSite, type Ran, type Site } from '../support/site.ts';
 import { tinyGame } from '../support/tiny-game.ts';
 
@@ -76,6 +77,8 @@ async function everything() {
     ),
   };
 }
+
+const lockIsFree = () => until(async () => (await engine.lockHolder(site.project)) === null);
 
 const steps = ({ json }: Ran): string[] =>
   json?.result.steps.map(({ step, name }: { step: string; name: string }) => `${step} ${name}`);
@@ -193,6 +196,7 @@ describe('a rehearsal', () => {
         },
       });
       await running.ended;
+      await lockIsFree();
       const next = await site.run(['db', 'verify']);
       expect(next.exitCode, next.stdout).toBe(0);
       expect(await everything()).toEqual(before);
@@ -204,13 +208,17 @@ describe('a rehearsal', () => {
     const running = site.start(asking);
     const game = `${site.project}-game-throw-away`;
     await expect
-      .poll(async () => (await engine.observe(site.project)).some(({ name }) => name === game), {
-        timeout: 60_000,
-        interval: 50,
-      })
+      .poll(
+        async () => {
+          const isThere = (await engine.observe(site.project)).some(({ name }) => name === game);
+          if (isThere) running.process.kill('SIGKILL');
+          return isThere;
+        },
+        { timeout: 60_000, interval: 20 },
+      )
       .toBe(true);
-    running.process.kill('SIGKILL');
     await running.ended;
+    await lockIsFree();
     expect(await engine.volumes(site.project)).toContain(`${site.project}-settings-throw-away`);
     expect((await site.run(['db', 'verify'])).exitCode).toBe(0);
     expect(await everything()).toEqual(before);

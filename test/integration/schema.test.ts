@@ -13,11 +13,11 @@ beforeAll(async () => {
   on = await ground('schema');
   await on.ensure();
   site = await openSchemaSite(on);
-}, 120_000);
+});
 afterAll(async () => {
   await site?.close();
   await on?.remove();
-}, 60_000);
+});
 beforeEach(() => site.reset());
 
 const table = (n: number) => site.write(`${n}_t`, `CREATE TABLE t${n} (id int)`, `DROP TABLE t${n}`);

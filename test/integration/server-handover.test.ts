@@ -115,14 +115,14 @@ test('an order that is taken back ends it: nobody more is told, nobody is closed
   const { old, from, to } = await twoReleases();
   const crowd = await crowdOn(old, 'stayer', 60);
   // 20 a second and a fleet of twenty: most are still to be told.
-  await order(from, { to, replicas: Array.from({ length: 20 }, (_, n) => n + 1), patienceMs: 3_000 });
+  await order(from, { to, replicas: Array.from({ length: 20 }, (_, n) => n + 1), patienceMs: 10_000 });
   await until(() => crowd.some(isHinted));
   await game.redis.del(game.keys.handover(from));
   await until(() => old.log().includes('"isOrdered":false'));
   const hinted = crowd.filter(isHinted).length;
   expect(hinted).toBeLessThan(60);
   // Longer than anybody's patience.
-  await new Promise((resolve) => setTimeout(resolve, 4_000));
+  await new Promise((resolve) => setTimeout(resolve, 11_000));
   expect(crowd.filter(isHinted).length).toBe(hinted);
   expect(crowd.every((player) => player.closed() === null)).toBe(true);
   const [speaker, listener] = crowd as [WirePlayer, WirePlayer];

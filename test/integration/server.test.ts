@@ -97,6 +97,7 @@ describe('a socket for the proxy beside it', () => {
     const player = await joinAs(`ws+unix://${socket}:/ws`, { token: tokenOf('by-socket') });
     const left = server.leave();
     expect((await left).code).toBe(0);
+    await until(() => player.closed() !== null);
     expect(player.closed()?.code).toBe(closeCode.restart);
     await expect(stat(socket)).rejects.toThrow('ENOENT');
     await rm(folder, { recursive: true });
@@ -409,7 +410,7 @@ describe('leaving', () => {
     const old = await startReady({ release: 1 });
     await crowdOn(old, 'held', 60);
     const left = old.leave();
-    await until(async () => (await statusOf(`${old.url}/readyz`)) === 503);
+    await until(async () => (await statusOf(`${old.url}/readyz`)) !== 200);
     // Answered in HTTP: there is no WebSocket that could be closed.
     expect(await refusedWith(old, tokenOf('late'))).toBe(1006);
     await left;
@@ -452,6 +453,7 @@ describe('leaving', () => {
     await until(() => crowd.some((player) => player.closed() !== null));
     server.process.kill('SIGTERM');
     expect((await left).code).toBe(0);
+    await until(() => crowd.every((player) => player.closed() !== null));
     expect(crowd.every((player) => player.closed()?.code === closeCode.restart)).toBe(true);
   });
 });

@@ -32,7 +32,7 @@ export async function ground(area: string): Promise<Ground> {
         owned: { postgres: 'managed', redis: 'managed' },
         images,
         replicas: 2,
-        deadlineMs: 60_000,
+        deadlineMs: 150_000,
         ...over,
       },
       (event) => events.push(event),

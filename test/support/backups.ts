@@ -102,10 +102,14 @@ export async function backupLab(area: string): Promise<BackupLab> {
       };
     },
     query: (sql, database = endpoint.database) =>
-      withClient({ ...endpoint, database }, async (client) => {
-        const answer = await client.query(sql);
-        return (Array.isArray(answer) ? answer.at(-1) : answer).rows;
-      }),
+      withClient(
+        { ...endpoint, database },
+        async (client) => {
+          const answer = await client.query(sql);
+          return (Array.isArray(answer) ? answer.at(-1) : answer).rows;
+        },
+        { lockMs: 30_000, statementMs: 170_000 },
+      ),
     cli(args, over = {}) {
       const cwd = over.cwd ?? tmpdir();
       const { child, ended } = start(['--project', on.project, '--json', ...args], {

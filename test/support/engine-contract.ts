@@ -482,7 +482,7 @@ export function engineContract(open: () => Promise<Body>): void {
     it('the last lines of a log come oldest first', async () => {
       const talk = ['sh', '-c', 'echo one; echo two; echo three; sleep 1000'];
       await engine.ensureContainer(idle(names.proxy, { entrypoint: talk, command: [] }));
-      for (let tries = 0; tries < 50 && (await engine.logTail(project, names.proxy, 3)).length < 3; ) {
+      for (let tries = 0; tries < 600 && (await engine.logTail(project, names.proxy, 3)).length < 3; ) {
         tries += 1;
         await body.pass(50);
       }
@@ -521,7 +521,7 @@ export function engineContract(open: () => Promise<Body>): void {
     it('tells its holder when it is lost', async () => {
       const lock = await engine.lock(project, body.image, someone);
       await body.other.removeContainer(project, names.lock);
-      for (let tries = 0; tries < 100 && !lock.lost.aborted; tries += 1) await body.pass(50);
+      for (let tries = 0; tries < 600 && !lock.lost.aborted; tries += 1) await body.pass(50);
       expect(lock.lost.reason).toMatchObject({ code: 'LOCK_LOST' });
     });
   });

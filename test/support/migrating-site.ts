@@ -8,6 +8,8 @@ import { openSite, type Site, type SiteRequest } from './site.ts';
 export interface MigratingSite extends Site {
   write(name: string, up: string, down: string, header?: string): Promise<void>;
   query(sql: string): Promise<Record<string, unknown>[]>;
+  /** While it acts, nobody can change the table, only read and write. */
+  holding<T>(table: string, act: () => Promise<T>): Promise<T>;
   /** Names, in the order in which they were applied. */
   applied(): Promise<string[]>;
 }
@@ -17,7 +19,7 @@ export async function openMigratingSite(request: SiteRequest): Promise<Migrating
   const folder = join(site.folder, 'migrations');
   await mkdir(folder, { recursive: true });
   await site.configure({ database: { migrations: 'migrations' } });
-  const query = async (sql: string): Promise<Record<string, unknown>[]> => {
+  const connected = async <T>(use: (client: pg.Client) => Promise<T>): Promise<T> => {
     const { DB_NAME: database, DB_USER: user, DB_PASSWORD: password } = await site.env();
     const container = await site.docker.getContainer(namesOf(site.project).postgres).inspect();
     const host = Object.values(container.NetworkSettings.Networks)[0]?.IPAddress ?? '';
@@ -25,15 +27,24 @@ export async function openMigratingSite(request: SiteRequest): Promise<Migrating
     client.on('error', () => undefined);
     await client.connect();
     try {
-      const answer = await client.query(sql);
-      return Array.isArray(answer) ? (answer.at(-1)?.rows ?? []) : answer.rows;
+      return await use(client);
     } finally {
       await client.end();
     }
   };
+  const query = (sql: string): Promise<Record<string, unknown>[]> =>
+    connected(async (client) => {
+      const answer = await client.query(sql);
+      return Array.isArray(answer) ? (answer.at(-1)?.rows ?? []) : answer.rows;
+    });
   return {
     ...site,
     query,
+    holding: (table, act) =>
+      connected(async (client) => {
+        await client.query(`BEGIN; LOCK TABLE ${table} IN ACCESS SHARE MODE`);
+        return act();
+      }),
     write: (name, up, down, header = '') =>
       writeFile(
         join(folder, `${name}.sql`),

@@ -169,7 +169,7 @@ describe('signals', () => {
   async function running(args: string[]) {
     const run = start(['--project', 'arena', ...args], { cwd, env: { DOCKER_HOST: silent.host } });
     writeFileSync(asked, '');
-    await expect.poll(() => readFileSync(asked, 'utf8'), { timeout: 10_000, interval: 20 }).toBe('yes');
+    await expect.poll(() => readFileSync(asked, 'utf8'), { timeout: 30_000, interval: 20 }).toBe('yes');
     return run;
   }
 
@@ -181,7 +181,7 @@ describe('signals', () => {
     async (signal, exit) => {
       const { child, seen, ended } = await running(['status']);
       child.kill(signal);
-      await expect.poll(() => seen.err, { timeout: 5_000, interval: 20 }).toContain(signal);
+      await expect.poll(() => seen.err, { timeout: 30_000, interval: 20 }).toContain(signal);
       child.kill(signal);
       expect(await ended).toMatchObject({ code: exit, signal: null });
     },
