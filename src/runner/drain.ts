@@ -81,9 +81,8 @@ async function handOver(session: Session, step: DrainStep, before: number | null
   if (step.to === null) return null;
   const order = { v: 1, order: 'hand-over', replicas: step.replicas, to: step.to, patienceMs } as const;
   const { signal } = session;
-  // Who could be counted can be told: one question that went unanswered must not close everybody.
-  const askAgainMs = before === null ? 0 : silenceMs;
-  const told = await until(clock, { everyMs: 250, deadlineMs: askAgainMs, signal }, async () =>
+  // One question that went unanswered must not close everybody.
+  const told = await until(clock, { everyMs: 250, deadlineMs: silenceMs, signal }, async () =>
     (await players.order(step.release, order, step.deadlineMs)) ? true : null,
   );
   if (!told) return null;

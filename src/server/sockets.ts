@@ -94,7 +94,7 @@ export function openSockets(request: SocketsRequest): Sockets {
     // What came while this process stood still is read first.
     const timer = setTimeout(() => {
       setImmediate(() => {
-        if (visit.player === null && !visit.isAsking) close(link, 'helloTimeout');
+        if (!visit.isAsking) close(link, 'helloTimeout');
       });
     }, limits.helloMs);
     const frames = fullBucket(rates.frames, performance.now());

@@ -89,6 +89,11 @@ describe('players of a fleet that leaves', () => {
     crowd = await crowdOn(site);
   };
 
+  async function redisContainer() {
+    const [redis] = (await site.containers()).filter(({ Labels }) => Labels[label.role] === 'redis');
+    return site.docker.getContainer(redis?.Id ?? '');
+  }
+
   /** Runs a deploy and signals it when the first players have been handed over. */
   async function strike(args: readonly string[], signal: NodeJS.Signals): Promise<Ran> {
     let isStruck = false;
@@ -138,10 +143,32 @@ describe('players of a fleet that leaves', () => {
     expectNothingLost(crowd);
   });
 
+  it('are moved although Redis stands still when it is to be told', async () => {
+    await anew();
+    const redis = await redisContainer();
+    let stoodStill: Promise<void> | null = null;
+    const standStill = async () => {
+      await redis.pause();
+      await new Promise((resolve) => setTimeout(resolve, 4_500));
+      await redis.unpause();
+    };
+    const ran = await site.run(['deploy', '--again', '--watch', '1s'], {
+      onEvent: (event) => {
+        if (event.type === 'step-done' && event.step.kind === 'watch') stoodStill ??= standStill();
+      },
+    });
+    await stoodStill;
+    expect(ran.exitCode, ran.stdout).toBe(0);
+    await crowd.settled();
+    expect([...crowd.servedBy()]).toEqual([String(await liveOf(site))]);
+    expect(closes(crowd)).toBe(0);
+    expectNothingLost(crowd);
+    expect(ran.json?.result?.players).toMatchObject({ moved: size, closed: 0, lost: 0 });
+  });
+
   it('lose nothing and stay in the game when Redis itself is restarted', async () => {
     await anew();
-    const [redis] = (await site.containers()).filter(({ Labels }) => Labels[label.role] === 'redis');
-    await site.docker.getContainer(redis?.Id ?? '').restart({ t: 60 });
+    await (await redisContainer()).restart({ t: 60 });
     const saidBefore = sum(crowd, 'acknowledged');
     await until(() => sum(crowd, 'acknowledged') > saidBefore + size);
     await crowd.settled();
