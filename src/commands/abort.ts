@@ -1,6 +1,7 @@
 /** gameops abort: backs out of what was interrupted, while that is still possible. */
 import { OpsError } from '../errors.ts';
-import { planBackOut, planResume } from '../release/plan.ts';
+import { planBackOut, planHandBack, planResume } from '../release/plan.ts';
+import { canHandBack } from '../runner/gate.ts';
 import { setWish } from '../runner/schema.ts';
 import { headingOf } from './act.ts';
 import type { Context, Outcome } from './context.ts';
@@ -14,14 +15,19 @@ export async function run(context: Context): Promise<Outcome> {
       const plan = planResume(world);
       return { plan, heading: headingOf(plan, world, null) };
     }
+    const reason = `abort by ${context.operator}`;
+    if (intent?.stage === 'committed' && (await canHandBack(session, world))) {
+      const plan = planHandBack(world, reason);
+      return { plan, heading: headingOf(plan, world, null) };
+    }
     if (intent?.stage === 'committed') {
       throw new OpsError('PAST_NO_RETURN', {
-        message: `Release ${intent.release} is live and the players of ${intent.previous ?? 'nothing'} are being let go: too late to back out. Nothing was changed.`,
+        message: `Release ${intent.release} is live and release ${intent.previous ?? 'none'} takes no players any more: too late to back out. Nothing was changed.`,
         next: ['gameops resume', 'then gameops rollback'],
         facts: { release: intent.release, previous: intent.previous },
       });
     }
-    const plan = planBackOut(world, { verdict: 'abandoned', reason: `abort by ${context.operator}` });
+    const plan = planBackOut(world, { verdict: 'abandoned', reason });
     return { plan, heading: headingOf(plan, world, null) };
   });
 }

@@ -88,6 +88,26 @@ export function planResume(world: World): Plan<ReleaseStep> {
   return { verb: 'resume', release, previous: live, steps };
 }
 
+/**
+ * The fleet that players could be handed back to: it has lost its routes to an act that is committed, and runs whole.
+ * null when there is none. Whether it still takes players only it can say; an image that does not speak our protocol was told
+ * to end at once, and need not say so.
+ */
+export function fleetBefore({ intent, releases, fleets }: World): Route | null {
+  if (intent?.stage !== 'committed') return null;
+  const before = releases.find(({ id, protocol }) => id === intent.previous && protocol !== null);
+  const fleet = fleets.find(({ release }) => release === intent.previous);
+  const replicas = fleet?.replicas.filter((one) => one.running && one.current).map(({ n }) => n) ?? [];
+  return before && replicas.length >= before.replicas ? { release: before.id, replicas } : null;
+}
+
+/** Backs out of an act that is committed, to the fleet that `fleetBefore` names, while that one takes players. */
+export const planHandBack = (world: World, reason: string): Plan<ReleaseStep> =>
+  planBackOut(world, {
+    ...{ verdict: 'abandoned', reason },
+    ...{ handsBack: true, metPlayers: true, isUndrained: true },
+  });
+
 /** Backs out of the unfinished act: after a failure, or because the operator said `abort`. */
 export function planBackOut(world: World, condemning: Condemning): Plan<ReleaseStep> {
   const steps = world.intent ? planUnfinished(world, condemning).steps : [];

@@ -140,13 +140,18 @@ function withWorld(position: Position, change: Partial<World>): Position {
   return { ...position, world: { ...position.world, ...change } };
 }
 
-/** What served before stays what it was; its failure is in the history. The runner writes the same into the record. */
+/**
+ * What served before stays what it was; its failure is in the history. Of an act that was committed already, the release
+ * before is live again. The runner writes the same into the record.
+ */
 export function condemned(
   releases: readonly Release[],
   { release: id, verdict, reason }: { release: ReleaseId; verdict: Release['verdict']; reason: string },
   intent: Intent | null,
 ): Release[] {
+  const wasLive = intent?.stage === 'committed' ? intent.previous : null;
   return releases.map((release) => {
+    if (release.id === wasLive) return { ...release, verdict: 'live', reason: null };
     if (release.id !== id) return release;
     return intent?.formerly ?? { ...release, verdict, reason };
   });

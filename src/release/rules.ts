@@ -50,7 +50,11 @@ export function nextStep(position: Position, act: Act): ReleaseStep | null {
   // `close` was the last step of a recorded act: what follows belongs to nobody.
   if (act.recorded && !world.intent) return null;
 
-  if (act.condemning && intent.stage === 'open') return condemnStep(intent, act.condemning);
+  if (
+    act.condemning &&
+    (intent.stage === 'open' || (intent.stage === 'committed' && act.condemning.handsBack))
+  )
+    return condemnStep(intent, act.condemning);
   const goal = intent.stage === 'condemned' ? intent.previous : intent.release;
   return (
     strays(position, goal, intent) ??

@@ -55,6 +55,8 @@ export interface Condemning {
   metPlayers?: boolean;
   /** Nobody was asked to leave since the last switch: who lost a route then can have it back at once. */
   isUndrained?: boolean;
+  /** Also after the commitment: the fleet before still runs whole and takes players, who are handed back to it. */
+  handsBack?: boolean;
 }
 
 export function condemnStep(intent: Intent, condemning: Condemning): ReleaseStep {

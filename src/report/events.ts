@@ -7,7 +7,15 @@ import type { Plan, Step } from '../release/model.ts';
 export type Event =
   /** Something is under way that is no step: images, host set-up. */
   | { type: 'note'; level: 'info' | 'warning' | 'detail'; message: string }
-  | { type: 'progress'; label: string; done: number; total: number | null; unit: string }
+  | {
+      type: 'progress';
+      label: string;
+      done: number;
+      total: number | null;
+      unit: string;
+      /** What `done` and the rest are made of, in words and counts. */
+      parts?: Record<string, number>;
+    }
   | { type: 'plan'; plan: Plan; heading: string }
   | { type: 'step-started'; index: number; of: number; step: Step }
   | { type: 'step-done'; index: number; of: number; step: Step; ms: number; detail?: string }

@@ -161,13 +161,15 @@ function barText(event: Progress): string {
   return progressText(event).replace(label, `${label} ${'█'.repeat(filled)}${'░'.repeat(barWidth - filled)}`);
 }
 
-/** "ready 1 of 2 replicas", "pulling nginx 12 MB of 40 MB", "watched 12 s of 30 s" */
-function progressText({ label, done, total, unit }: Progress): string {
+/** "ready 1 of 2 replicas", "watched 12 s of 30 s", "handed over 40 of 60 players (moved 40, closed 0, left 20)" */
+function progressText({ label, done, total, unit, parts = {} }: Progress): string {
   const amount = (value: number) => {
     if (unit === 'bytes') return formatBytes(value);
     return unit === 'ms' ? `${Math.round(value / 1_000)} s` : String(value);
   };
   const suffix = unit === 'bytes' || unit === 'ms' ? '' : ` ${unit}`;
   if (total === null || total <= 0) return `${label} ${amount(done)}${suffix}`;
-  return `${label} ${amount(Math.min(done, total))} of ${amount(total)}${suffix}`;
+  const made = Object.entries(parts).map(([part, count]) => `${part} ${count}`);
+  const of = made.length === 0 ? '' : ` (${made.join(', ')})`;
+  return `${label} ${amount(Math.min(done, total))} of ${amount(total)}${suffix}${of}`;
 }

@@ -4,6 +4,8 @@
  * closes sockets at a pace. Promises that the second way is always taken, whatever becomes of the first.
  */
 
+import type { HandoverOrder } from '../contract.ts';
+import { OpsError } from '../errors.ts';
 import type { Closed } from '../observe/players.ts';
 import type { ReleaseId, ReleaseStep } from '../release/model.ts';
 import { until } from './clock.ts';
@@ -81,36 +83,61 @@ async function handOver(session: Session, step: DrainStep, before: number | null
   if (step.to === null) return null;
   const order = { v: 1, order: 'hand-over', replicas: step.replicas, to: step.to, patienceMs } as const;
   const { signal } = session;
-  // One question that went unanswered must not close everybody.
-  const told = await until(clock, { everyMs: 250, deadlineMs: silenceMs, signal }, async () =>
-    (await players.order(step.release, order, step.deadlineMs)) ? true : null,
-  );
-  if (!told) return null;
+  if (!(await tellServers(session, step.release, order, step.deadlineMs))) return null;
   let heardAt = clock.now();
   // In questions, too: a machine that stood still asked nobody.
   let unanswered = 0;
   // A quarter is left for the second way.
   const deadlineMs = step.deadlineMs * 0.75;
-  let moved: number | null = null;
+  let hasMoved: number | null = null;
   await until(clock, { everyMs: 250, deadlineMs, signal }, async () => {
     const seen = await players.handedOver(step.release, step.replicas);
     if (seen === null) {
       unanswered += 1;
-      const longMs = moved === null ? silenceMs : redisAwayMs;
+      const longMs = hasMoved === null ? silenceMs : redisAwayMs;
       return unanswered >= unansweredMost && clock.now() - heardAt > longMs ? true : null;
     }
     heardAt = clock.now();
     unanswered = 0;
-    moved = seen.moved;
+    hasMoved = seen.moved;
     const total = Math.max(before ?? 0, seen.moved + seen.closed + seen.gone + seen.left);
-    tell(session, 'handed over', seen.moved + seen.closed + seen.gone, total);
+    const { moved, closed, left } = seen;
+    tell(session, 'handed over', moved + closed + seen.gone, total, { moved, closed, left });
     return seen.left === 0 && seen.replicas === step.replicas.length ? true : null;
   });
-  return moved;
+  return hasMoved;
 }
 
-function tell(session: Session, label: string, done: number, total: number): void {
-  session.emit({ type: 'progress', label, done, total, unit: 'players' });
+/** Takes back what a drain ordered. Players who were not told yet stay. @throws REDIS_UNREACHABLE */
+export async function endHandover(session: Session, release: ReleaseId): Promise<void> {
+  if (await tellServers(session, release, null, 0)) return;
+  throw new OpsError('REDIS_UNREACHABLE', {
+    message: `The servers of release ${release} can't be told to keep their players: Redis does not answer. Players are where they were.`,
+    next: ['gameops doctor', 'gameops abort', 'or gameops resume: goes on'],
+    facts: { release },
+  });
+}
+
+/** One question that goes unanswered must not close everybody. @returns false when Redis could not be told */
+async function tellServers(
+  { ports, signal }: Session,
+  release: ReleaseId,
+  order: HandoverOrder | null,
+  forMs: number,
+): Promise<boolean> {
+  const pace = { everyMs: 250, deadlineMs: silenceMs, signal };
+  const ask = async () => ((await ports.players.order(release, order, forMs)) ? true : null);
+  return (await until(ports.clock, pace, ask)) === true;
+}
+
+function tell(
+  session: Session,
+  label: string,
+  done: number,
+  total: number,
+  parts?: Record<string, number>,
+): void {
+  session.emit({ type: 'progress', label, done, total, unit: 'players', ...(parts ? { parts } : {}) });
 }
 
 /** Sums over batches; what nobody could tell stays unknown. */

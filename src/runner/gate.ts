@@ -6,7 +6,9 @@ import { endpoint, namesOf } from '../contract.ts';
 import type { ObservedContainer } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
 import type { Reach } from '../proxy/generation.ts';
-import type { Release, ReleaseStep } from '../release/model.ts';
+import type { Release, ReleaseStep, World } from '../release/model.ts';
+import { fleetBefore } from '../release/plan.ts';
+import { findRelease } from '../release/position.ts';
 import type { Emit } from '../report/events.ts';
 import { until } from './clock.ts';
 import { gameContainers, hasUnixSockets, isRunning, reachOf, releaseOf, replicaOf } from './fleet.ts';
@@ -41,7 +43,7 @@ export async function awaitReady(
   step: ReleaseStep & { kind: 'await-ready' },
 ): Promise<void> {
   const { ports, signal } = input;
-  const lastReason = new Map<number, string>();
+  const lacks = new Map<number, Lack>();
   const open = new Set(step.replicas);
   const restartsBefore = new Map<number, number>();
   let containers: ObservedContainer[] = [];
@@ -63,8 +65,7 @@ export async function awaitReady(
           const n = replicaOf(container);
           const lack = await whyNotReady(input, reachOf(container, input.release.shape.port, unixSockets));
           if (lack === null) open.delete(n);
-          // What it said last tells more than that it says nothing now.
-          else if (!lack.isSilence || !lastReason.has(n)) lastReason.set(n, lack.reason);
+          else lacks.set(n, afterwards(lacks.get(n), lack));
         }),
     );
     input.emit({
@@ -76,12 +77,40 @@ export async function awaitReady(
     });
     return open.size === 0 ? true : null;
   });
-  if (ready === null) await throwNotReady(input, step, [...open], lastReason);
+  if (ready === null) await throwNotReady(input, step, [...open], lacks);
+}
+
+/**
+ * Whether the fleet of before a committed act would have its players back. Asked of itself: one that was told to end takes
+ * nobody any more, and runs as any other until it has.
+ */
+export async function canHandBack(session: Omit<GateInput, 'release'>, world: World): Promise<boolean> {
+  const before = fleetBefore(world);
+  const release = findRelease(world, before?.release ?? null);
+  if (!before || !release) return false;
+  const { project, ports, signal, emit } = session;
+  const input = { project, ports, signal, emit, release };
+  const all = await ports.engine.observe(project);
+  const containers = ofRelease(input, all, before.replicas);
+  const unixSockets = hasUnixSockets(all);
+  const lacks = await Promise.all(
+    containers.map((one) => whyNotReady(input, reachOf(one, release.shape.port, unixSockets))),
+  );
+  return containers.length === before.replicas.length && lacks.every((lack) => lack === null);
 }
 
 interface Lack {
+  about: 'http' | 'join';
   reason: string;
   isSilence?: true;
+}
+
+const fellSilent = '; then it did not answer any more';
+
+/** What it said last tells more than that it says nothing now. */
+function afterwards(before: Lack | undefined, now: Lack): Lack {
+  if (!now.isSilence || before?.about !== now.about || before.isSilence) return now;
+  return before.reason.endsWith(fellSilent) ? before : { ...before, reason: `${before.reason}${fellSilent}` };
 }
 
 async function whyNotReady(input: GateInput, at: Reach): Promise<Lack | null> {
@@ -91,28 +120,33 @@ async function whyNotReady(input: GateInput, at: Reach): Promise<Lack | null> {
   // A configuration of an older gameops, or a template of the operator's, has no way to sockets yet. The watch sees them.
   const isNginxOwn404 = http.ok && http.answer.status === 404 && http.answer.servedBy === '';
   if (at.unixSocket && isNginxOwn404) return whyNotReady(input, { ...at, unixSocket: null });
-  if (!http.ok) return { ...http, reason: `${probe}: ${http.reason}` };
+  if (!http.ok) return { about: 'http', ...http, reason: `${probe}: ${http.reason}` };
   if (http.answer.status !== 200)
-    return { reason: `${probe} answered ${http.answer.status} ${firstLine(http.answer.body)}`.trim() };
+    return {
+      about: 'http',
+      reason: `${probe} answered ${http.answer.status} ${firstLine(http.answer.body)}`.trim(),
+    };
   if (release.protocol === null) return null;
   const join = await ports.door.joinReplica(at, ports.supplies.probeToken(), probeTimeoutMs);
-  return join.ok ? null : { ...join, reason: `${joinRefused}: ${join.reason}` };
+  return join.ok
+    ? null
+    : { about: 'join', ...join, reason: `a WebSocket player could not join: ${join.reason}` };
 }
 
-const joinRefused = 'a WebSocket player could not join';
 const firstLine = (text: string) => text.split('\n')[0]?.slice(0, 120) ?? '';
 
 async function throwNotReady(
   input: GateInput,
   step: ReleaseStep & { kind: 'await-ready' },
   open: number[],
-  reasons: Map<number, string>,
+  lacks: Map<number, Lack>,
 ): Promise<never> {
   const first = open[0] ?? 1;
-  const reason = reasons.get(first) ?? 'no container';
+  const lack = lacks.get(first);
+  const reason = lack?.reason ?? 'no container';
   const name = namesOf(input.project).game(input.release.id, first);
   const total = step.replicas.length;
-  throw new OpsError(reason.startsWith(joinRefused) ? 'JOIN_REFUSED' : 'FLEET_NOT_READY', {
+  throw new OpsError(lack?.about === 'join' ? 'JOIN_REFUSED' : 'FLEET_NOT_READY', {
     message: `Release ${input.release.id} had ${total - open.length} of ${total} replicas ready after ${step.deadlineMs / 1000} s; replica ${first}: ${reason}.`,
     next: [`docker logs ${name}`, 'mend the release, then gameops deploy'],
     facts: { release: input.release.id, replica: name, reason, log: await tailOf(input, first) },

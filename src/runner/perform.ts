@@ -11,7 +11,7 @@ import { switchTraffic } from '../proxy/switch.ts';
 import { readTraffic } from '../proxy/traffic.ts';
 import type { Release, ReleaseStep, Route } from '../release/model.ts';
 import { committed, condemned } from '../release/position.ts';
-import { drain } from './drain.ts';
+import { drain, endHandover } from './drain.ts';
 import {
   fleetSpec,
   gameContainers,
@@ -38,10 +38,7 @@ export async function perform(session: Session, step: ReleaseStep): Promise<stri
     case 'open':
       return openAct(session, step);
     case 'condemn':
-      return save(session, {
-        releases: condemned(session.record.releases, step, session.record.intent),
-        intent: intentWith(session, { stage: 'condemned', verdict: step.verdict, reason: step.reason }),
-      });
+      return condemn(session, step);
     case 'commit':
       return save(session, {
         releases: committed(session.record.releases, step.release, session.record.intent),
@@ -86,6 +83,17 @@ async function save(session: Session, change: Parameters<typeof writeRecord>[2])
 async function openAct(session: Session, step: ReleaseStep & { kind: 'open' }): Promise<undefined> {
   const others = session.record.releases.filter((release) => release.id !== step.candidate.id);
   await save(session, { releases: [...others, step.candidate], intent: step.intent });
+}
+
+async function condemn(session: Session, step: ReleaseStep & { kind: 'condemn' }): Promise<undefined> {
+  const { intent, releases } = session.record;
+  const before = releases.find(({ id }) => id === intent?.previous);
+  // Told first: servers that still send their players away would send them to and fro.
+  if (intent?.stage === 'committed' && before?.protocol) await endHandover(session, before.id);
+  await save(session, {
+    releases: condemned(releases, step, intent),
+    intent: intentWith(session, { stage: 'condemned', verdict: step.verdict, reason: step.reason }),
+  });
 }
 
 async function startFleet(session: Session, step: ReleaseStep & { kind: 'start-fleet' }): Promise<undefined> {

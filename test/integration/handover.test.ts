@@ -9,7 +9,7 @@ import type { Event } from '../../src/report/events.ts';
 import { mintToken } from '../../src/tokens.ts';
 import { liveOf, recover } from '../chaos/scenarios.ts';
 import { until } from '../support/game-server.ts';
-import { openSite, type Ran, type Site } from '../support/site.ts';
+import { openSite, type Ran, type Site, stepsOf } from '../support/site.ts';
 
 const size = 60;
 const rolling = ['deploy', '--again', '--strategy', 'rolling', '--watch', '1s'];
@@ -128,6 +128,29 @@ describe('players of a fleet that leaves', () => {
     expect([...crowd.servedBy()]).toEqual([String(live)]);
     await crowd.settled();
     expectNothingLost(crowd);
+  });
+
+  it('are handed back when a deploy is stopped past its commitment and aborted', async () => {
+    await anew();
+    const live = await liveOf(site);
+    const ran = await site.run(['deploy', '--again', '--watch', '1s'], {
+      onEvent: (event, child) => {
+        if (event.type === 'step-started' && event.step.kind === 'drain') child.kill('SIGINT');
+      },
+    });
+    expect(ran.exitCode, ran.stdout).toBe(130);
+    expect(await liveOf(site)).toBeGreaterThan(live);
+    const aborted = await site.run(['abort']);
+    expect(aborted.exitCode, aborted.stdout).toBe(0);
+    expect(stepsOf(aborted).map(({ kind }) => kind)).toEqual([
+      ...['condemn', 'switch-traffic', 'quiesce', 'drain', 'retire', 'close'],
+    ]);
+    await crowd.settled();
+    expect([...crowd.servedBy()]).toEqual([String(live)]);
+    expect(await liveOf(site)).toBe(live);
+    expect(closes(crowd)).toBe(0);
+    expectNothingLost(crowd);
+    expect((await site.run(['status'])).json?.result).toMatchObject({ unfinished: null });
   });
 
   it('go on moving when the CLI is killed, and the next command finishes it with nobody lost', async () => {

@@ -7,7 +7,8 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { label } from '../../src/contract.ts';
 import { isOpsError } from '../../src/errors.ts';
 import type { Intent, Release, SchemaWish } from '../../src/release/model.ts';
-import { planAct, planBackOut, planResume } from '../../src/release/plan.ts';
+import { planAct, planBackOut, planHandBack, planResume } from '../../src/release/plan.ts';
+import { canHandBack } from '../../src/runner/gate.ts';
 import type { MemoryEngine, MemoryState } from '../support/memory-engine.ts';
 import {
   answers,
@@ -35,7 +36,10 @@ class Died extends Error {}
 
 const resume: Verb = { plan: (_session, world) => planResume(world) };
 const abort: Verb = {
-  plan: (_session, world) => planBackOut(world, { verdict: 'abandoned', reason: 'abort by ada' }),
+  plan: async (session, world) =>
+    (await canHandBack(session, world))
+      ? planHandBack(world, 'abort by ada')
+      : planBackOut(world, { verdict: 'abandoned', reason: 'abort by ada' }),
 };
 
 function deploy(image: string, change: Partial<Intent> = {}, replicas = 2): Verb {
@@ -263,6 +267,14 @@ const scenarios: Scenario[] = [
     name: 'a deploy that is given up',
     before: [firstDeploy],
     verb: deploy('game:next'),
+    recovery: abort,
+    running: 4,
+    live: [1, 2],
+  },
+  {
+    name: 'a rollback that is given up',
+    before: [firstDeploy, deploy('game:next')],
+    verb: rollback,
     recovery: abort,
     running: 4,
     live: [1, 2],

@@ -130,8 +130,11 @@ function doorOf(memory: MemoryEngine, behaviours: Record<string, Behaviour>): Do
   const ok: Answer = { ok: true, answer: { status: 200, body: '{}', servedBy: '' } };
   const bad: Answer = { ok: true, answer: { status: 503, body: '', servedBy: '' } };
   const refused = { ok: false as const, reason: 'ECONNREFUSED' };
+  // As the bundled server: it answers to its last request, and is not ready for more.
+  const isReady = (container: MemoryContainer | undefined) =>
+    answers(container) && container?.memory.draining !== true;
   const joins = (container: MemoryContainer | undefined): JoinAnswer =>
-    answers(container) && behaviours[container?.spec.image ?? ''] !== 'no-join'
+    isReady(container) && behaviours[container?.spec.image ?? ''] !== 'no-join'
       ? { ok: true, servedBy: '' }
       : refused;
   const publicReplicas = () => servedTargets(memory.state).map((target) => reachedAt(memory.state, target));
@@ -139,7 +142,7 @@ function doorOf(memory: MemoryEngine, behaviours: Record<string, Behaviour>): Do
     ask: async (path) => askMemoryNginx(memory.state, project, path),
     askReplica: async (at) => {
       const container = reachedAt(memory.state, at);
-      return container?.state === 'running' ? (answers(container) ? ok : bad) : refused;
+      return container?.state === 'running' ? (isReady(container) ? ok : bad) : refused;
     },
     joinReplica: async (at) => joins(reachedAt(memory.state, at)),
     askPublic: async () => (publicReplicas().length > 0 && publicReplicas().every(answers) ? ok : bad),

@@ -1,8 +1,10 @@
 /** The planners, as literal plan text: what a person sees before a deploy is what these tests hold. */
 import { describe, expect, it } from 'vitest';
 import {
+  fleetBefore,
   planAct,
   planBackOut,
+  planHandBack,
   planRepair,
   planResume,
   planStay,
@@ -374,6 +376,35 @@ describe('resume', () => {
         if (count > 0) expect(end.releases.find((one) => one.verdict === 'live')?.id).toBe(41);
       }
     }
+  });
+
+  it('after any step of handing players back goes on to the release before', () => {
+    const plan = planAct(liveWorld(), intent(41), opening);
+    const leaving = worldAfter(liveWorld(), plan, kinds(plan).indexOf('commit') + 1);
+    expect(fleetBefore(leaving)).toEqual({ release: 40, replicas: [1, 2] });
+    const back = planHandBack(leaving, 'abort by ada');
+    expect(kinds(back)).toEqual(['condemn', 'switch-traffic', 'quiesce', 'drain', 'retire', 'close']);
+    for (let count = 1; count <= back.steps.length; count++) {
+      const left = back.steps.slice(0, count).reduce(apply, startPosition(leaving)).world;
+      const end = planResume(left).steps.reduce(apply, startPosition(left)).world;
+      expect(end.traffic.routes).toEqual([{ release: 40, replicas: [1, 2] }]);
+      expect(end.releases.map(({ id, verdict }) => [id, verdict])).toEqual([
+        [40, 'live'],
+        [41, 'abandoned'],
+      ]);
+    }
+  });
+
+  it('hands nobody back to a fleet that has ended in part, or to one that never gave players away', () => {
+    const plan = planAct(liveWorld(), intent(41), opening);
+    const leaving = worldAfter(liveWorld(), plan, kinds(plan).indexOf('commit') + 1);
+    const ended = {
+      ...leaving,
+      fleets: leaving.fleets.map((one) => (one.release === 40 ? fleet(40, [1], [2]) : one)),
+    };
+    expect(fleetBefore(ended)).toBeNull();
+    expect(fleetBefore(worldAfter(liveWorld(), plan, kinds(plan).indexOf('commit')))).toBeNull();
+    expect(fleetBefore(liveWorld())).toBeNull();
   });
 
   it('never deploys a failed verdict again', () => {

@@ -156,6 +156,20 @@ describe('progress off a terminal', () => {
     expect(lines.filter((line) => line.startsWith('…'))).toHaveLength(1);
   });
 
+  it('players on their way are told by what became of them', () => {
+    const parts = { moved: 30, closed: 1, left: 29 };
+    const handed: Event = {
+      type: 'progress',
+      label: 'handed over',
+      done: 31,
+      total: 60,
+      unit: 'players',
+      parts,
+    };
+    const lines = told([begun(ready), 1_500, { ...handed, done: 0 }, 1_500, handed]);
+    expect(lines.at(-1)).toBe('  handed over 31 of 60 players (moved 30, closed 1, left 29)');
+  });
+
   it('a transfer outside of a step also says its end', () => {
     const parts = [0, 10, 20, 30, 40].flatMap((done) => [
       2_000,
