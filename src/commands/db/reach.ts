@@ -52,19 +52,25 @@ export function refuseTakingAway(after: SchemaSeen, fleets: Fleets): Release[] {
   });
 }
 
-/**
- * Releases that run and need a migration which a backup does not have yet.
- * @param newest of the backup's migrations; null: it has none
- * @param applied to the present database, in order; their names have to say for those that are not in it
- */
-export function strandedBy(newest: string | null, applied: readonly string[], fleets: Fleets): Release[] {
-  const isMissing = (needs: string) => {
-    if (newest === null) return true;
-    const [at, then] = [applied.indexOf(needs), applied.indexOf(newest)];
-    return at < 0 || then < 0 ? byPrefix(needs, newest) > 0 : at > then;
-  };
+/** Releases that run and need a migration that the schema would not have. */
+export function strandedBy(has: (migration: string) => boolean, fleets: Fleets): Release[] {
   return reachable(fleets)
     .filter(({ isRunning }) => isRunning)
     .map(({ release }) => release)
-    .filter(({ migrations }) => typeof migrations?.needs === 'string' && isMissing(migrations.needs));
+    .filter(({ migrations }) => typeof migrations?.needs === 'string' && !has(migrations.needs));
+}
+
+/**
+ * @param newest of the backup's migrations; null: it has none
+ * @param applied to the present database, in order; their names have to say for those that are not in it
+ */
+export function isInBackup(
+  newest: string | null,
+  applied: readonly string[],
+): (migration: string) => boolean {
+  return (migration) => {
+    if (newest === null) return false;
+    const [at, then] = [applied.indexOf(migration), applied.indexOf(newest)];
+    return at < 0 || then < 0 ? byPrefix(migration, newest) <= 0 : at <= then;
+  };
 }

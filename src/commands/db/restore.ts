@@ -5,6 +5,7 @@
 import type { BackupGround } from '../../database/backup.ts';
 import { listBackups } from '../../database/backup-files.ts';
 import { backupIdPattern, type Manifest } from '../../database/backup-model.ts';
+import type { DatabaseEndpoint } from '../../database/connection.ts';
 import { readLedger } from '../../database/ledger.ts';
 import {
   findBackup,
@@ -16,6 +17,7 @@ import {
   type Stage,
   unknown,
 } from '../../database/restore.ts';
+import { isOpsError } from '../../errors.ts';
 import type { Release } from '../../release/model.ts';
 import { formatMs } from '../../units.ts';
 import { type Context, confirmLoss, type Outcome } from '../context.ts';
@@ -23,7 +25,7 @@ import type { RestoreOptions } from '../options.ts';
 import { lockImage, withLock } from '../project.ts';
 import { ageOf, backupGround, backupResult, lossText } from './backup-ground.ts';
 import { look } from './open.ts';
-import { fleetsNow, strandedBy } from './reach.ts';
+import { fleetsNow, isInBackup, strandedBy } from './reach.ts';
 
 export async function run(context: Context, { id }: RestoreOptions): Promise<Outcome> {
   const ground = await backupGround(context);
@@ -35,8 +37,12 @@ async function toBackup(context: Context, ground: BackupGround, id: string): Pro
   const { manifest } = backup;
   const loss = await lossOf(ground, manifest);
   const { database } = ground.endpoint;
-  const stranded = await strandedReleases(context, ground, manifest);
-  const lost = [lossText(manifest, loss), ...stranded.map((release) => strandedText(release, id))];
+  const present = () => appliedIn(ground.endpoint);
+  const stranded = await strandedReleases(context, ground, async () =>
+    isInBackup(manifest.newestMigration, await present()),
+  );
+  const wayAlong = `gameops rollback --restore-backup ${id} takes the players to the release before first; `;
+  const lost = [lossText(manifest, loss), ...stranded.map((release) => strandedText(release, wayAlong))];
   await confirmLoss(
     context,
     `This takes ${database} back to ${manifest.takenAt} (${ageOf(manifest.takenAt)} ago). ${lost.join(' ')} The present database is kept under another name.`,
@@ -55,19 +61,30 @@ async function toBackup(context: Context, ground: BackupGround, id: string): Pro
   return { ok: true, result, text: () => text(ground, restored, began, [...lost, schemaText(manifest)]) };
 }
 
-/** A way back to players' data must not end at a server that was not asked about: it is told, not refused. */
+const appliedIn = async (endpoint: DatabaseEndpoint) =>
+  (await look(endpoint, readLedger)).applied.map(({ name }) => name);
+
+/**
+ * A way back to players' data must not end at a server that was not asked about: it is told, not refused, and neither can
+ * books that are beyond reading hold up who restores because of that.
+ */
 async function strandedReleases(
   context: Context,
-  { engine, endpoint }: BackupGround,
-  { newestMigration }: Manifest,
+  { engine }: BackupGround,
+  schema: () => Promise<(migration: string) => boolean>,
 ): Promise<Release[]> {
-  const { applied } = await look(endpoint, readLedger);
-  const names = applied.map(({ name }) => name);
-  return strandedBy(newestMigration, names, await fleetsNow(context, engine));
+  try {
+    return strandedBy(await schema(), await fleetsNow(context, engine));
+  } catch (error) {
+    if (!isOpsError(error)) throw error;
+    const message = `whether a release that runs needs more than is restored is not known: ${error.message}`;
+    context.emit({ type: 'note', level: 'warning', message });
+    return [];
+  }
 }
 
-const strandedText = ({ id, migrations }: Release, backup: string) =>
-  `Release ${id} runs and needs ${migrations?.needs}, which the backup does not have: its servers miss what that added, and do not start again. gameops rollback --restore-backup ${backup} takes the players to the release before first; gameops deploy brings the schema forward again.`;
+const strandedText = ({ id, migrations }: Release, wayAlong: string) =>
+  `Release ${id} runs and needs ${migrations?.needs}, which is not in there: its servers miss what that added, and do not start again. ${wayAlong}gameops deploy brings the schema forward again.`;
 
 /** The one before the last restore, or before the last going back. @throws BACKUP_UNKNOWN */
 async function toUndo(context: Context, ground: BackupGround, name: string): Promise<Outcome> {
@@ -79,18 +96,28 @@ async function toUndo(context: Context, ground: BackupGround, name: string): Pro
       ground.folder,
     );
   const { database } = ground.endpoint;
-  const lost = `What was written since it was ${undo.comment} is not in it.`;
+  const stranded = await strandedReleases(context, ground, async () => {
+    const applied = await appliedIn({ ...ground.endpoint, database: name });
+    return (migration) => applied.includes(migration);
+  });
+  const lost = [
+    `What was written since it was ${undo.comment} is not in it.`,
+    ...stranded.map((release) => strandedText(release, '')),
+  ];
   await confirmLoss(
     context,
-    `This puts ${name} in the place of ${database}. ${lost} The present database is kept under another name.`,
+    `This puts ${name} in the place of ${database}. ${lost.join(' ')} The present database is kept under another name.`,
     name,
   );
   const began = performance.now();
   const restored = await locked(context, ground, (held) =>
     restoreUndo(held, name, (stage) => tell(context, stage)),
   );
-  const result = { id: name, ...resultOf(ground, restored, began) };
-  return { ok: true, result, text: () => text(ground, restored, began, [lost]) };
+  const result = {
+    ...{ id: name, ...resultOf(ground, restored, began) },
+    stranded: stranded.map((release) => release.id),
+  };
+  return { ok: true, result, text: () => text(ground, restored, began, lost) };
 }
 
 /** Ctrl-C and a lost lock end it while it may still end; the exchange itself is over before they are seen. */
