@@ -86,7 +86,7 @@ export async function playCrowd(crowd: Crowd, hooks: CrowdHooks): Promise<CrowdC
     stopTalking();
     const ms = performance.now() - begunAt;
     const players = members.map(({ player }) => player);
-    await settle(players);
+    await settle(players, signal.aborted ? settleMs.quiet : settleMs.most);
     const lagMs = { p99: lag.percentile(99) / 1e6, max: lag.max / 1e6 };
     return { ...countsOf(players), times, joinMs, ms, lagMs };
   } finally {
@@ -188,9 +188,9 @@ function speak(members: readonly LoadPlayer[], turn: number): void {
 }
 
 /** What was said is acknowledged, and all players of a room have heard the same. */
-async function settle(players: readonly LoadPlayer[]): Promise<void> {
+async function settle(players: readonly LoadPlayer[], mostMs: number): Promise<void> {
   const progress = () => players.reduce((sum, { counts }) => sum + counts.received + counts.acknowledged, 0);
-  const end = performance.now() + settleMs.most;
+  const end = performance.now() + mostMs;
   let seen = progress();
   let quietSince = performance.now();
   for (;;) {
