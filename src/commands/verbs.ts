@@ -248,7 +248,12 @@ export const verbs: readonly Verb[] = [
   {
     name: 'db lint',
     summary: 'what in the migrations would stall players, break the release that runs, or lose data',
-    examples: ['gameops db lint', 'gameops db lint --json'],
+    options: findingsOptions(),
+    examples: [
+      'gameops db lint',
+      'gameops db lint --strict --format github',
+      'gameops db lint --format sarif > lint.sarif',
+    ],
     load: () => import('./db/lint.ts'),
   },
   {
