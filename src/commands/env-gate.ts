@@ -5,7 +5,7 @@
 import { dirname, relative } from 'node:path';
 import { checkEnv } from '../env/check.ts';
 import { factsOf } from '../env/file-facts.ts';
-import { type Finding, shownKey } from '../env/findings.ts';
+import { type EnvFinding, shownKey } from '../env/findings.ts';
 import { winnersBeside } from '../env/sources.ts';
 import { OpsError } from '../errors.ts';
 import type { Release } from '../release/model.ts';
@@ -59,12 +59,12 @@ export function warnOfLostKey(
   emit({ type: 'note', level: 'warning', message });
 }
 
-function inWords({ rule, key, line }: Finding): string {
+function inWords({ rule, key, line }: EnvFinding): string {
   const where = line === null ? '' : ` on line ${line}`;
   return `${rule}${where}${key === null ? '' : ` (${shownKey(key)})`}`;
 }
 
-function waysOut(grave: readonly Finding[]): string[] {
+function waysOut(grave: readonly EnvFinding[]): string[] {
   const is = (name: string) => grave.some(({ key }) => key === name);
   return [
     ...(is('JWT_SECRET') ? ['gameops env rotate jwt, when release and players are there already'] : []),
@@ -72,6 +72,6 @@ function waysOut(grave: readonly Finding[]): string[] {
   ];
 }
 
-const keysOf = (grave: readonly Finding[]): string[] => [
+const keysOf = (grave: readonly EnvFinding[]): string[] => [
   ...new Set(grave.flatMap(({ key }) => (key === null ? [] : [shownKey(key)]))),
 ];

@@ -3,6 +3,7 @@
  * so it imports neither schema nor configuration.
  */
 import { InvalidArgumentError, Option } from 'commander';
+import type { Format } from '../report/findings/model.ts';
 import { formatMs, parseDurationMs } from '../units.ts';
 
 export interface DeployOptions {
@@ -67,6 +68,13 @@ export interface LoadOptions {
   url?: string;
   rate?: number;
   threads?: number;
+}
+
+/** Of a verb that checks something. */
+export interface FindingsOptions {
+  format?: Format;
+  /** Warnings fail, too. */
+  strict?: boolean;
 }
 
 export interface DbCreateOptions {
@@ -147,4 +155,12 @@ export function imageSourceOption(): Option {
 export function proofOption(flags: string, description: string): Option {
   const meanings = 'sha256: its bytes; read: all of it unpacks; restore: the database comes out of it';
   return new Option(flags, `${description} (${meanings})`).choices(['sha256', 'read', 'restore']);
+}
+
+export function findingsOptions(): Option[] {
+  const formats: readonly Format[] = ['pretty', 'json', 'github', 'sarif'];
+  return [
+    new Option('--format <name>', 'how findings are written (default: pretty)').choices(formats),
+    new Option('--strict', 'warnings fail, too'),
+  ];
 }

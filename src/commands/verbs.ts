@@ -8,6 +8,7 @@ import type { EnvContext } from './env/context.ts';
 import {
   countOption,
   durationOption,
+  findingsOptions,
   imageSourceOption,
   proofOption,
   socketUrlOption,
@@ -80,13 +81,7 @@ export const verbs: readonly Verb[] = [
     summary:
       'read .env more strictly than anybody: structure, values, secrets, file, and who reads it otherwise',
     options: [
-      new Option('--format <name>', 'how findings are written (default: pretty)').choices([
-        'pretty',
-        'json',
-        'github',
-        'sarif',
-      ]),
-      new Option('--strict', 'warnings fail, too'),
+      ...findingsOptions(),
       new Option(
         '--example <path>',
         'file with the keys that are expected (default: .env.example, if it is there)',
@@ -253,7 +248,12 @@ export const verbs: readonly Verb[] = [
   {
     name: 'db lint',
     summary: 'what in the migrations would stall players, break the release that runs, or lose data',
-    examples: ['gameops db lint', 'gameops db lint --json'],
+    options: findingsOptions(),
+    examples: [
+      'gameops db lint',
+      'gameops db lint --strict --format github',
+      'gameops db lint --format sarif > lint.sarif',
+    ],
     load: () => import('./db/lint.ts'),
   },
   {

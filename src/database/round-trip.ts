@@ -3,9 +3,9 @@
  * step. Never touches a database that matters.
  */
 import { isOpsError } from '../errors.ts';
+import type { Finding } from '../report/findings/model.ts';
 import { catalogueOf, type Difference, differenceOf } from './catalogue.ts';
 import { type DatabaseEndpoint, withClient } from './connection.ts';
-import type { Finding } from './finding.ts';
 import type { Migration } from './migration-files.ts';
 import type { RunOptions } from './migration-run.ts';
 import { migrateForward } from './migrations.ts';

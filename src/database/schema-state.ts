@@ -4,8 +4,8 @@
  */
 import type pg from 'pg';
 import { imageNeeds } from '../boot-rule.ts';
+import type { Finding } from '../report/findings/model.ts';
 import { type Drift, driftOf } from './drift.ts';
-import type { Finding } from './finding.ts';
 import { type AppliedMigration, type Ledger, readLedger } from './ledger.ts';
 import { byPrefix, checksum, type Migration } from './migration-files.ts';
 import { isChanged, newestExpand } from './migrations.ts';

@@ -3,7 +3,7 @@
  */
 import type { FileFacts } from './file-facts.ts';
 import { fileFindings } from './file-facts.ts';
-import type { EnvReport, Finding } from './findings.ts';
+import type { EnvFinding, EnvReport } from './findings.ts';
 import { reportOf } from './findings.ts';
 import type { Found } from './found.ts';
 import { levelOf, type RuleLevel } from './rules.ts';
@@ -21,15 +21,16 @@ export interface CheckRequest extends Subject {
 }
 
 export function checkEnv(request: CheckRequest): EnvReport {
+  const { file } = request;
   const all: Found[] = [
     ...structureFindings(request.text),
     ...valueFindings(request),
     ...secretFindings(request),
-    ...fileFindings(request.facts, request.file),
+    ...fileFindings(request.facts, file),
   ];
-  const findings = all.flatMap(({ rule, key, line, column, message }): Finding[] => {
+  const findings = all.flatMap(({ rule, key, line, column, message }): EnvFinding[] => {
     const level = levelOf(rule, request.levels);
-    return level === 'off' ? [] : [{ rule, severity: level, key, line, column, message }];
+    return level === 'off' ? [] : [{ rule, severity: level, file, key, line, column, message }];
   });
-  return reportOf(request.file, findings);
+  return reportOf(file, findings);
 }

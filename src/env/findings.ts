@@ -1,33 +1,27 @@
 /**
- * What a check has to say: one model for every format. A finding names rule, place and key; its message is made of
- * names and numbers of ours, never of a value.
+ * What `env check` has to say. A finding names rule, place and key; its message is made of names and numbers of ours,
+ * never of a value.
  */
+import type { Finding } from '../report/findings/model.ts';
 
-export type Severity = 'error' | 'warning';
+export type EnvSeverity = 'error' | 'warning';
 
-export interface Finding {
-  rule: string;
-  severity: Severity;
+export interface EnvFinding extends Finding {
+  severity: EnvSeverity;
   /** Null where no key is meant. */
   key: string | null;
-  /** From 1; null when it does not come from the file. */
-  line: number | null;
-  /** From 1, in characters of JavaScript. */
-  column: number | null;
-  /** What is wrong and what to do about it. */
-  message: string;
 }
 
 export interface EnvReport {
   /** As it was asked for; "stdin" for what came in there. */
   file: string;
-  findings: Finding[];
+  findings: EnvFinding[];
   errors: number;
   warnings: number;
 }
 
 /** Errors first, then by place. */
-export function inOrder(findings: readonly Finding[]): Finding[] {
+export function inOrder(findings: readonly EnvFinding[]): EnvFinding[] {
   const weight = { error: 0, warning: 1 };
   return [...findings].sort(
     (a, b) =>
@@ -38,8 +32,8 @@ export function inOrder(findings: readonly Finding[]): Finding[] {
   );
 }
 
-export function reportOf(file: string, findings: readonly Finding[]): EnvReport {
-  const count = (severity: Severity) => findings.filter((one) => one.severity === severity).length;
+export function reportOf(file: string, findings: readonly EnvFinding[]): EnvReport {
+  const count = (severity: EnvSeverity) => findings.filter((one) => one.severity === severity).length;
   return { file, findings: inOrder(findings), errors: count('error'), warnings: count('warning') };
 }
 

@@ -2,10 +2,11 @@
  * The rules: a stable id each, how grave it is, and what it is for. docs/env-rules.md explains every one under its id,
  * and the tests hold a bad and a good sample for each.
  */
-import type { Severity } from './findings.ts';
+import type { RuleText } from '../report/findings/model.ts';
+import type { EnvSeverity } from './findings.ts';
 
 export interface Rule {
-  severity: Severity;
+  severity: EnvSeverity;
   title: string;
   /** Found only where gameops.yaml turns it on. */
   isOff?: true;
@@ -49,13 +50,17 @@ export const rules = {
 
 export type RuleId = keyof typeof rules;
 
-export type RuleLevel = 'off' | Severity;
+export type RuleLevel = 'off' | EnvSeverity;
 
 export function isRuleId(id: string): id is RuleId {
   return Object.hasOwn(rules, id);
 }
 
 export const rulesPage = 'docs/env-rules.md';
+
+export function ruleTexts(): RuleText[] {
+  return Object.entries<Rule>(rules).map(([id, rule]) => ({ id, ...rule, help: `See ${rulesPage}#${id}` }));
+}
 
 /** What gameops.yaml says of a rule, else the rule itself. */
 export function levelOf(id: RuleId, asked: Readonly<Record<string, RuleLevel>>): RuleLevel {

@@ -1,5 +1,5 @@
 /** What scripts may rely on: exit codes, one JSON document, plain text in pipes, verbs that exist. On the real program. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { groups, verbs } from '../../src/commands/verbs.ts';
@@ -97,6 +97,16 @@ describe('--help', () => {
     const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
     expect(await gameops(['--version'], { cwd })).toMatchObject({ code: 0, out: `${version}\n`, err: '' });
   });
+});
+
+it('what the verbs of .env start with has no database in it, neither its driver nor the parser of its SQL', () => {
+  const dist = new URL('../../dist/', import.meta.url);
+  const text = (name: string) => readFileSync(new URL(name, dist), 'utf8');
+  const isOfDatabases = /libpg-query|SCRAM-SHA-256|pg_catalog/g;
+  const rest = readdirSync(new URL('cli/', dist)).filter((name) => name.endsWith('.js'));
+  const there = rest.flatMap((name) => text(`cli/${name}`).match(isOfDatabases) ?? []);
+  expect(new Set(there).size).toBe(3);
+  expect(text('env.cjs').match(isOfDatabases)).toBeNull();
 });
 
 describe('--json', () => {

@@ -2,11 +2,10 @@
 import { execFileSync } from 'node:child_process';
 import { chmodSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import draft04 from 'ajv-draft-04';
-import formats from 'ajv-formats';
 import { afterAll, describe, expect, it } from 'vitest';
 import { generateEnv } from '../../src/env/generate.ts';
 import { emptyFolder, type Folder, gameops } from '../support/program.ts';
+import { sarifMistakes } from '../support/sarif.ts';
 
 const folder = emptyFolder();
 afterAll(() => folder.remove());
@@ -160,18 +159,11 @@ describe('formats', () => {
   });
 
   it('sarif is what the schema of SARIF 2.1.0 asks for', async () => {
-    const path = '../../node_modules/@microsoft/jest-sarif/lib/schemas/sarif-2.1.0-rtm.5.json';
-    const schema = JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8'));
-    const ajv = new draft04.default({ strict: false, allErrors: true, unicodeRegExp: false });
-    formats.default(ajv);
-    const validate = ajv.compile(schema);
     folder.write('bad.env', 'DB_PASSWORD=a#b\nhello\nPORT = 1\nPORT=2\n', 0o644);
     folder.write('fine.env', complete);
     for (const name of ['bad.env', 'fine.env', '-']) {
       const { out } = await check(['--env-file', name, '--format', 'sarif'], {}, 'A="\n');
-      const document = JSON.parse(out);
-      expect([validate(document), validate.errors]).toEqual([true, null]);
-      expect(document.version).toBe('2.1.0');
+      expect(sarifMistakes(JSON.parse(out))).toEqual([]);
     }
   });
 

@@ -1,32 +1,44 @@
 /** gameops db lint: what in the migrations would stall players, break the release that runs, or lose data. Reads only. */
-import type { Finding } from '../../database/finding.ts';
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { readLedger } from '../../database/ledger.ts';
-import { lintFolder, type Sizes, sizesOf } from '../../database/lint/lint.ts';
+import { lintFolder, ruleTexts, type Sizes, sizesOf } from '../../database/lint/lint.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
-import type { Context, Outcome, Style } from '../context.ts';
-import { findingLines } from './findings.ts';
+import { countsOf, type Finding, failureText, type Report } from '../../report/findings/model.ts';
+import { written } from '../../report/findings/written.ts';
+import type { Context, Outcome } from '../context.ts';
+import type { FindingsOptions } from '../options.ts';
 import { look, migrationsFolder, openEndpoint, readFolder, shownPath } from './open.ts';
 
-export async function run(context: Context): Promise<Outcome> {
+/** @throws NO_MIGRATIONS; what is found comes as the outcome's refusal, MIGRATION_UNSAFE */
+export async function run(context: Context, { format, strict }: FindingsOptions): Promise<Outcome> {
   const dir = migrationsFolder(context);
   readFolder(context);
   const live = await askDatabase(context);
+  const shownDir = shownPath(context, dir);
   const findings = await lintFolder({
-    dir,
-    shownDir: shownPath(context, dir),
+    ...{ dir, shownDir },
     applied: live?.applied ?? new Set(),
     sizes: live?.sizes ?? null,
   });
-  const count = (severity: Finding['severity']) => findings.filter((one) => one.severity === severity).length;
-  const result = {
-    findings,
-    errors: count('error'),
-    warnings: count('warning'),
-    skipped: live?.applied.size ?? 0,
-    sized: live !== null,
+  const skipped = live?.applied.size ?? 0;
+  const folder = shownDir === '' ? '.' : shownDir;
+  const result = { folder, findings, ...countsOf(findings), skipped, sized: live !== null };
+  const report: Report = {
+    ...{ tool: 'gameops db lint', subject: folder, findings, ...countsOf(findings) },
+    ...(skipped > 0 && { remark: `${skipped} applied ones were not looked at` }),
   };
-  if (result.errors > 0) throw unsafe(findings, result);
-  return { ok: true, result, text: (style) => lintText(style, findings, result.skipped) };
+  const refusal = refusalOf(report, strict === true);
+  return {
+    ok: true,
+    result,
+    ...(await written(report, format, {
+      ...{ result, rules: ruleTexts },
+      excerpts: () => excerptsIn(context.cwd),
+      summaryPath: context.environment.GITHUB_STEP_SUMMARY,
+    })),
+    ...(refusal && { refusal }),
+  };
 }
 
 /** Everything that keeps it away only makes lint know less. */
@@ -49,28 +61,23 @@ async function askDatabase(context: Context): Promise<{ applied: Set<string>; si
   }
 }
 
-function lintText(style: Style, findings: readonly Finding[], skipped: number): string {
-  const rest = skipped > 0 ? `; ${skipped} applied ones were not looked at` : '';
-  if (findings.length === 0) return `nothing to say about the migrations${rest}`;
-  return [...findingLines(style, findings), `no error${rest}`].join('\n');
+/** Findings come file by file, so that one file at a time is enough. */
+function excerptsIn(cwd: string): (finding: Finding) => string | null {
+  let last: { file: string; lines: readonly string[] } = { file: '', lines: [] };
+  return ({ file, line }) => {
+    if (file !== last.file) last = { file, lines: readFileSync(resolve(cwd, file), 'utf8').split('\n') };
+    return line === null ? null : (last.lines[line - 1] ?? null);
+  };
 }
 
-function unsafe(findings: readonly Finding[], result: object): OpsError {
-  const errors = findings.filter(({ severity }) => severity === 'error');
-  const shown = errors.map(({ file, line, column, rule, message, why, rewrite }) =>
-    [
-      `${file}:${line}:${column} ${rule}: ${message}`,
-      ...(why ? [`  ${why}`] : []),
-      ...(rewrite ?? '')
-        .split('\n')
-        .filter(Boolean)
-        .map((text) => `    ${text}`),
-    ].join('\n'),
-  );
+function refusalOf(report: Report, isStrict: boolean): OpsError | undefined {
+  const { findings, errors, warnings, subject } = report;
+  const failure = failureText(report, isStrict);
+  if (failure === null) return undefined;
+  const grave = findings.filter(({ severity }) => severity === (errors > 0 ? 'error' : 'warning'));
   return new OpsError('MIGRATION_UNSAFE', {
-    message: `${errors.length} finding${errors.length === 1 ? '' : 's'} in the migrations; nothing was run.\n${shown.join('\n')}`,
+    message: `${subject} has ${failure}. Nothing was run.`,
     next: ['rewrite them as shown', 'or say that you mean it, on top of the file: -- gameops: allow=<rule>'],
-    facts: { errors: errors.length, rules: [...new Set(errors.map(({ rule }) => rule))] },
-    result,
+    facts: { errors, warnings, rules: [...new Set(grave.map(({ rule }) => rule))] },
   });
 }

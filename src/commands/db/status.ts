@@ -1,9 +1,9 @@
 /** gameops db status: what is applied, what is pending, and what does not fit. Reads only. */
 import { listMigrations } from '../../database/migration-files.ts';
 import { type SchemaState, stateOf } from '../../database/schema-state.ts';
+import { findingLines } from '../../report/findings/pretty.ts';
 import { columns } from '../../report/table.ts';
 import type { Context, Outcome, Style } from '../context.ts';
-import { findingLines } from './findings.ts';
 import { look, migrationsFolder, openEndpoint } from './open.ts';
 
 export async function run(context: Context): Promise<Outcome> {
@@ -39,7 +39,7 @@ function stateText(style: Style, database: string, state: SchemaState): string {
   lines.push(...columns(rows, { indent: '  ' }));
   if (state.floor) lines.push(`floor  ${state.floor}: images that do not know it are too old`);
   const told = findings.filter(({ severity }) => severity !== 'info');
-  if (told.length > 0) lines.push('', ...findingLines(style, told));
+  if (told.length > 0) lines.push('', ...told.flatMap((one) => findingLines(one, null, style)));
   if (pending.some(({ phase }) => phase === 'expand'))
     lines.push('  next: gameops db migrate, or gameops deploy');
   else if (pending.length > 0)

@@ -5,18 +5,21 @@
 import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { checkEnv } from '../../env/check.ts';
+import { excerptsOf } from '../../env/excerpts.ts';
 import { factsOf } from '../../env/file-facts.ts';
 import type { EnvReport } from '../../env/findings.ts';
 import { gatherFor, readText, unreadable } from '../../env/read.ts';
+import { rulesPage, ruleTexts } from '../../env/rules.ts';
 import { winnersBeside } from '../../env/sources.ts';
 import { type EnvText, readTokens } from '../../env/tokens.ts';
 import { OpsError } from '../../errors.ts';
+import { failureText } from '../../report/findings/model.ts';
+import { written } from '../../report/findings/written.ts';
 import type { Outcome } from '../../report/outcome.ts';
+import type { FindingsOptions } from '../options.ts';
 import { type EnvContext, textOfEnv } from './context.ts';
 
-export interface CheckOptions {
-  format?: 'pretty' | 'json' | 'github' | 'sarif';
-  strict?: boolean;
+export interface CheckOptions extends FindingsOptions {
   example?: string;
 }
 
@@ -26,10 +29,16 @@ export async function run(context: EnvContext, options: CheckOptions): Promise<O
   const tokens = readTokens(text ?? '');
   const report = look(context, options, text, tokens);
   const refusal = refusalOf(report, context, options.strict === true);
+  const told = { ...report, tool: 'gameops env check', subject: report.file, page: rulesPage };
   return {
     ok: true,
     result: report,
-    ...(await written(report, tokens, context, options.format)),
+    ...(await written(told, options.format, {
+      result: report,
+      rules: ruleTexts,
+      excerpts: () => excerptsOf(tokens),
+      summaryPath: context.environment.GITHUB_STEP_SUMMARY,
+    })),
     ...(refusal && { refusal }),
   };
 }
@@ -64,47 +73,15 @@ export function exampleOf(cwd: string, named: string | undefined, folder: string
   return readTokens(text);
 }
 
-type Written = Pick<Outcome, 'text' | 'document'>;
-
-async function written(
-  report: EnvReport,
-  tokens: EnvText,
-  { environment }: EnvContext,
-  format: CheckOptions['format'],
-): Promise<Written> {
-  switch (format) {
-    case 'json':
-      return { document: JSON.stringify(report, null, 2) };
-    case 'sarif': {
-      const { sarifDocument } = await import('../../env/format-sarif.ts');
-      return { document: sarifDocument(report) };
-    }
-    case 'github': {
-      const { githubAnnotations, writeStepSummary } = await import('../../env/format-github.ts');
-      writeStepSummary(report, environment.GITHUB_STEP_SUMMARY);
-      return { document: githubAnnotations(report) };
-    }
-    default: {
-      const { prettyText } = await import('../../env/format-pretty.ts');
-      const text: NonNullable<Outcome['text']> = (style) => prettyText(report, tokens, style);
-      return { text };
-    }
-  }
-}
-
 function refusalOf(report: EnvReport, { envName }: EnvContext, isStrict: boolean): OpsError | undefined {
   const { errors, warnings } = report;
-  if (errors === 0 && !(isStrict && warnings > 0)) return undefined;
-  const strictly = errors === 0 ? ', and --strict takes no warnings' : '';
+  const failure = failureText(report, isStrict);
+  if (failure === null) return undefined;
   return new OpsError('ENV_INVALID', {
-    message: `${envName} has ${counted(errors, 'error')} and ${counted(warnings, 'warning')}${strictly}. Nothing was changed.`,
+    message: `${envName} has ${failure}. Nothing was changed.`,
     next: ['correct the places named', 'gameops env check'],
     facts: { file: envName, errors, warnings },
   });
-}
-
-function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 function missing({ envName }: EnvContext): OpsError {

@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { isOpsError } from '../../errors.ts';
-import type { Finding } from '../finding.ts';
+import type { Finding, RuleText } from '../../report/findings/model.ts';
 import { byPrefix, type Migration, parseMigration } from '../migration-files.ts';
 import type { Around, Hit, Rule } from './rule.ts';
 import { dataRules } from './rules-data.ts';
@@ -14,6 +14,30 @@ import { lockRules } from './rules-locks.ts';
 import { commandsOf, type Node, objectName, parseSection, type Statement, tableOf } from './tree.ts';
 
 export const rules: readonly Rule[] = [...lockRules, ...dataRules];
+
+/** What keeps the rules from looking at a statement at all. */
+const readingRules = {
+  syntax: { severity: 'error', why: "Postgres' own parser refuses it, and so would the database." },
+  'invalid-file': {
+    severity: 'error',
+    why: 'A deploy refuses the whole folder because of it, before it touches the database.',
+  },
+  'opaque-code': {
+    severity: 'info',
+    why: 'What it locks or loses shows only when it runs: gameops db verify and gameops deploy --rehearse run it elsewhere.',
+  },
+} as const satisfies Record<string, Pick<Rule, 'severity' | 'why'>>;
+
+export function ruleTexts(): RuleText[] {
+  const reading = Object.entries(readingRules).map(([id, { severity, why }]) => ({
+    ...{ id, severity, title: why, help: why },
+  }));
+  const looking = rules.map(({ name: id, severity, why: title }) => ({
+    ...{ id, severity, title },
+    help: `${title} Each finding has the safe way. A file that means it says so on top: -- gameops: allow=${id}`,
+  }));
+  return [...reading, ...looking];
+}
 
 /** Rows by table, as the planner estimates them; a table that is not there has none yet. */
 export type Sizes = ReadonlyMap<string, number>;
@@ -63,8 +87,12 @@ function tryParse(file: string, text: string): Migration | Placed {
     return parseMigration(file, text);
   } catch (error) {
     if (!isOpsError(error)) throw error;
-    return { rule: 'invalid-file', severity: 'error', line: 1, column: 1, message: error.message };
+    return unread('invalid-file', error.message);
   }
+}
+
+function unread(rule: keyof typeof readingRules, message: string): Placed {
+  return { rule, ...readingRules[rule], key: null, line: 1, column: 1, message };
 }
 
 /** What earlier files proved: that a column has no NULL. */
@@ -83,7 +111,7 @@ export async function lintMigration(
 ): Promise<Placed[]> {
   if (migration.kind === 'code') {
     const message = 'is code: lint reads SQL only';
-    return keep(migration, [{ rule: 'opaque-code', severity: 'info', line: 1, column: 1, message }]);
+    return keep(migration, [unread('opaque-code', message)]);
   }
   const findings: Placed[] = [];
   const made = new Set<string>();
@@ -97,7 +125,7 @@ export async function lintMigration(
     } catch (error) {
       const details = (error as { sqlDetails?: { cursorPosition: number } }).sqlDetails;
       const message = error instanceof Error ? error.message : String(error);
-      findings.push({ rule: 'syntax', severity: 'error', ...place(details?.cursorPosition ?? 0), message });
+      findings.push({ ...unread('syntax', message), ...place(details?.cursorPosition ?? 0) });
       continue;
     }
     for (const found of lintSection(migration, section, statements, { made, proof, sizes }))
@@ -156,8 +184,8 @@ const isLocking = ({ kind }: Statement): boolean =>
 /** Below this a scan or a rewrite is over before anybody waits. */
 const smallRows = 1_000;
 
-function findingOf(rule: Rule, { table, message, rewrite }: Hit, sizes: Sizes | null) {
-  const about = { rule: rule.name, why: rule.why, rewrite };
+function findingOf(rule: Rule, { table, object, message, rewrite }: Hit, sizes: Sizes | null) {
+  const about = { rule: rule.name, key: table || object || null, why: rule.why, rewrite };
   if (!rule.isSized || sizes === null || !table) return { ...about, severity: rule.severity, message };
   const rows = sizes.get(table) ?? 0;
   const severity = rows < smallRows ? ('info' as const) : rule.severity;

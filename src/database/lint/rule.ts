@@ -1,5 +1,5 @@
 /** What a rule of lint is: a name, why it matters, and a pure look at one statement. */
-import type { Finding } from '../finding.ts';
+import type { Finding } from '../../report/findings/model.ts';
 import type { Migration } from '../migration-files.ts';
 import type { Statement } from './tree.ts';
 

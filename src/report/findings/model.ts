@@ -1,0 +1,82 @@
+/**
+ * What a check has found: one model for every check and every format. Nothing of it holds the value of a setting, so it
+ * may go into public logs.
+ */
+
+export type Format = 'pretty' | 'json' | 'github' | 'sarif';
+
+export type Severity = 'error' | 'warning' | 'info';
+
+export interface Finding {
+  /** "set-not-null" */
+  rule: string;
+  severity: Severity;
+  /** As shown; '' when it is about no file. */
+  file: string;
+  /** What it is about: a setting, a table, another object. */
+  key?: string | null;
+  /** From 1; null when it is about no line. */
+  line: number | null;
+  /** From 1, in characters of JavaScript. */
+  column: number | null;
+  /** What is wrong; without `rewrite` also what to do about it. */
+  message: string;
+  /** What goes wrong, for whom. */
+  why?: string;
+  /** How to get there safely; may be several lines. */
+  rewrite?: string;
+}
+
+/** A rule as a list of rules tells it, whether it has found something or not. */
+export interface RuleText {
+  id: string;
+  severity: Severity;
+  title: string;
+  help: string;
+  /** Found only where somebody turns it on. */
+  isOff?: true;
+}
+
+export interface Counts {
+  errors: number;
+  warnings: number;
+}
+
+export interface Report extends Counts {
+  /** "gameops env check" */
+  tool: string;
+  /** What was looked at, as shown: a file, a folder. */
+  subject: string;
+  findings: readonly Finding[];
+  /** Explains every rule under its id; none where each finding says it all. */
+  page?: string;
+  /** What else a person has to know, for the last line. */
+  remark?: string;
+}
+
+/** "migrations/2_guilds.sql:3:1" */
+export function placeText({ file, line, column }: Finding): string {
+  return file === '' || line === null ? file : `${file}:${line}:${column ?? 1}`;
+}
+
+/** All that a finding says, for formats that have one text for it. */
+export function wholeText({ message, why, rewrite }: Finding, link = ''): string {
+  const safeWay = rewrite === undefined ? [] : ['Safe way:', rewrite];
+  return [`${message}${link}`, ...(why === undefined ? [] : [why]), ...safeWay].join('\n');
+}
+
+export function countsOf(findings: readonly Finding[]): Counts {
+  const count = (severity: Severity) => findings.filter((one) => one.severity === severity).length;
+  return { errors: count('error'), warnings: count('warning') };
+}
+
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
+
+/** Why a check fails, in words; null when it does not. */
+export function failureText({ errors, warnings }: Counts, isStrict: boolean): string | null {
+  if (errors === 0 && !(isStrict && warnings > 0)) return null;
+  const strictly = errors === 0 ? ', and --strict takes no warnings' : '';
+  return `${counted(errors, 'error')} and ${counted(warnings, 'warning')}${strictly}`;
+}

@@ -1,0 +1,68 @@
+/** Findings for people: rule, place, the line with a caret under the spot, what is wrong, why, and the safe way. */
+import type { Style } from '../style.ts';
+import { counted, type Finding, placeText, type Report, type Severity } from './model.ts';
+
+const widthMax = 100;
+
+export function prettyText(
+  report: Report,
+  excerptOf: (finding: Finding) => string | null,
+  style: Style,
+): string {
+  const blocks = report.findings.flatMap((finding) => [
+    ...findingLines(finding, excerptOf(finding), style),
+    '',
+  ]);
+  return [...blocks, summary(report, style)].join('\n');
+}
+
+/** @param excerpt the line that it is about, column for column */
+export function findingLines(finding: Finding, excerpt: string | null, style: Style): string[] {
+  const { severity, rule, line, column, message, why, rewrite } = finding;
+  const head = [paint(style, severity), style.bold(rule), plain(placeText(finding))];
+  return [
+    head.filter((word) => word !== '').join(' '),
+    ...(excerpt === null || line === null ? [] : spot(excerpt, line, column ?? 1, style)),
+    ...linesOf(message).map((text) => `  ${text}`),
+    ...linesOf(why).map((text) => `  ${style.dim(text)}`),
+    ...linesOf(rewrite).map((text) => `    ${style.cyan(text)}`),
+  ];
+}
+
+function paint(style: Style, severity: Severity): string {
+  if (severity === 'error') return style.red(severity);
+  return severity === 'warning' ? style.yellow(severity) : style.dim(severity);
+}
+
+function spot(excerpt: string, lineNumber: number, column: number, style: Style): string[] {
+  const whole = plain(excerpt);
+  if (whole.trim() === '') return [];
+  const from = column > widthMax ? column - widthMax / 2 : 0;
+  const line = whole.slice(from, from + widthMax).trimEnd();
+  const number = String(lineNumber);
+  const caret = Math.min(column - 1 - from, line.length);
+  return [
+    `  ${style.dim(`${number} |`)} ${line}`,
+    `  ${style.dim(`${' '.repeat(number.length)} |`)} ${' '.repeat(Math.max(0, caret))}${style.cyan('^')}`,
+  ];
+}
+
+const linesOf = (text = ''): string[] => text.split('\n').filter(Boolean).map(plain);
+
+/**
+ * Files and names may come with somebody else's change: they shall neither drive the terminal nor turn the text around.
+ * A space for each, so that the caret stays where it belongs.
+ */
+function plain(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (one) => ' '.repeat(one.length));
+}
+
+function summary({ subject, findings, errors, warnings, page, remark }: Report, style: Style): string {
+  const rest = remark === undefined ? '' : `; ${remark}`;
+  if (findings.length === 0) return `${style.green('✓')} ${subject}: nothing to complain about${rest}`;
+  const notes = findings.length - errors - warnings;
+  const counts = [counted(errors, 'error'), counted(warnings, 'warning')];
+  if (notes > 0) counts.push(counted(notes, 'note'));
+  const explained = page === undefined ? '' : `; ${page} explains every rule`;
+  return `${subject}: ${counts.join(', ')}${explained}${rest}`;
+}
