@@ -289,6 +289,31 @@ describe('proofs on a throw-away server', () => {
   });
 });
 
+describe('a server of yours that is of another major than images.postgres', () => {
+  // It says so by a function of that name that is found first; the throw-away has no such schema.
+  const older = { PGOPTIONS: '-c search_path=older,pg_catalog,public' };
+  beforeEach(async () => {
+    await table(1);
+    await site.query(`CREATE SCHEMA older; CREATE FUNCTION older.current_setting(text) RETURNS text LANGUAGE sql
+      AS $$ SELECT CASE $1 WHEN 'server_version' THEN '12.3 (Debian)' ELSE pg_catalog.current_setting($1) END $$`);
+    return () => site.query('DROP SCHEMA older CASCADE');
+  });
+
+  it.each(['verify', 'baseline'])('is refused by db %s, with the image to name', async (verb) => {
+    const ran = await site.run(['db', verb], older);
+    expect(ran).toMatchObject({
+      exitCode: 3,
+      json: { error: { code: 'CONFIG_INVALID', facts: { key: 'images.postgres', server: '12.3' } } },
+    });
+    expect(ran.json?.error?.next[0]).toContain('set images.postgres to postgres:12');
+    expect(await site.query(`SELECT to_regnamespace('gameops') AS it`)).toEqual([{ it: null }]);
+  });
+
+  it('is no matter where it does not answer: db verify proves ways back without one', async () => {
+    expect((await site.run(['db', 'verify'], { DB_PORT: '1' })).exitCode).toBe(0);
+  });
+});
+
 describe('db create and db lint', () => {
   it('write a file that comes last and is refused until it does something', async () => {
     await site.write(
