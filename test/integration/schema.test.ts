@@ -79,6 +79,33 @@ describe('db status, migrate and rollback', () => {
     ]);
   });
 
+  it('take no --yes for it, nor for what is neither counted nor saved, which they tell apart', async () => {
+    await table(1);
+    await site.write(
+      '2_b',
+      'CREATE SCHEMA shop; CREATE TABLE shop.goods (id int)',
+      'DROP SCHEMA shop CASCADE; DELETE FROM t1',
+    );
+    await site.run(['db', 'migrate']);
+    await site.query('INSERT INTO t1 VALUES (1)');
+    const refused = await site.run(['db', 'rollback', '--yes']);
+    expect(refused).toMatchObject({ exitCode: 2, json: { error: { code: 'CONFIRMATION_NEEDED' } } });
+    expect(refused.json?.error?.message).toMatch(/Saved before it goes: public\.t1: 1 row since/);
+    expect(refused.json?.error?.message).toMatch(/NOT counted and NOT saved: 2_b drops the schema shop/);
+    expect(refused.json?.error?.message).toContain('--yes does not accept that');
+    expect(refused.json?.error?.next).toEqual([
+      expect.stringContaining('gameops db backup'),
+      'gameops db rollback --accept-loss',
+    ]);
+    expect((await site.run(['db', 'rollback', '--plan'])).json?.result).toMatchObject({
+      losses: [{ table: 'public.t1' }],
+      uncounted: ['2_b'],
+      unsaved: [{ migration: '2_b', what: expect.stringContaining('shop') }],
+    });
+    expect((await site.run(['db', 'rollback', '--accept-loss'])).exitCode).toBe(0);
+    expect(await site.query('SELECT id FROM t1')).toEqual([]);
+  });
+
   it('wait for a table in use for a bounded time, name who uses it, and change nothing', async () => {
     await table(1);
     await site.run(['db', 'migrate']);
