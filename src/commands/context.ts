@@ -148,26 +148,42 @@ export function openContext(globals: Globals, around: Surroundings): Context {
  * @throws CONFIRMATION_NEEDED
  */
 export async function confirmLoss(context: Context, what: string, flag: string): Promise<void> {
-  if (context.yes) return;
-  if (context.isInteractive) {
-    const prompt = createInterface({ input: process.stdin, output: process.stderr });
-    try {
-      const answer = await prompt.question(
-        `${what} Type the project's name (${context.project}) to go on: `,
-        {
-          signal: context.signal,
-        },
-      );
-      if (answer.trim() === context.project) return;
-    } finally {
-      prompt.close();
-    }
+  if (context.yes || (await isNamed(context, what))) return;
+  throw notConfirmed(context, `${what} Nothing was changed, because nobody confirmed it.`, [
+    `gameops ${context.verb} ${flag} --yes`,
+  ]);
+}
+
+/**
+ * For values that a way back takes. A --yes that stands in a script knew nothing of them: only a flag of their own lets
+ * them go, which the caller has not met, or a person.
+ * @param next names that flag. @throws CONFIRMATION_NEEDED
+ */
+export async function confirmWayBack(
+  context: Context,
+  what: string,
+  next: [string, ...string[]],
+): Promise<void> {
+  if (await isNamed(context, what)) return;
+  const why = context.yes ? '--yes does not accept that' : 'nobody accepted it';
+  throw notConfirmed(context, `${what} Nothing was changed, because ${why}.`, next);
+}
+
+/** Whether somebody at the terminal typed the project's name. */
+async function isNamed(context: Context, what: string): Promise<boolean> {
+  if (!context.isInteractive) return false;
+  const prompt = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    const question = `${what} Type the project's name (${context.project}) to go on: `;
+    const answer = await prompt.question(question, { signal: context.signal });
+    return answer.trim() === context.project;
+  } finally {
+    prompt.close();
   }
-  throw new OpsError('CONFIRMATION_NEEDED', {
-    message: `${what} Nothing was changed, because nobody confirmed it.`,
-    next: [`gameops ${context.verb} ${flag} --yes`],
-    facts: { project: context.project },
-  });
+}
+
+function notConfirmed({ project }: Context, message: string, next: [string, ...string[]]): OpsError {
+  return new OpsError('CONFIRMATION_NEEDED', { message, next, facts: { project } });
 }
 
 async function connectEngine(): Promise<Engine> {

@@ -44,7 +44,7 @@ export function buildProgram(
     .option('--config <path>', 'configuration (default: gameops.yaml, which need not exist)')
     .option('--env-file <path>', 'settings and secrets (default: .env)')
     .option('--json', 'one JSON document on stdout, progress as JSON lines on stderr')
-    .option('--yes', 'answer yes where data would be destroyed')
+    .option('--yes', 'answer yes where data would be destroyed; what a way back loses needs --accept-loss')
     .option('--no-color', 'no colours (NO_COLOR works too)')
     .option('--verbose', 'more detail on stderr')
     .option('--quiet', 'only results, warnings and errors')

@@ -6,12 +6,12 @@ import type { SchemaSeen } from '../boot-rule.ts';
 import { byPrefix } from '../boot-rule.ts';
 import type { Loss, Manifest } from '../database/backup-model.ts';
 import { findBackup, lossOf } from '../database/restore.ts';
-import { type BackPlan, lossText, migrationsAfter } from '../database/rollback.ts';
+import { type BackPlan, isLossy, lossText, migrationsAfter, waysToAccept } from '../database/rollback.ts';
 import { OpsError } from '../errors.ts';
 import type { Release, SchemaWish, World } from '../release/model.ts';
 import { withNewestWish } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
-import { type Context, confirmLoss, type EnvFile } from './context.ts';
+import { type Context, confirmLoss, confirmWayBack, type EnvFile } from './context.ts';
 import { ageOf, backupGround, lossText as restoreLossText } from './db/backup-ground.ts';
 import { mustFit } from './fit.ts';
 import type { RollbackOptions } from './options.ts';
@@ -25,9 +25,11 @@ export interface SchemaBack {
   loss: string | null;
   /** The same for scripts. */
   losses: object[];
+  /** What of it nobody saves. */
+  uncounted: BackPlan['uncounted'];
 }
 
-const nothing: SchemaBack = { wish: null, left: null, loss: null, losses: [] };
+const nothing: SchemaBack = { wish: null, left: null, loss: null, losses: [], uncounted: [] };
 
 export interface BackRequest {
   options: RollbackOptions;
@@ -67,12 +69,16 @@ export async function schemaBack(context: Context, request: BackRequest): Promis
 export async function confirmSchemaLoss(
   context: Context,
   { options, target }: Pick<BackRequest, 'options' | 'target'>,
-  { wish, loss }: SchemaBack,
+  { wish, loss, uncounted }: SchemaBack,
 ): Promise<void> {
   if (loss === null || options.acceptLoss) return;
   const to = options.to === undefined ? '' : ` --to ${target.id}`;
   if (wish?.kind === 'restore') return confirmLoss(context, loss, `--restore-backup ${wish.backup}${to}`);
-  await confirmLoss(context, loss, `--schema${to} --accept-loss`);
+  await confirmWayBack(
+    context,
+    loss,
+    waysToAccept(uncounted, `gameops rollback --schema${to} --accept-loss`),
+  );
 }
 
 /**
@@ -118,13 +124,14 @@ async function takenBack(request: BackRequest, { ledger, seen }: SchemaLedger): 
     why: 'which would be taken back, too',
     next: ['gameops rollback: the app alone'],
   });
-  const isLossy = plan.losses.length + plan.uncounted.length > 0;
+  const loses = isLossy(plan);
   const left = ledger.applied.find(({ name }) => name === names[0])?.row?.release ?? null;
   return {
-    wish: { kind: 'take-back', migrations: names, acceptLoss: isLossy || options.acceptLoss === true },
+    wish: { kind: 'take-back', migrations: names, acceptLoss: loses || options.acceptLoss === true },
     left,
-    loss: isLossy ? `Taking the schema back loses ${lossText(plan)}; those values are saved first.` : null,
-    losses: [...plan.losses, ...plan.uncounted.map((migration) => ({ migration }))],
+    loss: loses ? `Taking the schema back loses what players made. ${lossText(plan)}` : null,
+    losses: [...plan.losses, ...plan.uncounted],
+    uncounted: plan.uncounted,
   };
 }
 
@@ -199,6 +206,7 @@ async function toBackup(
     left,
     loss: restoreText(ground.endpoint.database, manifest, loss),
     losses: loss.tables,
+    uncounted: [],
   };
 }
 

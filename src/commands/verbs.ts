@@ -165,7 +165,10 @@ export const verbs: readonly Verb[] = [
         'restoreBackup',
       ),
       new Option('--restore-backup <id>', 'then restore a backup; asks, and keeps the present database'),
-      new Option('--accept-loss', 'values that the way back removes may go; they are saved first'),
+      new Option(
+        '--accept-loss',
+        'what players made may go: what is counted is saved first, the rest is not; --yes does not say so',
+      ),
       new Option('--plan', 'print what would be done, change nothing'),
     ],
     examples: [
@@ -231,12 +234,16 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'db rollback',
-    summary: 'take the schema back, newest first; what would be lost is shown and saved',
+    summary:
+      'take the schema back, newest first; what would be lost is shown, and saved as far as it can be counted',
     options: [
       countOption('--count <n>', 'how many to take back (default: 1)', 10_000).conflicts('to'),
       new Option('--to <name>', 'the migration that stays the newest'),
       new Option('--plan', 'print what would be done and lost, change nothing'),
-      new Option('--accept-loss', 'values that are shown may go; they are saved first'),
+      new Option(
+        '--accept-loss',
+        'what is shown may go: what is counted is saved first, the rest is not; --yes does not say so',
+      ),
     ],
     examples: [
       'gameops db rollback --plan',

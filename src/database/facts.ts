@@ -13,6 +13,14 @@ const tablesOfDump = `
     AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
   ORDER BY 1, 2`;
 
+/** "18.1" */
+export async function serverVersion(client: pg.ClientBase): Promise<string> {
+  const { rows } = await client.query<{ version: string }>(
+    `SELECT current_setting('server_version') AS version`,
+  );
+  return rows[0]?.version.split(' ')[0] ?? '';
+}
+
 /** Within the caller's transaction. */
 export async function readFacts(client: pg.ClientBase): Promise<DatabaseFacts> {
   const { rows } = await client.query<{ version: string; bytes: string }>(

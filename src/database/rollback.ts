@@ -1,7 +1,7 @@
 /**
  * Takes the schema back, newest first, by the text that is on file or, without the file, by the one in the ledger.
- * Promises: what has no way back is refused before anything runs; what would be lost is counted, needs a yes, and is
- * saved in the same transaction that removes it.
+ * Promises: what has no way back is refused before anything runs; what would be lost needs a yes of its own, and is counted
+ * and saved in the transaction that removes it, or named as what is neither.
  */
 import { distance } from 'fastest-levenshtein';
 import type pg from 'pg';
@@ -9,7 +9,7 @@ import { isOpsError, OpsError } from '../errors.ts';
 import { codeOf, type DatabaseEndpoint, isConnectionLoss } from './connection.ts';
 import { rememberSchema } from './drift.ts';
 import { type AppliedMigration, type Ledger, type MigrationText, readLedger, readTexts } from './ledger.ts';
-import { type Loss, lossesOf, type Rescue, rescueOf } from './losses.ts';
+import { type Loss, lossesOf, type Rescue, rescueOf, type Uncounted } from './losses.ts';
 import { listMigrations, type Migration } from './migration-files.ts';
 import {
   type Done,
@@ -43,8 +43,8 @@ export interface BackPlan {
   steps: WayBack[];
   refusals: { name: string; reason: string }[];
   losses: Loss[];
-  /** Says that it loses values, but not where one could count them. */
-  uncounted: string[];
+  /** What would be lost without a count and without being saved. */
+  uncounted: Uncounted[];
 }
 
 /** @returns names, newest first. @throws MIGRATION_UNKNOWN */
@@ -98,6 +98,7 @@ async function planWith(
   const isKept = ledger.applied.some(({ row }) => row !== null);
   const texts = isKept ? await readTexts(client, names) : new Map<string, MigrationText>();
   const plan: BackPlan = { steps: [], refusals: [], losses: [], uncounted: [] };
+  const renamed = new Set<string>();
   for (const name of names) {
     const applied = ledger.applied.find((one) => one.name === name) as AppliedMigration;
     const file = files.find((one) => one.name === name);
@@ -108,17 +109,14 @@ async function planWith(
     }
     const step = wayBackOf(applied, file, texts.get(name) ?? null);
     plan.steps.push(step);
-    const losses = isRehearsal ? [] : await lossesOf(client, name, step.down, step.since);
+    if (isRehearsal) continue;
+    const saysSo = (file?.reversible ?? applied.row?.reversible) === 'lossy';
+    const { losses, uncounted } = await lossesOf(client, step, saysSo, renamed);
     plan.losses.push(...losses);
-    const says = file?.reversible ?? applied.row?.reversible;
-    if (says === 'lossy' && losses.length === 0 && !removesCountably(step.down)) plan.uncounted.push(name);
+    plan.uncounted.push(...uncounted);
   }
   return plan;
 }
-
-/** Where it only drops what can be counted, and that is empty, nothing is lost. */
-const removesCountably = (down: string): boolean =>
-  /\bdrop\s/i.test(down) && !/\b(update|do|call|perform)\b/i.test(down);
 
 function whyNot(
   { row }: AppliedMigration,
@@ -202,8 +200,10 @@ export async function migrateBack(
 async function takeBackOne(run: Run, plan: BackPlan, step: WayBack, done: BackResult): Promise<void> {
   const { client, options } = run;
   const rescues: Rescue[] = [];
-  for (const loss of plan.losses.filter(({ migration }) => migration === step.name))
-    rescues.push(await rescueOf(client, loss, new Date(), done.rescued.length + rescues.length + 1));
+  for (const loss of plan.losses.filter(({ migration }) => migration === step.name)) {
+    const rescue = await rescueOf(client, loss, new Date(), done.rescued.length + rescues.length + 1);
+    if (rescue) rescues.push(rescue);
+  }
   const file = run.files.find(({ name }) => name === step.name)?.file ?? `${step.name}.sql`;
   const task = await downTask(run, step.name, { ...step, file }, rescues.map(({ sql }) => sql).join(''));
   try {
@@ -241,20 +241,40 @@ export function refuseIrreversible({ refusals }: BackPlan): void {
   });
 }
 
-export function refuseLoss({ losses, uncounted }: BackPlan): void {
-  if (losses.length === 0 && uncounted.length === 0) return;
+export const isLossy = ({ losses, uncounted }: Pick<BackPlan, 'losses' | 'uncounted'>): boolean =>
+  losses.length + uncounted.length > 0;
+
+function refuseLoss(plan: BackPlan): void {
+  if (!isLossy(plan)) return;
+  const { losses, uncounted } = plan;
   throw new OpsError('CONFIRMATION_NEEDED', {
-    message: `going back loses what players made: ${lossText({ losses, uncounted })}. Nothing was changed, because nobody accepted it.`,
-    next: ['gameops db rollback --plan', 'gameops db rollback --accept-loss (saves the values first)'],
-    facts: { tables: losses.map(({ table }) => table), migrations: uncounted },
+    message: `going back loses what players made. ${lossText(plan)} Nothing was changed, because nobody accepted it.`,
+    next: ['gameops db rollback --plan', ...waysToAccept(uncounted, 'gameops db rollback --accept-loss')],
+    facts: {
+      tables: losses.map(({ table }) => table),
+      migrations: [...new Set(uncounted.map(({ migration }) => migration))],
+    },
   });
 }
 
+/** @param command that accepts the loss */
+export function waysToAccept(uncounted: readonly Uncounted[], command: string): [string, ...string[]] {
+  return uncounted.length === 0
+    ? [`${command} (saves the values first)`]
+    : ['gameops db backup: has what is not saved', command];
+}
+
+/** Sentences. What is saved and what is not are never told in one breath. */
 export function lossText({ losses, uncounted }: Pick<BackPlan, 'losses' | 'uncounted'>): string {
   const counted = losses.map(
     ({ table, columns, rows, since }) =>
       `${table}${columns.length > 0 ? ` (${columns.join(', ')})` : ''}: ${rows} row${rows === 1 ? '' : 's'} since ${since.slice(0, 16).replace('T', ' ')}`,
   );
-  const other = uncounted.map((name) => `${name}: says so itself, and not how much`);
-  return [...counted, ...other].join('; ');
+  const other = uncounted.map(({ migration, what }) => `${migration} ${what}`);
+  return [
+    ...(counted.length > 0 ? [`Saved before it goes: ${counted.join('; ')}.`] : []),
+    ...(other.length > 0
+      ? [`NOT counted and NOT saved: ${other.join('; ')}. Only a backup has it (gameops db backup).`]
+      : []),
+  ].join(' ');
 }

@@ -10,6 +10,7 @@ import { namesOf, port } from '../contract.ts';
 import type { Engine } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
 import { type DatabaseEndpoint, withClient } from './connection.ts';
+import { majorOf } from './tools.ts';
 
 const mebibyte = 1024 ** 2;
 export const throwAwayBytes = 384 * mebibyte;
@@ -68,6 +69,24 @@ export async function withThrowAway<T>(
     await engine.removeContainer(project, name);
     if (!hadNetwork) await engine.removeNetwork(project);
   }
+}
+
+export interface LiveServer {
+  /** "db.example.com:5432" */
+  at: string;
+  /** "16.4" */
+  version: string;
+}
+
+/** Majors write the same schema down in other words, and know other SQL. @throws CONFIG_INVALID */
+export function refuseOtherMajor({ at, version }: LiveServer, throwAway: string): void {
+  const major = majorOf(version);
+  if (major === majorOf(throwAway)) return;
+  throw new OpsError('CONFIG_INVALID', {
+    message: `the server at ${at} is Postgres ${version}, the throw-away one of images.postgres is ${throwAway}: what is found on one does not hold for the other; nothing was changed`,
+    next: [`set images.postgres to postgres:${major} in gameops.yaml`, 'gameops images prepare'],
+    facts: { key: 'images.postgres', server: version, throwAway },
+  });
 }
 
 /** By TCP: while it initialises, the image's temporary server listens on its socket alone. */

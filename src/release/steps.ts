@@ -97,7 +97,7 @@ export function schemaBackStep(wish: SchemaWish, left: ReleaseId): ReleaseStep {
     return { ...base, kind: 'restore', backup: wish.backup, cause, deadlineMs: deadline.backupMs };
   }
   const { migrations, acceptLoss } = wish;
-  const cause = `newest first${acceptLoss ? '; what is lost is saved' : ''}; nobody is on ${left} any more`;
+  const cause = `newest first${acceptLoss ? '; loss accepted' : ''}; nobody is on ${left} any more`;
   return { ...base, kind: 'take-back', migrations, acceptLoss, cause, deadlineMs: deadline.migrateMs };
 }
 

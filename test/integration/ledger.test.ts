@@ -494,6 +494,95 @@ describe('the way back', () => {
     expect((await back({ count: 1 })).reverted).toHaveLength(1);
   });
 
+  it('that writes over values, or narrows them, saves the old ones with their keys, whatever its header claims', async () => {
+    await query(`CREATE TABLE a (id int PRIMARY KEY, gold numeric, name text, n int); CREATE TABLE keyless (x int, y int);
+      INSERT INTO a VALUES (1, 1.5, 'x', 7), (2, NULL, NULL, 8); INSERT INTO keyless VALUES (1, 2)`);
+    await write(
+      '1_a',
+      'SELECT 1',
+      `UPDATE a SET name = 'nobody'; ALTER TABLE a ALTER gold TYPE int, ALTER n TYPE bigint; UPDATE keyless SET y = 0`,
+    );
+    await forward();
+    await expect(back({ count: 1 })).rejects.toMatchObject({ code: 'CONFIRMATION_NEEDED' });
+    const { rescued } = await back({ count: 1 }, { acceptLoss: true });
+    expect(rescued).toMatchObject([
+      { table: 'public.a', columns: ['name', 'gold'], rows: 1 },
+      { table: 'public.keyless', columns: ['y'], rows: 1 },
+    ]);
+    expect(await query(`SELECT * FROM ${rescued[0]?.savedAs}`)).toEqual([{ id: 1, gold: '1.5', name: 'x' }]);
+    expect(await query(`SELECT * FROM ${rescued[1]?.savedAs}`)).toEqual([{ x: 1, y: 2 }]);
+    expect(await query('SELECT gold FROM a ORDER BY id')).toEqual([{ gold: 2 }, { gold: null }]);
+  });
+
+  it('that also drops a type leaves what was saved of that type', async () => {
+    await write(
+      '1_a',
+      `CREATE TYPE mood AS ENUM ('fine'); CREATE TABLE a (id int PRIMARY KEY, it mood, all_of mood[])`,
+      'DROP TABLE a; DROP TYPE mood CASCADE',
+      'reversible=lossy',
+    );
+    await forward();
+    await query(`INSERT INTO a VALUES (1, 'fine', '{fine}')`);
+    const { rescued } = await back({ count: 1 }, { acceptLoss: true });
+    expect(await query(`SELECT * FROM ${rescued[0]?.savedAs}`)).toEqual([
+      { id: 1, it: 'fine', all_of: '{fine}' },
+    ]);
+  });
+
+  it.each([
+    ['a schema with what is in it', 'DROP SCHEMA shop CASCADE', 'drops the schema shop'],
+    ['rows that refer to those that go', 'DELETE FROM a', 'takes along what b holds'],
+    ['a table through a view', 'UPDATE seen SET x = 0', 'seen.x, which is no table'],
+    [
+      'what only has its name by then',
+      'ALTER TABLE a RENAME x TO y; ALTER TABLE a DROP y',
+      'drops a.y, which has another name now',
+    ],
+  ])('that takes %s says that it is neither counted nor saved', async (_what, down, words) => {
+    await query(`DROP SCHEMA IF EXISTS shop CASCADE; CREATE SCHEMA shop;
+      CREATE TABLE a (id int PRIMARY KEY, x int); CREATE TABLE b (a int REFERENCES a ON DELETE CASCADE);
+      CREATE VIEW seen AS SELECT id, x FROM a; INSERT INTO a VALUES (1, 2); INSERT INTO b VALUES (1)`);
+    await write('1_a', 'SELECT 1', down);
+    await forward();
+    const { uncounted } = await withClient(endpoint, (client) => planBack(client, dir, { count: 1 }));
+    expect(uncounted).toEqual([{ migration: '1_a', what: expect.stringContaining(words) }]);
+    await expect(back({ count: 1 })).rejects.toMatchObject({
+      code: 'CONFIRMATION_NEEDED',
+      message: expect.stringContaining('NOT counted and NOT saved'),
+      next: [expect.anything(), expect.stringContaining('gameops db backup'), expect.anything()],
+      facts: { migrations: ['1_a'] },
+    });
+  });
+
+  it('that drops what the one before it renames is not taken for harmless', async () => {
+    await write('1_a', 'CREATE TABLE a (id int); ALTER TABLE a ADD coins int', 'ALTER TABLE a DROP coins');
+    await write('2_b', 'ALTER TABLE a RENAME coins TO gold', 'ALTER TABLE a RENAME gold TO coins');
+    await forward();
+    await query('INSERT INTO a VALUES (1, 2)');
+    await expect(back({ count: 2 })).rejects.toMatchObject({ facts: { migrations: ['1_a'] } });
+  });
+
+  it('that drops what the one before it dropped saves it once', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE IF EXISTS a');
+    await write('2_b', 'SELECT 1', 'DROP TABLE a');
+    await forward();
+    await query('INSERT INTO a VALUES (1)');
+    const { rescued } = await back({ count: 2 }, { acceptLoss: true });
+    expect(rescued).toMatchObject([{ migration: '2_b', table: 'public.a', rows: 1 }]);
+  });
+
+  it('that fills what it makes itself loses nothing', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
+    await write(
+      '2_b',
+      'ALTER TABLE a ADD gold bigint',
+      'ALTER TABLE a ADD coins int; UPDATE a SET coins = gold; ALTER TABLE a ALTER id TYPE bigint; CREATE TABLE old AS SELECT * FROM a; DELETE FROM old',
+    );
+    await forward();
+    await query('INSERT INTO a VALUES (1, 2)');
+    expect((await back({ count: 1 })).reverted).toHaveLength(1);
+  });
+
   it('that fails saves nothing and changes nothing', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a; SELECT 1 / 0', 'reversible=lossy');
     await forward();

@@ -101,6 +101,8 @@ describe('rollback --schema', () => {
     expect(refused).toMatchObject({ exitCode: 2, json: { error: { code: 'CONFIRMATION_NEEDED' } } });
     expect(refused.json?.error?.message).toMatch(/players \(rank\): 2 rows since \d{4}-\d\d-\d\d \d\d:\d\d/);
     expect(refused.json?.error?.next[0]).toContain('--accept-loss');
+    const hasty = await site.run(['rollback', '--schema', '--yes']);
+    expect(hasty).toMatchObject({ exitCode: 2, json: { error: { code: 'CONFIRMATION_NEEDED' } } });
     expect(await live()).toBe(before);
     const shown = await site.run(['rollback', '--schema', '--plan']);
     expect(shown.json?.result.losses).toMatchObject([

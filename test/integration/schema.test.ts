@@ -79,6 +79,33 @@ describe('db status, migrate and rollback', () => {
     ]);
   });
 
+  it('take no --yes for it, nor for what is neither counted nor saved, which they tell apart', async () => {
+    await table(1);
+    await site.write(
+      '2_b',
+      'CREATE SCHEMA shop; CREATE TABLE shop.goods (id int)',
+      'DROP SCHEMA shop CASCADE; DELETE FROM t1',
+    );
+    await site.run(['db', 'migrate']);
+    await site.query('INSERT INTO t1 VALUES (1)');
+    const refused = await site.run(['db', 'rollback', '--yes']);
+    expect(refused).toMatchObject({ exitCode: 2, json: { error: { code: 'CONFIRMATION_NEEDED' } } });
+    expect(refused.json?.error?.message).toMatch(/Saved before it goes: public\.t1: 1 row since/);
+    expect(refused.json?.error?.message).toMatch(/NOT counted and NOT saved: 2_b drops the schema shop/);
+    expect(refused.json?.error?.message).toContain('--yes does not accept that');
+    expect(refused.json?.error?.next).toEqual([
+      expect.stringContaining('gameops db backup'),
+      'gameops db rollback --accept-loss',
+    ]);
+    expect((await site.run(['db', 'rollback', '--plan'])).json?.result).toMatchObject({
+      losses: [{ table: 'public.t1' }],
+      uncounted: ['2_b'],
+      unsaved: [{ migration: '2_b', what: expect.stringContaining('shop') }],
+    });
+    expect((await site.run(['db', 'rollback', '--accept-loss'])).exitCode).toBe(0);
+    expect(await site.query('SELECT id FROM t1')).toEqual([]);
+  });
+
   it('wait for a table in use for a bounded time, name who uses it, and change nothing', async () => {
     await table(1);
     await site.run(['db', 'migrate']);
@@ -286,6 +313,31 @@ describe('proofs on a throw-away server', () => {
     });
     expect((await site.run(['db', 'baseline'])).exitCode).toBe(0);
     expect((await site.run(['db', 'migrate'])).exitCode).toBe(0);
+  });
+});
+
+describe('a server of yours that is of another major than images.postgres', () => {
+  // It says so by a function of that name that is found first; the throw-away has no such schema.
+  const older = { PGOPTIONS: '-c search_path=older,pg_catalog,public' };
+  beforeEach(async () => {
+    await table(1);
+    await site.query(`CREATE SCHEMA older; CREATE FUNCTION older.current_setting(text) RETURNS text LANGUAGE sql
+      AS $$ SELECT CASE $1 WHEN 'server_version' THEN '12.3 (Debian)' ELSE pg_catalog.current_setting($1) END $$`);
+    return () => site.query('DROP SCHEMA older CASCADE');
+  });
+
+  it.each(['verify', 'baseline'])('is refused by db %s, with the image to name', async (verb) => {
+    const ran = await site.run(['db', verb], older);
+    expect(ran).toMatchObject({
+      exitCode: 3,
+      json: { error: { code: 'CONFIG_INVALID', facts: { key: 'images.postgres', server: '12.3' } } },
+    });
+    expect(ran.json?.error?.next[0]).toContain('set images.postgres to postgres:12');
+    expect(await site.query(`SELECT to_regnamespace('gameops') AS it`)).toEqual([{ it: null }]);
+  });
+
+  it('is no matter where it does not answer: db verify proves ways back without one', async () => {
+    expect((await site.run(['db', 'verify'], { DB_PORT: '1' })).exitCode).toBe(0);
   });
 });
 

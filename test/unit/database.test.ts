@@ -6,8 +6,8 @@ import { imageNeeds, mayBoot } from '../../src/boot-rule.ts';
 import { nextPrefix } from '../../src/commands/db/create.ts';
 import { unreachable } from '../../src/database/connection.ts';
 import { migrationLockKey } from '../../src/database/lock.ts';
-import { removalsIn } from '../../src/database/losses.ts';
 import { listMigrations, parseMigration } from '../../src/database/migration-files.ts';
+import { keepsValues, removalsIn, wordsOf } from '../../src/database/removals.ts';
 import { statementsOf } from '../../src/database/sql.ts';
 import { stepOf } from '../../src/database/steps.ts';
 
@@ -178,32 +178,57 @@ describe('an image and a schema', () => {
 
 describe('what a way back removes', () => {
   it.each([
-    [
-      'DROP TABLE IF EXISTS a, "B".c CASCADE',
-      [
-        ['a', null],
-        ['"B".c', null],
-      ],
-    ],
+    ['DROP TABLE IF EXISTS a, "B".c CASCADE', ['drops a', 'drops B.c']],
     [
       'ALTER TABLE ONLY a DROP x, DROP COLUMN IF EXISTS "Y", DROP CONSTRAINT c, ALTER z DROP DEFAULT',
-      [
-        ['a', 'x'],
-        ['a', '"Y"'],
-      ],
+      ['drops a.x', 'drops a.Y'],
     ],
+    ['TRUNCATE TABLE a, public.b', ['empties a', 'empties b']],
+    ['DELETE FROM a WHERE x = 1', ['deletes rows of a']],
+    ['UPDATE a SET x = 1, (y, z) = (2, 3) FROM b', ['writes over a.x', 'writes over a.y', 'writes over a.z']],
+    ['ALTER TABLE a ALTER x TYPE int, ALTER y SET DEFAULT 1', ['changes the type of a.x']],
+    ['INSERT INTO a VALUES (1) ON CONFLICT (id) DO UPDATE SET x = 2', ['writes over a.x']],
     [
-      'TRUNCATE TABLE a, b',
-      [
-        ['a', null],
-        ['b', null],
-      ],
+      'MERGE INTO a USING b ON a.id = b.id WHEN MATCHED AND b.x THEN DELETE WHEN MATCHED THEN UPDATE SET x = 1',
+      ['deletes rows of a', 'writes over a.x'],
     ],
-    ['DELETE FROM a WHERE x = 1', [['a', null]]],
+    ['WITH gone AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM gone', ['deletes rows of a']],
+    ['CREATE FUNCTION f() RETURNS void BEGIN ATOMIC DELETE FROM a; END', []],
     ['DROP INDEX i; -- DROP TABLE a', []],
     ['ALTER TABLE a ADD x int', []],
-  ])('is read from %s', (sql, found) => {
-    expect(removalsIn(sql).map(({ table, column }) => [table, column])).toEqual(found);
+  ])('is read from %s', async (sql, found) => {
+    const { removals, unsaved } = await removalsIn(sql);
+    expect({ words: removals.map(wordsOf), unsaved }).toEqual({ words: found, unsaved: [] });
+  });
+
+  it.each([
+    ['DROP SCHEMA shop CASCADE', 'drops the schema shop and all that hangs on it'],
+    ['DROP TYPE public.mood CASCADE', 'drops the type mood and all that hangs on it'],
+    ['DROP DOMAIN name CASCADE', 'drops the domain name and all that hangs on it'],
+    ['TRUNCATE a CASCADE', 'empties every table that refers to a'],
+    ['ALTER TYPE pair DROP ATTRIBUTE x CASCADE', 'changes x of the type pair'],
+    ['SELCT 1', 'runs what gameops does not understand: SELCT 1'],
+  ])('beyond what can be counted is named: %s', async (sql, words) => {
+    // What stands beside it is still seen.
+    const { unsaved, removals } = await removalsIn(`DROP TABLE b; ${sql}`);
+    expect(unsaved).toEqual([words]);
+    expect(removals.map(wordsOf)).toContain('drops b');
+  });
+
+  it.each([
+    ['text', 'numeric', true],
+    ['varchar(3)', 'text', true],
+    ['int', 'int8', true],
+    ['int', 'numeric', false],
+    ['numeric', 'int4', true],
+    ['numeric(10, 2)', 'numeric', false],
+    ['numeric', 'numeric', true],
+    ['date', 'timestamptz', false],
+    ['int[]', '_int4', true],
+    ['text USING left(x, 3)', 'text', false],
+  ])('is nothing where a new type keeps every value or fails: %s from %s, %s', async (to, from, keeps) => {
+    const [change] = (await removalsIn(`ALTER TABLE a ALTER x TYPE ${to}`)).removals;
+    expect(change?.to && keepsValues(change.to, from)).toBe(keeps);
   });
 });
 

@@ -315,7 +315,7 @@ describe('a rollback that takes the schema back', () => {
       "
        settle  drain      40 ×2         3 players handed over, about 1 s, at most 300 s
        settle  retire     40 ×2         kept stopped for rollback
-       settle  take-back  2 migrations  newest first; what is lost is saved; nobody is on 40 any more
+       settle  take-back  2 migrations  newest first; loss accepted; nobody is on 40 any more
        settle  close      39            on record
       "
     `);

@@ -105,7 +105,13 @@ describe('a rollback that finds another one unfinished', () => {
       schema: { wishLeft } as unknown as OpenSchema,
       env: {} as never,
     };
-    const asked = await withWishAsked({ emit }, request, { wish, left: null, loss: null, losses: [] });
+    const asked = await withWishAsked({ emit }, request, {
+      wish,
+      left: null,
+      loss: null,
+      losses: [],
+      uncounted: [],
+    });
     return { asked, told: told.join() };
   }
 

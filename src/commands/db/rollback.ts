@@ -1,18 +1,23 @@
-/** gameops db rollback: takes the schema back, newest first. What would be lost is shown, asked for, and saved. */
+/**
+ * gameops db rollback: takes the schema back, newest first. What would be lost is shown and asked for, and saved as far as
+ * it can be counted.
+ */
 import { existsSync } from 'node:fs';
 import { readLedger } from '../../database/ledger.ts';
 import {
   type BackPlan,
   type BackResult,
   type Choice,
+  isLossy,
   lossText,
   migrateBack,
   planBack,
   refuseIrreversible,
+  waysToAccept,
 } from '../../database/rollback.ts';
 import { columns } from '../../report/table.ts';
 import { formatMs } from '../../units.ts';
-import { type Context, confirmLoss, type Outcome } from '../context.ts';
+import { type Context, confirmWayBack, type Outcome } from '../context.ts';
 import type { DbRollbackOptions } from '../options.ts';
 import { look, migrationsFolder, openEndpoint } from './open.ts';
 import { withProjectLock } from './project-lock.ts';
@@ -42,14 +47,21 @@ export async function run(context: Context, options: DbRollbackOptions): Promise
       const message = `release ${id} is kept, and can't be gone back to without ${migrations?.needs}`;
       context.emit({ type: 'note', level: 'warning', message });
     }
-    const isLossy = plan.losses.length + plan.uncounted.length > 0;
-    if (isLossy && !options.acceptLoss)
-      await confirmLoss(context, `Going back loses ${lossText(plan)}.`, '--accept-loss');
+    const loses = isLossy(plan);
+    if (loses && !options.acceptLoss) {
+      const next = waysToAccept(plan.uncounted, `gameops db rollback${asAsked(options)} --accept-loss`);
+      await confirmWayBack(context, `Going back loses what players made. ${lossText(plan)}`, next);
+    }
     const names = plan.steps.map(({ name }) => name);
     const { emit } = context;
-    return outcome(await migrateBack(endpoint, dir, { names }, { emit, signal, acceptLoss: isLossy }));
+    return outcome(await migrateBack(endpoint, dir, { names }, { emit, signal, acceptLoss: loses }));
   });
 }
+
+const asAsked = ({ to, count }: DbRollbackOptions): string => {
+  if (to !== undefined) return ` --to ${to}`;
+  return count === undefined ? '' : ` --count ${count}`;
+};
 
 function planOutcome(plan: BackPlan): Outcome {
   const { steps, refusals, losses, uncounted } = plan;
@@ -61,7 +73,8 @@ function planOutcome(plan: BackPlan): Outcome {
     planned,
     refusals,
     losses,
-    uncounted,
+    uncounted: [...new Set(uncounted.map(({ migration }) => migration))],
+    unsaved: uncounted,
     findings: [],
   };
   return { ok: true, result, text: () => planText(plan) };
@@ -76,10 +89,9 @@ function planText({ steps, refusals, losses, uncounted }: BackPlan): string {
     ]),
     ...refusals.map(({ name, reason }) => [name, `refused: ${reason}`]),
   ];
-  const lost =
-    losses.length + uncounted.length > 0
-      ? [`would lose, after saving it: ${lossText({ losses, uncounted })}`]
-      : [];
+  const lost = isLossy({ losses, uncounted })
+    ? ['would lose what players made', lossText({ losses, uncounted })]
+    : [];
   return ['would take back, newest first:', ...columns(rows, { indent: '  ' }), ...lost].join('\n');
 }
 

@@ -1,14 +1,19 @@
-/** A throw-away Postgres of the image that this project's own server runs, or would run. */
+/**
+ * A throw-away Postgres of the image that this project's own server runs, or would run. Promises that what is found on it
+ * holds for the live one: where that is another major, it is refused.
+ */
 import { accessoryHost, namesOf } from '../../contract.ts';
 import type { DatabaseEndpoint } from '../../database/connection.ts';
-import { withThrowAway } from '../../database/throw-away.ts';
+import { serverVersion } from '../../database/facts.ts';
+import { type LiveServer, refuseOtherMajor, withThrowAway } from '../../database/throw-away.ts';
 import { resolveImages } from '../../engine/images.ts';
 import type { Engine } from '../../engine/port.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import type { Context } from '../context.ts';
 import { withLock } from '../project.ts';
+import { look, openEndpoint } from './open.ts';
 
-/** Under the project's lock: only its holder makes such containers. @throws IMAGE_NOT_FOUND, LOCKED */
+/** Under the project's lock: only its holder makes such containers. @throws IMAGE_NOT_FOUND, LOCKED, CONFIG_INVALID */
 export async function onThrowAway<T>(
   context: Context,
   use: (endpoint: DatabaseEndpoint) => Promise<T>,
@@ -17,9 +22,28 @@ export async function onThrowAway<T>(
   const image = await postgresImage(context, engine);
   const { database, user } = namesOfLive(context);
   const { project, signal } = context;
-  return withLock(context, image, () =>
-    withThrowAway(engine, { project, image, database, user, signal }, use),
-  );
+  return withLock(context, image, async () => {
+    const live = await externalServer(context);
+    return withThrowAway(engine, { project, image, database, user, signal }, async (endpoint) => {
+      if (live !== null) refuseOtherMajor(live, await look(endpoint, serverVersion));
+      return use(endpoint);
+    });
+  });
+}
+
+/** null: none is named, or it does not answer. One that gameops runs has the throw-away's own image. */
+async function externalServer(context: Context): Promise<LiveServer | null> {
+  try {
+    const endpoint = await openEndpoint(context);
+    if (endpoint.accessory !== null) return null;
+    const version = await look(endpoint, serverVersion, { connectMs: 2_000 });
+    return { at: `${endpoint.host}:${endpoint.port}`, version };
+  } catch (error) {
+    if (!isOpsError(error)) throw error;
+    const message = `images.postgres is not compared with a live server: ${error.message}`;
+    context.emit({ type: 'note', level: 'detail', message });
+    return null;
+  }
 }
 
 async function postgresImage(context: Context, engine: Engine): Promise<string> {

@@ -10,7 +10,7 @@ import type { Finding, RuleText } from '../../report/findings/model.ts';
 import { byPrefix, type Migration, parseMigration } from '../migration-files.ts';
 import type { Around, Hit, Rule } from './rule.ts';
 import { dataRules } from './rules-data.ts';
-import { lockRules } from './rules-locks.ts';
+import { addedColumns, lockRules } from './rules-locks.ts';
 import { commandsOf, type Node, objectName, parseSection, type Statement, tableOf } from './tree.ts';
 
 export const rules: readonly Rule[] = [...lockRules, ...dataRules];
@@ -152,6 +152,7 @@ function lintSection(
 ): { at: number; finding: Omit<Placed, 'line' | 'column'> }[] {
   const { phase, reversible, isTransactional } = migration;
   const notValid = new Set<string>();
+  const madeHere = new Set<string>();
   const found: { at: number; finding: Omit<Placed, 'line' | 'column'> }[] = [];
   let lockedBefore: string | null = null;
   for (const statement of statements) {
@@ -159,6 +160,7 @@ function lintSection(
       ...{ section, phase, reversible, isTransactional, lockedBefore },
       isProven: (table, column) => proof.proven.has(`${table}.${column}`),
       addedNotValid: (name) => notValid.has(name),
+      isMadeHere: (table, column) => madeHere.has(table) || madeHere.has(`${table}.${column}`),
     };
     for (const rule of rules.filter((one) => (one.section ?? section) === section)) {
       for (const hit of rule.find(statement, around)) {
@@ -166,6 +168,7 @@ function lintSection(
         found.push({ at: statement.at, finding: findingOf(rule, hit, sizes) });
       }
     }
+    for (const name of madeBy(statement)) madeHere.add(name);
     if (section === 'up') {
       learn(statement, made, proof, notValid);
       const table = tableOf(statement.node.relation);
@@ -215,6 +218,14 @@ function learn(
     const proven = proof.checks.get(`${table}.${name}`);
     if (subtype === 'AT_ValidateConstraint' && proven) proof.proven.add(proven);
   }
+}
+
+/** "table", "table.column" */
+function madeBy(statement: Statement): string[] {
+  const { kind, node } = statement;
+  if (kind === 'CreateStmt') return [tableOf(node.relation)];
+  if (kind === 'CreateTableAsStmt') return [tableOf(node.into?.rel)];
+  return addedColumns(statement).map(({ column, table }) => `${table}.${column.colname}`);
 }
 
 /** CHECK (column IS NOT NULL) */

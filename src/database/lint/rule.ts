@@ -22,6 +22,8 @@ export interface Around {
   isProven(table: string, column: string): boolean;
   /** This file added that constraint NOT VALID. */
   addedNotValid(constraint: string): boolean;
+  /** An earlier statement of this section made the column, or its whole table: it holds nothing of players. */
+  isMadeHere(table: string, column: string | null): boolean;
   /** Existing table that an earlier statement of this transaction holds an exclusive lock on, or null. */
   lockedBefore: string | null;
 }

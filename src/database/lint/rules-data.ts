@@ -1,4 +1,5 @@
 /** Rules about what breaks: the release that still runs, the way back, the data, and types that are regretted later. */
+import { keepsValues, removalsOf, unsavedBy, wordsOf } from '../removals.ts';
 import type { Rule } from './rule.ts';
 import { addedColumns } from './rules-locks.ts';
 import {
@@ -7,6 +8,7 @@ import {
   type Node,
   objectName,
   type Statement,
+  tableNamed,
   tableOf,
   typeName,
 } from './tree.ts';
@@ -243,17 +245,19 @@ export const dataRules: readonly Rule[] = [
     name: 'claims-reversible',
     severity: 'warning',
     section: 'down',
-    why: 'What players made in the meantime goes with it; a rollback counts it, asks and saves it.',
-    find: (statement, { reversible }) => {
+    why: 'What players made in the meantime goes with it; a rollback asks for --accept-loss, whatever the file says.',
+    find: (statement, { reversible, isMadeHere }) => {
       if (reversible !== 'yes') return [];
-      const { kind, node } = statement;
-      const dropped = commandsOf(statement).filter(({ subtype }) => subtype === 'AT_DropColumn');
-      const columns = dropped.map(({ name }) => `${tableOf(node.relation)}.${name}`);
-      const tables: string[] =
-        kind === 'DropStmt' && node.removeType === 'OBJECT_TABLE' ? node.objects.map(objectName) : [];
-      return [...columns, ...tables].map((what) => ({
-        message: `drops ${what} on the way back, while the file says reversible=yes`,
-        rewrite: '-- gameops: reversible=lossy',
+      const known = removalsOf(statement).filter(
+        (one) =>
+          !isMadeHere(tableNamed(one.path), one.column) &&
+          !(one.to !== undefined && keepsValues(one.to, null)),
+      );
+      const unseen = statement.kind === 'DoStmt' ? ['runs a DO block, and nobody sees what it loses,'] : [];
+      return [...new Set([...known.map(wordsOf), ...unsavedBy(statement), ...unseen])].map((one) => ({
+        message: `${one} on the way back, while the file says reversible=yes`,
+        rewrite:
+          '-- gameops: reversible=lossy\n-- or, where it takes nothing of players: allow=claims-reversible',
       }));
     },
   },

@@ -38,11 +38,14 @@ export function tableOf(relation: Node): string {
   return schemaname && schemaname !== 'public' ? `${schemaname}.${relname}` : String(relname);
 }
 
+/** As tableOf, of the parts of a name. */
+export const tableNamed = (path: readonly string[]): string =>
+  path.filter((part, at) => !(at === 0 && part === 'public' && path.length > 1)).join('.');
+
 /** Of `DROP …`: each object is a list of the parts of its name. */
 export function objectName(object: Node): string {
   const parts: Node[] = object.List?.items ?? object.TypeName?.names ?? [object];
-  const names = parts.map((part) => part.String?.sval ?? '').filter((part) => part !== '');
-  return names.filter((part, at) => !(at === 0 && part === 'public' && names.length > 1)).join('.');
+  return tableNamed(parts.map((part) => part.String?.sval ?? '').filter((part) => part !== ''));
 }
 
 /** Last part of the type's name: "int4", "serial", "json". */
