@@ -1,12 +1,13 @@
 /**
  * `npm run bench:cli`: what starts cost beside Node's own, interleaved, by medians. Limits: `--help` 1.25 ×, `env check`
- * 2 × with a gameops.yaml. Then how long a .env of 10,000 lines takes: 1 s.
+ * 2 × with a gameops.yaml. Then how long a .env of 10,000 lines takes: 1 s. Exits 1 when one of them was missed.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { generateEnv } from '../../src/env/generate.ts';
+import { judge, median, missed, say, table } from './table.ts';
 
 const rounds = 25;
 const folder = mkdtempSync(join(tmpdir(), 'gameops-bench-'));
@@ -37,22 +38,22 @@ function onceMs(args: readonly string[]): number {
   return performance.now() - begun;
 }
 
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
-}
-
 const ms: Record<Name, number[]> = { node: [], help: [], check: [] };
 for (const { args } of Object.values(programs)) onceMs(args);
 for (let round = 0; round < rounds; round++)
   for (const [name, { args }] of Object.entries(programs)) ms[name as Name].push(onceMs(args));
 const node = median(ms.node);
-const told = (name: Name, limit: number) =>
-  `${programs[name].called}: ${median(ms[name]).toFixed(1)} ms, ratio ${(median(ms[name]) / node).toFixed(2)} (limit ${limit})`;
-process.stdout.write(
-  `node -e 0: ${node.toFixed(1)} ms · ${told('help', 1.25)} · ${told('check', 2)}; medians of ${rounds}, interleaved\n`,
-);
+const told = (name: Name) => `${programs[name].called} ${median(ms[name]).toFixed(1)} ms`;
+say(`node -e 0 ${node.toFixed(1)} ms, ${told('help')}, ${told('check')}; medians of ${rounds}, interleaved`);
+for (const [name, limit] of [['help', 1.25] as const, ['check', 2] as const])
+  judge(`${programs[name].called}, × node -e 0`, [median(ms[name]) / node], limit, median);
 const largeMs = Array.from({ length: 5 }, () => onceMs([...check, large]));
-process.stdout.write(
-  `gameops env check of ${lines.length + 17} lines, a warning or two on each: ${median(largeMs).toFixed(0)} ms (limit 1000, median of 5)\n`,
+judge(
+  `gameops env check of ${lines.length + 17} lines, a warning or two on each, ms`,
+  largeMs,
+  1_000,
+  median,
 );
 rmSync(folder, { recursive: true });
+table();
+process.exitCode = missed() ? 1 : 0;

@@ -1,23 +1,30 @@
 /**
- * `npm run bench:db`: a thousand light migrations and a status that has nothing to say, beside node-pg-migrate's own
- * CLI in the same run, interleaved, by medians; and how long a reader waits behind an ALTER that waits for somebody.
+ * `npm run bench:db -- [rounds=3 only=thousand,reads,restore,release]`: all that is timed of the schema. A thousand light
+ * migrations and a status that has nothing to say, beside node-pg-migrate's own CLI in the same run, interleaved, by
+ * medians; how long a reader waits behind an ALTER that waits for somebody, who goes or stays; then bench:db-restore and
+ * bench:db-release, with limits of their own. Exits 1 when a limit was missed.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import pg from 'pg';
 import { packageRoot } from '../../src/engine/images-files.ts';
 import { ground } from '../support/accessories.ts';
-import { openSchemaSite, type SchemaSite } from '../support/schema-site.ts';
+import { openSchemaSite, type RanDb, type SchemaSite } from '../support/schema-site.ts';
+import { judge, judgeLeast, median, missed, say, sleep, table, worst } from './table.ts';
 
 const files = 1_000;
-const rounds = Number(process.argv[2] ?? '3');
+const asked = Object.fromEntries(process.argv.slice(2).map((pair) => pair.split('=')));
+const rounds = Number(asked.rounds ?? 3);
+const parts = ['thousand', 'reads', 'restore', 'release'];
+const only: string[] = asked.only?.split(',') ?? parts;
 const lockMs = 300;
+/** A timer and an answer come a little after the lock is let go. */
+const readWaitMax = 1.1;
+/** What README promises, and one attempt that begins just before its end. */
+const patienceMs = 60_000 + 5_000;
 const nodePgMigrate = join(packageRoot(), 'node_modules/node-pg-migrate/bin/node-pg-migrate.js');
-
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
-const say = (text: string) => process.stdout.write(`${text}\n`);
 
 function theirsMs(site: SchemaSite): number {
   const began = performance.now();
@@ -68,20 +75,37 @@ async function thousand(site: SchemaSite): Promise<void> {
     ms.migrate.push(await oursMs(site, ['db', 'migrate']));
     for (let n = 0; n < 3; n += 1) ms.status.push(await oursMs(site, ['db', 'status']));
   }
-  const line = (what: string, ours: number[], theirs: number[], limit: number) =>
-    say(
-      `${what}: gameops ${median(ours).toFixed(0)} ms, node-pg-migrate ${median(theirs).toFixed(0)} ms, ratio ${(median(ours) / median(theirs)).toFixed(2)} (limit ${limit})`,
-    );
-  line(`${files} light migrations`, ms.migrate, ms.theirs, 1);
-  line(`status of ${files} files, nothing to do`, ms.status, ms.theirNoop, 0.6);
+  compare(`${files} light migrations`, ms.migrate, ms.theirs, 1);
+  compare(`status of ${files} files, nothing to do`, ms.status, ms.theirNoop, 0.6);
 }
 
-async function readsBehind(site: SchemaSite): Promise<void> {
+function compare(what: string, ours: number[], theirs: number[], limit: number): void {
+  say(
+    `${what}: gameops ${median(ours).toFixed(0)} ms, node-pg-migrate ${median(theirs).toFixed(0)} ms; medians`,
+  );
+  judge(`${what}, × node-pg-migrate`, [median(ours) / median(theirs)], limit, median);
+}
+
+interface Seen {
+  /** How long each read took. */
+  waits: number[];
+  /** How many of them waited. */
+  behind: number;
+  migrated: RanDb;
+}
+
+/** An ALTER of a table that somebody has for so long, and a client that reads it all the while. */
+async function readsBehind(site: SchemaSite, heldMs: number): Promise<Seen> {
   await site.reset();
   await site.query('CREATE TABLE busy (n int)');
   await site.write('1_busy', 'ALTER TABLE busy ADD a int', 'ALTER TABLE busy DROP a');
   const reader = new pg.Client({ connectionString: site.url });
   await reader.connect();
+  const holder = new pg.Client({ connectionString: site.url });
+  await holder.connect();
+  // The server ends who does nothing in a transaction for a minute, which is when the migration gives up.
+  await holder.query('SET idle_in_transaction_session_timeout = 0');
+  await holder.query('BEGIN; LOCK TABLE busy IN ACCESS SHARE MODE');
   const waits: number[] = [];
   let isOver = false;
   const reading = (async () => {
@@ -89,32 +113,74 @@ async function readsBehind(site: SchemaSite): Promise<void> {
       const began = performance.now();
       await reader.query('SELECT count(*) FROM busy');
       waits.push(performance.now() - began);
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await sleep(5);
     }
   })();
-  const holding = site.query('BEGIN; LOCK TABLE busy IN ACCESS SHARE MODE; SELECT pg_sleep(8)');
-  const migrated = await site.run(['db', 'migrate']);
+  const migrating = site.run(['db', 'migrate']);
+  const over = new AbortController();
+  await Promise.race([wait(heldMs, null, { signal: over.signal }).catch(() => null), migrating]);
+  // The rest of the time would keep this process.
+  over.abort();
+  await holder.end();
+  const migrated = await migrating;
   isOver = true;
-  await Promise.all([reading, holding]);
+  await reading;
   await reader.end();
   const behind = waits.filter((ms) => ms > lockMs / 2);
-  const worst = Math.max(...waits);
   const free = 1 - behind.reduce((sum, ms) => sum + ms, 0) / migrated.ms;
   say(
-    `reads behind an ALTER that waited ${(migrated.ms / 1000).toFixed(1)} s: longest ${worst.toFixed(0)} ms = ${(worst / lockMs).toFixed(2)} × lock timeout; ${behind.length} of ${waits.length} waited, free ${(free * 100).toFixed(0)} % of the time`,
+    `reads behind an ALTER that waited ${(migrated.ms / 1000).toFixed(1)} s, exit ${migrated.exitCode} ${migrated.json?.error?.code ?? ''}: longest ${Math.max(...waits).toFixed(0)} ms; ${behind.length} of ${waits.length} waited, free ${(free * 100).toFixed(0)} % of the time`,
+  );
+  return { waits, behind: behind.length, migrated };
+}
+
+async function reads(site: SchemaSite): Promise<void> {
+  const goes = await readsBehind(site, 8_000);
+  const stays = await readsBehind(site, 3 * patienceMs);
+  // An ALTER that held up nobody shows nothing.
+  judgeLeast('reads that waited behind an ALTER', [goes.behind, stays.behind], 1);
+  const longest = [goes, stays].map(({ waits }) => Math.max(...waits) / lockMs);
+  judge('longest read behind an ALTER, × lock timeout', longest, readWaitMax, worst);
+  judge('ALTER whose blocker goes: exit code', [goes.migrated.exitCode ?? Number.NaN], 0, worst);
+  const busy = stays.migrated.json?.error?.code === 'MIGRATION_BUSY';
+  judge(
+    'ALTER whose blocker stays: gives up after, s',
+    [busy ? stays.migrated.ms / 1_000 : Number.NaN],
+    patienceMs / 1_000,
+    worst,
   );
 }
 
-const on = await ground('benchdb');
-try {
-  await on.ensure();
-  const site = await openSchemaSite(on);
-  try {
-    await thousand(site);
-    await readsBehind(site);
-  } finally {
-    await site.close();
-  }
-} finally {
-  await on.remove();
+/** In a process of its own, as by its own name: it ends with 1 when it missed a limit. */
+function bench(name: string): void {
+  say(`npm run bench:${name}`);
+  const { status } = spawnSync(process.execPath, ['scripts/run.js', `test/bench/${name}.ts`], {
+    cwd: packageRoot(),
+    stdio: 'inherit',
+  });
+  judge(`bench:${name}: exit code`, [status ?? Number.NaN], 0, worst);
 }
+
+async function ownRows(): Promise<void> {
+  const on = await ground('benchdb');
+  try {
+    await on.ensure();
+    const site = await openSchemaSite(on);
+    try {
+      if (only.includes('thousand')) await thousand(site);
+      if (only.includes('reads')) await reads(site);
+    } finally {
+      await site.close();
+    }
+  } finally {
+    await on.remove();
+  }
+}
+
+const unknown = only.filter((part) => !parts.includes(part));
+if (unknown.length > 0) throw new Error(`there is no ${unknown.join(', ')}; there is ${parts.join(', ')}`);
+if (only.includes('thousand') || only.includes('reads')) await ownRows();
+if (only.includes('restore')) bench('db-restore');
+if (only.includes('release')) bench('db-release');
+table();
+process.exitCode = missed() ? 1 : 0;

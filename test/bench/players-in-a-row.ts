@@ -37,11 +37,14 @@ export async function manyDeploys(ground: TlsSite, players: number, deploys: num
   await fillRooms(ground, players);
   const memory = await memoryOf(site);
   const load = startLoad(ground, players, deploys * perDeployMs);
-  await load.playing;
+  const outside = players - (await load.playing);
   const samples: Sample[] = [];
+  let unproven = 0;
   try {
     for (let n = 0; n < deploys; n += 1) {
       const ran = await site.run(['deploy', '--again', '--watch', '3s', '--drain', '90s']);
+      // A load that is over already has seen nothing of it.
+      if (ran.exitCode !== 0 || load.running.process.exitCode !== null) unproven += 1;
       await sleep(settleMs);
       const games = await gameProcesses(site);
       const nginx = await pidOf(site, 'proxy');
@@ -72,8 +75,10 @@ export async function manyDeploys(ground: TlsSite, players: number, deploys: num
   const { json } = await load.running.ended;
   const { lost, duplicated, failed, moved, gapMs } = json?.result ?? {};
   say(
-    `all of them: moved ${moved}, lost ${lost}, twice ${duplicated}, failed ${failed}, gap max ${gapMs?.max}`,
+    `all of them: not in ${outside}, moved ${moved}, lost ${lost}, twice ${duplicated}, failed ${failed}, gap max ${gapMs?.max}`,
   );
+  judge(`${deploys} deploys: failed, or seen by nobody`, [unproven], 0, worst);
+  judge(`${deploys} deploys: not in, or gave up`, [outside + failed], 0, worst);
   judge(`${deploys} deploys: lost + twice`, [lost + duplicated], 0, worst);
   for (const key of ['server', 'serverFiles', 'workers', 'nginx', 'nginxFiles', 'redis', 'keys'] as const) {
     const values = samples.map((sample) => sample[key]);
@@ -109,12 +114,15 @@ async function fillRooms({ site }: TlsSite, players: number): Promise<void> {
   bus.close();
 }
 
-/** Of the second half's mean over the first half's, without the very first, which is still warming up. */
+/**
+ * Of the second half's mean over the first half's, without the very first, which is still warming up. No number where
+ * there is nothing to compare.
+ */
 function growthPercent(values: readonly number[]): number {
   const settled = values.length > 3 ? values.slice(1) : values;
   const half = Math.floor(settled.length / 2);
   const mean = (some: readonly number[]) =>
     some.reduce((sum, one) => sum + one, 0) / Math.max(1, some.length);
   const [first, last] = [mean(settled.slice(0, half)), mean(settled.slice(-half))];
-  return first === 0 ? 0 : ((last - first) / first) * 100;
+  return ((last - first) / first) * 100;
 }

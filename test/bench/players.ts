@@ -16,23 +16,26 @@ import {
   memoryOf,
   pidOf,
   rssMiB,
-  takeLoopP99Ms,
+  takeGauges,
 } from '../support/vital-signs.ts';
 import { manyDeploys } from './players-in-a-row.ts';
 import { stalledReader } from './players-stalled.ts';
-import { judge, median, missed, say, sleep, table, worst } from './table.ts';
+import { judgeLeast, judgeRounds, median, missed, say, sleep, table, worst } from './table.ts';
 
 const asked = Object.fromEntries(process.argv.slice(2).map((pair) => pair.split('=')));
 const players = Number(asked.players ?? 10_000);
 const rounds = Number(asked.rounds ?? 3);
 const deploys = Number(asked.deploys ?? 10);
-const only: string[] = (asked.only ?? 'steady,deploy,kill,stalled,row').split(',');
+const parts = ['steady', 'deploy', 'kill', 'stalled', 'row'];
+const only: string[] = asked.only?.split(',') ?? parts;
 const replicas = 2;
 /** Twice the heartbeat. */
 const steadyMs = 60_000;
 const deployMs = 110_000;
 const killMs = 100_000;
 const ghosts = Math.min(300, Math.ceil(players / 10));
+/** Each hears one message a second; a window cuts into that second, and 9,995 a second are not 10,000. */
+const steadyPlayers = Math.ceil(players * 1.02);
 
 function host(report: LoadReport): string {
   const lag = report.generatorLagMs;
@@ -41,45 +44,52 @@ function host(report: LoadReport): string {
 
 interface Steady {
   report: LoadReport;
+  /** Of all who were sent, when the joining was over. */
+  outside: number;
+  perSecond: number;
   rssMiB: number;
   loopP99Ms: number;
 }
 
 async function steady(ground: TlsSite): Promise<Steady> {
   const { site } = ground;
-  const load = startLoad(ground, players, steadyMs + 5_000);
-  await load.playing;
+  const load = startLoad(ground, steadyPlayers, steadyMs + 5_000);
+  const outside = steadyPlayers - (await load.playing);
   await sleep(2_000);
   const games = await gameProcesses(site);
   const nginx = await pidOf(site, 'proxy');
   const redis = await pidOf(site, 'redis');
-  await Promise.all(games.map(takeLoopP99Ms));
-  const [gameBefore, redisBefore, allBefore] = [
+  const before = await Promise.all(games.map(takeGauges));
+  const [begun, gameBefore, redisBefore, allBefore] = [
+    performance.now(),
     games.map(({ pid }) => cpuSeconds(pid)),
     cpuSeconds(redis),
     machineCpuSeconds(),
   ];
   await sleep(steadyMs);
-  const loops = await Promise.all(games.map(takeLoopP99Ms));
-  const seconds = steadyMs / 1_000;
+  const after = await Promise.all(games.map(takeGauges));
+  const seconds = (performance.now() - begun) / 1_000;
+  const loops = after.map(({ loopP99Ms }) => loopP99Ms);
+  const told = after.map(({ deliveries }, n) => deliveries - (before[n]?.deliveries ?? Number.NaN));
+  const perSecond = told.reduce((sum, one) => sum + one, 0) / seconds;
   const game = games.map(({ pid }, n) => (cpuSeconds(pid) - (gameBefore[n] ?? 0)) / seconds);
   const busy = (machineCpuSeconds() - allBefore) / seconds;
   const rss = games.map(({ pid }) => rssMiB(pid));
   const report = await load.report();
   const { rttMs, deliveryMs } = report;
   say(
-    `steady: ${Math.round(report.received / (report.ms / 1_000))} deliveries/s; servers ${rss.join(' + ')} MiB, loop p99 ${loops.join(', ')} ms, ` +
+    `steady: ${report.players} players, ${outside} of them not in, ${report.failed} failed; ${Math.round(perSecond)} deliveries/s; servers ${rss.join(' + ')} MiB, loop p99 ${loops.join(', ')} ms, ` +
       `${game.map((one) => one.toFixed(2)).join(' + ')} cores; Redis ${((cpuSeconds(redis) - redisBefore) / seconds).toFixed(2)}, Nginx ${rssMiB(nginx)} MiB (master); machine ${busy.toFixed(2)} of ${cpus().length} cores; ` +
       `rtt p50 ${rttMs.p50} p99 ${rttMs.p99} max ${rttMs.max}, delivery p99 ${deliveryMs.p99} max ${deliveryMs.max}; lost ${report.lost}, twice ${report.duplicated}`,
   );
   say(`  ${host(report)}`);
-  return { report, rssMiB: Math.max(...rss), loopP99Ms: Math.max(...loops) };
+  return { report, outside, perSecond, rssMiB: Math.max(...rss), loopP99Ms: Math.max(...loops) };
 }
 
 async function walk(ground: TlsSite) {
   const { site, httpsUrl, certificateFile } = ground;
   const load = startLoad(ground, players, deployMs);
-  await load.playing;
+  const outside = players - (await load.playing);
   const http = startHttpProbe(httpsUrl, certificateFile, 50, ['/api/version', '/api/regions', '/']);
   await sleep(5_000);
   const ran = await site.run(['deploy', '--again', '--watch', '3s', '--drain', '90s']);
@@ -94,12 +104,16 @@ async function walk(ground: TlsSite) {
   const told = ran.json?.result?.players;
   const { gapMs, deliveryMs, rttMs } = report;
   say(
-    `deploy ${(ran.ms / 1_000).toFixed(1)} s, drain ${(drainMs / 1_000).toFixed(1)} s, told ${JSON.stringify(told)}: moved ${report.moved}, came back ${report.resumed}, anew ${report.anew}, lost ${report.lost}, twice ${report.duplicated}, failed ${report.failed}; ` +
+    `deploy ${(ran.ms / 1_000).toFixed(1)} s, drain ${(drainMs / 1_000).toFixed(1)} s, told ${JSON.stringify(told)}: not in ${outside}, moved ${report.moved}, came back ${report.resumed}, anew ${report.anew}, lost ${report.lost}, twice ${report.duplicated}, failed ${report.failed}; ` +
       `gap p99 ${gapMs.p99} max ${gapMs.max}, delivery p99 ${deliveryMs.p99} max ${deliveryMs.max}, rtt p99 ${rttMs.p99}; false offline ${report.falseOffline}; ` +
       `HTTP ${seen.sent} sent ${seen.failed} failed p95 ${seen.p95Ms} p99 ${seen.p99Ms} max ${seen.maxMs} ${seen.examples.join('; ')}`,
   );
   say(`  ${host(report)}`);
-  return { report, http: seen, drainMs, isWhole: ran.exitCode === 0 && !isOver };
+  return {
+    ...{ report, outside, http: seen, drainMs, isWhole: ran.exitCode === 0 && !isOver },
+    // What nobody could tell is not none.
+    toldLost: Number(told?.lost ?? Number.NaN),
+  };
 }
 
 /** A server dies, and with it some players who never come back: they must not stay on the list. */
@@ -107,13 +121,17 @@ async function kill(ground: TlsSite) {
   const { site } = ground;
   const memory = await memoryOf(site);
   const gone = startLoad(ground, ghosts, 600_000);
-  await gone.playing;
+  const goneOutside = ghosts - (await gone.playing);
+  await sleep(2_000);
+  const others = new Set(await memory.present());
   const load = startLoad(ground, players, killMs);
-  await load.playing;
+  const outside = goneOutside + players - (await load.playing);
   await sleep(5_000);
+  const own = new Set((await memory.present()).filter((id) => !others.has(id)));
   const [victim] = await gameProcesses(site);
+  if (!victim) throw new Error(`${site.project} has no server to be killed`);
   gone.running.process.kill('SIGKILL');
-  if (victim) process.kill(victim.pid, 'SIGKILL');
+  process.kill(victim.pid, 'SIGKILL');
   const killedAt = performance.now();
   await sleep(75_000);
   const present = await memory.present();
@@ -121,146 +139,84 @@ async function kill(ground: TlsSite) {
   const report = await load.report();
   const { gapMs } = report;
   memory.close();
+  // Apart: somebody who is missing must not make up for a ghost.
+  const back = present.filter((id) => own.has(id)).length;
+  const seen = { missing: players - back, ghosts: present.length - back };
   say(
-    `kill: came back ${report.resumed}, anew ${report.anew}, failed ${report.failed} (last code ${report.lastCode}), lost ${report.lost}, twice ${report.duplicated}, way back p50 ${gapMs.p50} p99 ${gapMs.p99} max ${gapMs.max}; ` +
-      `${present} present of ${players} after ${(sinceMs / 1_000).toFixed(0)} s`,
+    `kill: not in ${outside}, came back ${report.resumed}, anew ${report.anew}, failed ${report.failed} (last code ${report.lastCode}), lost ${report.lost}, twice ${report.duplicated}, way back p50 ${gapMs.p50} p99 ${gapMs.p99} max ${gapMs.max}; ` +
+      `${present.length} present of ${players} after ${(sinceMs / 1_000).toFixed(0)} s: ${seen.missing} missing, ${seen.ghosts} ghosts`,
   );
   say(`  ${host(report)}`);
   await site.run(['resume']);
-  return { report, ghosts: present - players };
+  return { report, outside, ...seen };
 }
 
-async function repeat<T>(name: string, work: () => Promise<T>): Promise<T[]> {
+async function repeat<T>(work: () => Promise<T>): Promise<T[]> {
   const all: T[] = [];
-  for (let round = 0; only.includes(name) && round < rounds; round += 1) all.push(await work());
+  for (let round = 0; round < rounds; round += 1) all.push(await work());
   return all;
 }
 
+function judgeSteady(all: readonly Steady[]): void {
+  judgeLeast(
+    'deliveries/s',
+    all.map(({ perSecond }) => perSecond),
+    players,
+  );
+  judgeRounds(all, [
+    ['server RSS, MiB, largest', (one) => one.rssMiB, 256, worst],
+    ['event loop p99, ms', (one) => one.loopP99Ms, 20, median],
+    ['round trip p99, ms', ({ report }) => report.rttMs.p99, 50, median],
+    ['not in, or gave up, steady', ({ report, outside }) => outside + report.failed, 0, worst],
+    ['lost + twice, steady', ({ report }) => report.lost + report.duplicated, 0, worst],
+  ]);
+}
+
+function judgeDeploys(all: readonly Awaited<ReturnType<typeof walk>>[]): void {
+  judgeRounds(all, [
+    ['deploys that failed', ({ isWhole }) => (isWhole ? 0 : 1), 0, worst],
+    ['deploy: not in, or gave up', ({ report, outside }) => outside + report.failed, 0, worst],
+    ['deploy: lost', ({ report }) => report.lost, 0, worst],
+    ['deploy: lost, by its own count', ({ toldLost }) => toldLost, 0, worst],
+    ['deploy: duplicated', ({ report }) => report.duplicated, 0, worst],
+    ['deploy: sessions begun anew', ({ report }) => report.anew, 0, worst],
+    ['deploy: failed HTTP', ({ http }) => (http.sent > 0 ? http.failed : Number.NaN), 0, worst],
+    ['deploy: player gap max, ms', ({ report }) => report.gapMs.max, 250, worst],
+    ['deploy: delivery max, ms', ({ report }) => report.deliveryMs.max, 1_000, worst],
+    ['deploy: drain, s', ({ drainMs }) => drainMs / 1_000, 45, worst],
+    ['deploy: false offline', ({ report }) => report.falseOffline, 0, worst],
+    ['deploy: HTTP P95, ms', ({ http }) => http.p95Ms, 200, median],
+    ['deploy: HTTP P99, ms', ({ http }) => http.p99Ms, 500, median],
+  ]);
+}
+
+function judgeKills(all: readonly Awaited<ReturnType<typeof kill>>[]): void {
+  // Without anybody who had to, nothing is shown.
+  judgeLeast(
+    'kill: came back',
+    all.map(({ report }) => report.resumed),
+    1,
+  );
+  judgeRounds(all, [
+    ['kill: longest way back, s', ({ report }) => report.gapMs.max / 1_000, 8, worst],
+    ['kill: not in, or gave up', ({ report, outside }) => outside + report.failed, 0, worst],
+    ['kill: sessions begun anew', ({ report }) => report.anew, 0, worst],
+    ['kill: lost', ({ report }) => report.lost, 0, worst],
+    ['kill: ghosts after 75 s', (one) => one.ghosts, 0, worst],
+    ['kill: players not present after 75 s', ({ missing }) => missing, 0, worst],
+  ]);
+}
+
+const unknown = only.filter((part) => !parts.includes(part));
+if (unknown.length > 0) throw new Error(`there is no ${unknown.join(', ')}; there is ${parts.join(', ')}`);
 const ground = await openTlsSite('players', {
   server: { replicas, memory: '512m', cpus: 2 },
   deploy: { drain: '90s' },
 });
 try {
-  const quiet = await repeat('steady', () => steady(ground));
-  if (quiet.length > 0) {
-    const of = (value: (one: Steady) => number) => quiet.map(value);
-    judge(
-      'server RSS, MiB, largest',
-      of((one) => one.rssMiB),
-      256,
-      worst,
-    );
-    judge(
-      'event loop p99, ms',
-      of((one) => one.loopP99Ms),
-      20,
-      median,
-    );
-    judge(
-      'round trip p99, ms',
-      of((one) => one.report.rttMs.p99),
-      50,
-      median,
-    );
-    judge(
-      'lost + twice, steady',
-      of(({ report }) => report.lost + report.duplicated),
-      0,
-      worst,
-    );
-  }
-  const walks = await repeat('deploy', () => walk(ground));
-  if (walks.length > 0) {
-    const of = (value: (one: Awaited<ReturnType<typeof walk>>) => number) => walks.map(value);
-    judge(
-      'deploys that failed',
-      of((one) => (one.isWhole ? 0 : 1)),
-      0,
-      worst,
-    );
-    judge(
-      'deploy: lost',
-      of(({ report }) => report.lost),
-      0,
-      worst,
-    );
-    judge(
-      'deploy: duplicated',
-      of(({ report }) => report.duplicated),
-      0,
-      worst,
-    );
-    judge(
-      'deploy: failed HTTP',
-      of(({ http }) => http.failed),
-      0,
-      worst,
-    );
-    judge(
-      'deploy: player gap max, ms',
-      of(({ report }) => report.gapMs.max),
-      250,
-      worst,
-    );
-    judge(
-      'deploy: delivery max, ms',
-      of(({ report }) => report.deliveryMs.max),
-      1_000,
-      worst,
-    );
-    judge(
-      'deploy: drain, s',
-      of(({ drainMs }) => drainMs / 1_000),
-      45,
-      worst,
-    );
-    judge(
-      'deploy: false offline',
-      of(({ report }) => report.falseOffline),
-      0,
-      worst,
-    );
-    judge(
-      'deploy: HTTP P95, ms',
-      of(({ http }) => http.p95Ms),
-      200,
-      median,
-    );
-    judge(
-      'deploy: HTTP P99, ms',
-      of(({ http }) => http.p99Ms),
-      500,
-      median,
-    );
-  }
-  const kills = await repeat('kill', () => kill(ground));
-  if (kills.length > 0) {
-    const of = (value: (one: Awaited<ReturnType<typeof kill>>) => number) => kills.map(value);
-    judge(
-      'kill: longest way back, s',
-      of(({ report }) => report.gapMs.max / 1_000),
-      8,
-      worst,
-    );
-    judge(
-      'kill: gave up',
-      of(({ report }) => report.failed),
-      0,
-      worst,
-    );
-    judge(
-      'kill: lost',
-      of(({ report }) => report.lost),
-      0,
-      worst,
-    );
-    judge(
-      'kill: ghosts after 75 s',
-      of((one) => Math.abs(one.ghosts)),
-      0,
-      worst,
-    );
-  }
+  if (only.includes('steady')) judgeSteady(await repeat(() => steady(ground)));
+  if (only.includes('deploy')) judgeDeploys(await repeat(() => walk(ground)));
+  if (only.includes('kill')) judgeKills(await repeat(() => kill(ground)));
   if (only.includes('stalled')) await stalledReader(ground, rounds);
   if (only.includes('row')) await manyDeploys(ground, players, deploys);
 } finally {

@@ -1,8 +1,21 @@
-/** What benches print: lines as they go, and at the end what was measured beside what it must be. */
+/**
+ * What benches print: lines as they go, and at the end what was measured beside what it must be. Promises that what was
+ * not measured is not met.
+ */
 import { setTimeout as wait } from 'node:timers/promises';
 
+type Of = (values: number[]) => number;
+
+interface Row {
+  what: string;
+  values: number[];
+  counts: number;
+  limit: string;
+  isMet: boolean;
+}
+
 const began = Date.now();
-const rows: { what: string; values: number[]; counts: number; limit: number; isMet: boolean }[] = [];
+const rows: Row[] = [];
 
 export const sleep = (ms: number) => wait(ms);
 
@@ -11,25 +24,47 @@ export const say = (text: string): void => {
 };
 
 export const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
 export const worst = (values: readonly number[]): number => Math.max(...values);
 
+export const least = (values: readonly number[]): number => Math.min(...values);
+
 /** @param of which of the rounds counts, or how they are summed up */
-export function judge(what: string, values: number[], limit: number, of: (values: number[]) => number): void {
-  const counts = of(values);
-  rows.push({ what, values, counts, limit, isMet: counts <= limit });
+export function judge(what: string, values: number[], limit: number, of: Of): void {
+  note(what, values, of, { bound: '≤', limit });
 }
 
-export const missed = (): boolean => rows.some(({ isMet }) => !isMet);
+/** The other way round: what has to be reached. */
+export function judgeLeast(what: string, values: number[], limit: number, of: Of = least): void {
+  note(what, values, of, { bound: '≥', limit });
+}
+
+export type Judged<T> = readonly [what: string, value: (round: T) => number, limit: number, of: Of];
+
+export function judgeRounds<T>(rounds: readonly T[], all: readonly Judged<T>[]): void {
+  for (const [what, value, limit, of] of all) judge(what, rounds.map(value), limit, of);
+}
+
+function note(what: string, values: number[], of: Of, { bound, limit }: { bound: '≤' | '≥'; limit: number }) {
+  // The largest of nothing is less than anything, and a number that is none compares with nothing.
+  const isMeasured = values.length > 0 && values.every(Number.isFinite);
+  const counts = isMeasured ? of(values) : Number.NaN;
+  const isMet = bound === '≤' ? counts <= limit : counts >= limit;
+  rows.push({ what, values, counts, limit: `${bound} ${shown(limit)}`, isMet });
+}
+
+export const missed = (): boolean => rows.length === 0 || rows.some(({ isMet }) => !isMet);
+
+const shown = (value: number) => (Number.isNaN(value) ? 'nothing' : String(Math.round(value * 100) / 100));
 
 export function table(): void {
-  const shown = (value: number) => String(Math.round(value * 100) / 100);
+  if (rows.length === 0) process.stdout.write('nothing was measured: MISSED\n');
   const width = Math.max(...rows.map(({ what }) => what.length));
   for (const { what, values, counts, limit, isMet } of rows) {
     const each = values.length > 1 ? `  (${values.map(shown).join(', ')})` : '';
     process.stdout.write(
-      `${what.padEnd(width)}  ${shown(counts).padStart(8)}  limit ${shown(limit).padStart(6)}  ${isMet ? 'met   ' : 'MISSED'}${each}\n`,
+      `${what.padEnd(width)}  ${shown(counts).padStart(8)}  limit ${limit.padStart(8)}  ${isMet ? 'met   ' : 'MISSED'}${each}\n`,
     );
   }
 }

@@ -1,16 +1,15 @@
 import { createHash } from 'node:crypto';
-import { readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import Docker from 'dockerode';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { namesOf } from '../../src/contract.ts';
 import { type BackupGround, pruneBackups, type TakenBackup, takeBackup } from '../../src/database/backup.ts';
-import { listBackups, writeManifest } from '../../src/database/backup-files.ts';
+import { listBackups } from '../../src/database/backup-files.ts';
 import type { Level } from '../../src/database/backup-model.ts';
 import { withClient } from '../../src/database/connection.ts';
 import { withTools } from '../../src/database/tools.ts';
 import { verifyBackup } from '../../src/database/verify.ts';
-import { isOpsError } from '../../src/errors.ts';
 import {
   type BackupLab,
   backupLab,
@@ -18,8 +17,8 @@ import {
   change,
   copyOf,
   everything,
-  manifestIn,
 } from '../support/backups.ts';
+import { cut, damages, flip, middle, proven } from '../support/damages.ts';
 import { engineImage } from '../support/engine-image.ts';
 import { fullDisk } from '../support/full-disk.ts';
 import { emptyFolder } from '../support/program.ts';
@@ -108,124 +107,18 @@ describe('a backup', () => {
   });
 });
 
-type Copy = Awaited<ReturnType<typeof copyOf>>;
-
-/** As whoever damaged it unseen would: the manifest says that it has to be like this. */
-async function seal({ folder, dump, manifest }: Copy, change: object = {}): Promise<void> {
-  const content = await readFile(dump);
-  const sha256 = createHash('sha256').update(content).digest('hex');
-  await writeManifest(folder, { ...(await manifestIn(manifest)), sha256, bytes: content.length, ...change });
-}
-
-const cut = (share: number) => (content: Buffer) => content.subarray(0, Math.floor(content.length * share));
-const flip = (at: (content: Buffer) => number) => (content: Buffer) => {
-  content[at(content)] = (content[at(content)] ?? 0) ^ 0x10;
-  return content;
-};
-const middle = ({ length }: Buffer) => Math.floor(length / 2);
-/** In the middle of the packed rows, not in the list of contents before or behind them. */
-const dump = (by: (content: Buffer) => Buffer) => (copy: Copy) => change(copy.dump, by);
-const unseen = (by: (content: Buffer) => Buffer) => async (copy: Copy) => {
-  await change(copy.dump, by);
-  await seal(copy);
-};
-
 describe('damage', () => {
-  const cases: [string, Level, (copy: Copy) => Promise<unknown>][] = [
-    ['an empty dump', 'sha256', dump(() => Buffer.alloc(0))],
-    ['a dump of one byte', 'sha256', dump(cut(1e-9))],
-    ['half a dump', 'sha256', dump(cut(0.5))],
-    ['a dump without its last byte', 'sha256', dump((content) => content.subarray(0, -1))],
-    ['a byte too many', 'sha256', dump((content) => Buffer.concat([content, Buffer.from([0])]))],
-    ['a bit of the first byte', 'sha256', dump(flip(() => 0))],
-    ['a bit of the list of contents', 'sha256', dump(flip(() => 100))],
-    ['a bit in the middle', 'sha256', dump(flip(middle))],
-    ['a bit of the last byte', 'sha256', dump(flip(({ length }) => length - 1))],
-    [
-      'a block of zeros',
-      'sha256',
-      dump((content) => content.fill(0, middle(content), middle(content) + 512)),
-    ],
-    [
-      'two blocks exchanged',
-      'sha256',
-      dump((content) => {
-        const at = middle(content);
-        const [a, b] = [content.subarray(at, at + 512), content.subarray(at + 512, at + 1024)];
-        return Buffer.concat([content.subarray(0, at), b, a, content.subarray(at + 1024)]);
-      }),
-    ],
-    [
-      'the dump of another backup',
-      'sha256',
-      ({ dump }) => readFile(second.path).then((other) => writeFile(dump, other)),
-    ],
-    ['no dump', 'sha256', ({ dump }) => rm(dump)],
-    ['no manifest', 'sha256', ({ manifest }) => rm(manifest)],
-    ['half a manifest', 'sha256', ({ manifest }) => change(manifest, cut(0.5))],
-    [
-      'a manifest that says something else',
-      'sha256',
-      ({ manifest }) =>
-        change(manifest, (text) =>
-          Buffer.from(text.toString().replace('"public.players": 500', '"public.players": 501')),
-        ),
-    ],
-    ['half a dump, and a manifest that agrees', 'read', unseen(cut(0.5))],
-    ['most of a dump, and a manifest that agrees', 'read', unseen(cut(0.95))],
-    ['a bit in the middle, and a manifest that agrees', 'read', unseen(flip(middle))],
-    [
-      'a manifest that is sealed over other rows',
-      'restore',
-      async (copy) => {
-        const { rows } = await manifestIn(copy.manifest);
-        await seal(copy, { rows: { ...rows, 'public.players': 501 } });
-      },
-    ],
-    [
-      'a manifest that is sealed over another schema',
-      'restore',
-      async (copy) => {
-        const { fingerprint } = await manifestIn(copy.manifest);
-        await seal(copy, { fingerprint: fingerprint.replace(/[^:]*$/, 'f'.repeat(64)) });
-      },
-    ],
-    [
-      'a dump that a killed gameops had not finished',
-      'sha256',
-      async ({ dump, manifest }) => {
-        await rename(dump, dump.replace(/dump$/, 'partial'));
-        await rm(manifest);
-      },
-    ],
-  ];
-
-  it.each(cases)('%s is found by the proof %s', async (_what, level, damage) => {
+  it.each(damages)('$what is found by the proof $level', async ({ level, damage }) => {
     const copy = await copyOf(first);
-    await damage(copy);
-    const ground = await lab.open({ folder: copy.folder });
-    const found = await withTools(ground, async (tools) => {
-      const [listed] = await listBackups(copy.folder);
-      if (listed === undefined || listed.damage !== null) return 'not whole';
-      const proof = { tools, endpoint: lab.endpoint, level };
-      return verifyBackup(copy.folder, listed, proof).then(
-        () => 'taken for whole',
-        (error) => (isOpsError(error, 'BACKUP_DAMAGED') ? 'damaged' : error),
-      );
-    });
-    expect(['not whole', 'damaged']).toContain(found);
+    await damage(copy, second);
+    expect(['not whole', 'damaged']).toContain(await proven(lab, copy.folder, level));
     await rm(copy.folder, { recursive: true });
   });
 
   it('the same proofs find nothing in one that is whole', async () => {
     const copy = await copyOf(first);
-    const ground = await lab.open({ folder: copy.folder });
-    for (const level of ['sha256', 'read', 'restore'] as const) {
-      const [listed] = await listBackups(copy.folder);
-      await withTools(ground, (tools) =>
-        verifyBackup(copy.folder, listed as TakenBackup, { tools, endpoint: lab.endpoint, level }),
-      );
-    }
+    for (const level of ['sha256', 'read', 'restore'] as const)
+      expect(await proven(lab, copy.folder, level)).toBe('whole');
     await rm(copy.folder, { recursive: true });
   });
 

@@ -5,8 +5,8 @@ import type { TlsSite } from './tls-site.ts';
 
 export interface Load {
   running: Running;
-  /** Everybody is in. */
-  playing: Promise<void>;
+  /** Nobody joins any more; how many are in, which may be fewer than were sent. */
+  playing: Promise<number>;
   report(): Promise<LoadReport>;
 }
 
@@ -16,9 +16,10 @@ export function startLoad(
   forMs: number,
   rate = 1,
 ): Load {
+  let joined = 0;
   let isIn = () => {};
-  const playing = new Promise<void>((resolve) => {
-    isIn = resolve;
+  const playing = new Promise<number>((resolve) => {
+    isIn = () => resolve(joined);
   });
   const args = [
     '--players',
@@ -33,7 +34,9 @@ export function startLoad(
   const running = site.start(['load', ...args], {
     env: { NODE_EXTRA_CA_CERTS: certificateFile },
     onEvent: (event) => {
-      if (event.type === 'progress' && event.label === 'playing') isIn();
+      if (event.type !== 'progress') return;
+      if (event.label === 'in the game') joined = event.done;
+      if (event.label === 'playing') isIn();
     },
   });
   // A load that ends before anybody plays must not be waited for.

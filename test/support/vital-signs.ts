@@ -76,17 +76,26 @@ export function machineCpuSeconds(): number {
 
 const resolutionMs = 10;
 
-/** 99th percentile of the event loop's delay since the last call, ms: reading it begins anew. */
-export async function takeLoopP99Ms({ address }: GameProcess): Promise<number> {
+export interface Gauges {
+  /** 99th percentile of the event loop's delay since the last reading, which begins anew with each. */
+  loopP99Ms: number;
+  /** Messages of rooms so far, once for each player. */
+  deliveries: number;
+}
+
+/** What is not told is no number. */
+export async function takeGauges({ address }: GameProcess): Promise<Gauges> {
   const text = await (await fetch(`http://${address}:${port.admin}/metrics`)).text();
-  const [, seconds = '0'] = /^nodejs_eventloop_lag_p99_seconds\S* (\S+)/m.exec(text) ?? [];
+  const [, seconds] = /^nodejs_eventloop_lag_p99_seconds\S* (\S+)/m.exec(text) ?? [];
+  const [, deliveries] = /^gameops_ws_deliveries_total\S* (\S+)/m.exec(text) ?? [];
   // Between two ticks of a timer: its own period is no delay.
-  return Math.max(0, Math.round((Number(seconds) * 1_000 - resolutionMs) * 10) / 10);
+  const loopP99Ms = Math.max(0, Math.round((Number(seconds) * 1_000 - resolutionMs) * 10) / 10);
+  return { loopP99Ms, deliveries: Number(deliveries) };
 }
 
 export interface Memory {
-  /** Who counts as present now, by score. */
-  present(): Promise<number>;
+  /** Ids of those who count as present now, by score. */
+  present(): Promise<string[]>;
   keys(): Promise<number>;
   usedMiB(): Promise<number>;
   close(): void;
@@ -103,7 +112,7 @@ export async function memoryOf(site: Site): Promise<Memory> {
   const redis = new Redis(await redisUrlOf(site));
   const { present } = redisKeys(site.project);
   return {
-    present: () => redis.zcount(present, Date.now(), '+inf'),
+    present: () => redis.zrangebyscore(present, Date.now(), '+inf'),
     keys: () => redis.dbsize(),
     async usedMiB() {
       const [, bytes = '0'] = /used_memory:(\d+)/.exec(await redis.info('memory')) ?? [];
