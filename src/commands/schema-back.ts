@@ -3,7 +3,6 @@
  * refused here, before anything is touched; what would be lost is told and needs a yes.
  */
 import type { SchemaSeen } from '../boot-rule.ts';
-import { byPrefix } from '../boot-rule.ts';
 import type { Loss, Manifest } from '../database/backup-model.ts';
 import { findBackup, lossOf } from '../database/restore.ts';
 import { type BackPlan, isLossy, lossText, migrationsAfter, waysToAccept } from '../database/rollback.ts';
@@ -13,6 +12,7 @@ import { withNewestWish } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
 import { type Context, confirmLoss, confirmWayBack, type EnvFile } from './context.ts';
 import { ageOf, backupGround, lossText as restoreLossText } from './db/backup-ground.ts';
+import { isInBackup } from './db/reach.ts';
 import { mustFit } from './fit.ts';
 import type { RollbackOptions } from './options.ts';
 import type { OpenSchema, SchemaLedger } from './schema.ts';
@@ -217,11 +217,7 @@ function schemaOfBackup(
   seen: SchemaSeen,
 ): SchemaSeen {
   const names = applied.map(({ name }) => name);
-  const at = newestMigration === null ? -1 : names.indexOf(newestMigration);
-  const then =
-    newestMigration !== null && at < 0
-      ? names.filter((name) => byPrefix(name, newestMigration) <= 0)
-      : names.slice(0, at + 1);
+  const then = names.filter(isInBackup(newestMigration, names));
   return { applied: new Set(then), floor: seen.floor };
 }
 

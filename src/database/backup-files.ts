@@ -24,7 +24,7 @@ import { OpsError } from '../errors.ts';
 import { formatBytes } from '../units.ts';
 import { type Backup, backupIdPattern, type Damage, levels, type Manifest } from './backup-model.ts';
 
-export const dumpPath = (folder: string, id: string): string => join(folder, `${id}.dump`);
+const dumpPath = (folder: string, id: string): string => join(folder, `${id}.dump`);
 const manifestPath = (folder: string, id: string) => join(folder, `${id}.json`);
 const partialPath = (folder: string, id: string) => join(folder, `${id}.partial`);
 
@@ -282,7 +282,7 @@ export async function sweepPartials(folder: string, living: ReadonlySet<string>)
 /** EFBIG and EDQUOT: somebody else's limit, the same end. */
 const full = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
-export function unwritable(path: string, error: unknown, bytes = 0): OpsError {
+function unwritable(path: string, error: unknown, bytes = 0): OpsError {
   if (error instanceof OpsError) return error;
   const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
   if (full.has(code)) {

@@ -48,7 +48,7 @@ export interface BackPlan {
 }
 
 /** @returns names, newest first. @throws MIGRATION_UNKNOWN */
-export function chooseBack(ledger: Ledger, choice: Choice): string[] {
+function chooseBack(ledger: Ledger, choice: Choice): string[] {
   const names = ledger.applied.map(({ name }) => name);
   if ('count' in choice) return names.slice(Math.max(0, names.length - choice.count)).reverse();
   const known = 'to' in choice ? [choice.to] : choice.names;

@@ -127,10 +127,10 @@ function unlikeReadings(text: EnvText): Found[] {
   return differences(text).map(({ rule, message, ...place }) => found(rule, place, message));
 }
 
-export function atKey({ key, line, column }: Setting) {
+function atKey({ key, line, column }: Setting) {
   return { key, line, column };
 }
 
-export function atValue({ key, line, valueColumn }: Setting) {
+function atValue({ key, line, valueColumn }: Setting) {
   return { key, line, column: valueColumn };
 }

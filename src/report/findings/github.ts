@@ -6,7 +6,7 @@
 import { appendFileSync } from 'node:fs';
 import { counted, type Finding, placeText, type Report, type Severity, wholeText } from './model.ts';
 
-export const annotationsMax = 10;
+const annotationsMax = 10;
 /** Of the service: 1 MiB of summary for each step. */
 const summaryLinesMax = 2_000;
 
@@ -56,7 +56,7 @@ export function writeStepSummary(report: Report, path: string | undefined): void
   }
 }
 
-export function stepSummary({ subject, findings, errors, warnings }: Report): string {
+function stepSummary({ subject, findings, errors, warnings }: Report): string {
   const rows = gravestFirst(findings)
     .slice(0, summaryLinesMax)
     .map((finding) => {
