@@ -3,6 +3,7 @@
  * touched; the lock is taken in between, because even the lock needs an image.
  */
 import { resolve } from 'node:path';
+import { realClock, until } from '../clock.ts';
 import { label, namesOf, unixSocketsFolder } from '../contract.ts';
 import { type ImageRole, prepareImages, type ResolvedImage, resolveImages } from '../engine/images.ts';
 import { gameImage, gameImageTag, serverFiles } from '../engine/images-game.ts';
@@ -17,7 +18,6 @@ import { ensureFirstGeneration } from '../proxy/first.ts';
 import { askGeneration } from '../proxy/traffic.ts';
 import { type FoundationState, planFoundation, planImages } from '../release/foundation.ts';
 import type { FoundationStep } from '../release/model.ts';
-import { realClock, until } from '../runner/clock.ts';
 import { newRecord, type ProjectRecord, readRecord, writeRecord } from '../runner/record.ts';
 import { type Runner, runSteps } from '../runner/run.ts';
 import type { ProxyBase } from '../runner/session.ts';

@@ -4,15 +4,15 @@
  */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { realClock } from '../clock.ts';
 import { namesOf, port } from '../contract.ts';
 import { resolveImages } from '../engine/images.ts';
-import { packageRoot } from '../engine/images-files.ts';
 import type { Engine, Lock, ObservedContainer } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import { openDoor } from '../observe/door.ts';
 import { openPlayers, type Players, redisEndpoint } from '../observe/players.ts';
+import { packageRoot } from '../package-root.ts';
 import { keepSecret } from '../report/redact.ts';
-import { realClock } from '../runner/clock.ts';
 import { openJournal } from '../runner/journal.ts';
 import { type Observed, observe } from '../runner/observe.ts';
 import type { Door, Ports } from '../runner/ports.ts';

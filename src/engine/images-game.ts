@@ -7,8 +7,8 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import { label } from '../contract.ts';
 import { OpsError } from '../errors.ts';
+import { packageRoot } from '../package-root.ts';
 import type { Emit } from '../report/events.ts';
-import { packageRoot } from './images-files.ts';
 import type { Engine, ImageInfo } from './port.ts';
 
 const repository = 'gameops-game';

@@ -4,11 +4,11 @@
  * closes sockets at a pace. Promises that the second way is always taken, whatever becomes of the first.
  */
 
+import { until } from '../clock.ts';
 import type { HandoverOrder } from '../contract.ts';
 import { OpsError } from '../errors.ts';
 import type { Closed } from '../observe/players.ts';
 import type { ReleaseId, ReleaseStep } from '../release/model.ts';
-import { until } from './clock.ts';
 import { gameContainers, isRunning, replicaOf } from './fleet.ts';
 import type { Session } from './session.ts';
 

@@ -2,6 +2,8 @@
  * The health gate and the watch: nobody becomes a player's server before it answered like one. Asks through Nginx
  * (privately per replica, publicly as a player would) and looks at the containers; decides only pass or fail.
  */
+
+import { until } from '../clock.ts';
 import { endpoint, namesOf } from '../contract.ts';
 import type { ObservedContainer } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
@@ -10,7 +12,6 @@ import type { Release, ReleaseStep, World } from '../release/model.ts';
 import { fleetBefore } from '../release/plan.ts';
 import { findRelease } from '../release/position.ts';
 import type { Emit } from '../report/events.ts';
-import { until } from './clock.ts';
 import { gameContainers, hasUnixSockets, isRunning, reachOf, releaseOf, replicaOf } from './fleet.ts';
 import type { Ports } from './ports.ts';
 

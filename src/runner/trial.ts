@@ -4,10 +4,10 @@
  * and that all of it is gone afterwards; what a killed gameops leaves is removed by whoever takes the project's lock next.
  */
 import { randomBytes } from 'node:crypto';
+import { realClock, until } from '../clock.ts';
 import { namesOf, path, port } from '../contract.ts';
 import type { ContainerSpec, Engine } from '../engine/port.ts';
 import type { Release } from '../release/model.ts';
-import { realClock, until } from './clock.ts';
 import { fleetSpec } from './fleet.ts';
 import type { Door } from './ports.ts';
 import { settingsFile } from './settings.ts';

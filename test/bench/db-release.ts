@@ -10,7 +10,7 @@ import { imageNeeds } from '../../src/boot-rule.ts';
 import { label, migrationsFile } from '../../src/contract.ts';
 import { listMigrations } from '../../src/database/migration-files.ts';
 import { dockerEngine } from '../../src/engine/docker.ts';
-import { packageRoot } from '../../src/engine/images-files.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import { type Clients, inDetail, inWords, startClients } from '../support/clients.ts';
 import { type MigratingSite, openMigratingSite } from '../support/migrating-site.ts';
 import type { Ran } from '../support/site.ts';

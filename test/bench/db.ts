@@ -9,7 +9,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import pg from 'pg';
-import { packageRoot } from '../../src/engine/images-files.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import { ground } from '../support/accessories.ts';
 import { openSchemaSite, type RanDb, type SchemaSite } from '../support/schema-site.ts';
 import { judge, judgeLeast, median, missed, say, sleep, table, worst } from './table.ts';

@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { packageRoot } from '../../src/engine/images-files.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import type { ClientsReport, ClientsRequest } from './clients-process.ts';
 
 export type { ClientsReport, ClientsRequest };

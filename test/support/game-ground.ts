@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { Client } from 'pg';
 import { redisKeys } from '../../src/contract.ts';
-import { packageRoot } from '../../src/engine/images-files.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import { mintToken } from '../../src/tokens.ts';
 import { ground } from './accessories.ts';
 import {

@@ -5,8 +5,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { namesOf, port } from '../../src/contract.ts';
-import { packageRoot } from '../../src/engine/images-files.ts';
 import { isPortFree } from '../../src/observe/ports.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import type { Ground } from './accessories.ts';
 
 const bundle = join(packageRoot(), 'dist/server/server.mjs');

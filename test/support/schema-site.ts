@@ -10,7 +10,7 @@ import Docker from 'dockerode';
 import pg from 'pg';
 import { stringify } from 'yaml';
 import { namesOf } from '../../src/contract.ts';
-import { packageRoot } from '../../src/engine/images-files.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import type { Ground } from './accessories.ts';
 import type { Envelope } from './site.ts';
 

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import Docker from 'dockerode';
 import { parse, stringify } from 'yaml';
 import { label } from '../../src/contract.ts';
-import { packageRoot } from '../../src/engine/images-files.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import type { Step } from '../../src/release/model.ts';
 import type { Event } from '../../src/report/events.ts';
 

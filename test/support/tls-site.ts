@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { pack } from 'tar-stream';
 import { label, namesOf, nginxUid, path, port } from '../../src/contract.ts';
-import { packageRoot } from '../../src/engine/images-files.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import { openSite, type Site } from './site.ts';
 
 export interface TlsSite {

@@ -21,8 +21,8 @@ import {
   type Migration,
   unreadable,
 } from '../../database/migration-files.ts';
-import { packageRoot } from '../../engine/images-files.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
+import { packageRoot } from '../../package-root.ts';
 import type { Context, EnvFile } from '../context.ts';
 
 /** @throws NO_DATABASE, DATABASE_UNREACHABLE, ENGINE_UNREACHABLE (for one that gameops runs) */

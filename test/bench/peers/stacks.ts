@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { cp, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { packageRoot } from '../../../src/engine/images-files.ts';
+import { packageRoot } from '../../../src/package-root.ts';
 import type { GameGround } from '../../support/game-ground.ts';
 import type { Kind } from './players.ts';
 

@@ -1,7 +1,7 @@
 /** The real clock, and the one way to wait for something. */
 import { setTimeout as wait } from 'node:timers/promises';
-import { OpsError } from '../errors.ts';
-import type { Clock } from './ports.ts';
+import { OpsError } from './errors.ts';
+import type { Clock } from './runner/ports.ts';
 
 export const realClock: Clock = {
   now: () => Date.now(),
