@@ -1,4 +1,6 @@
 /** gameops deploy: intent → world → plan → run → result. */
+
+import type { DeployOptions } from '../cli/options.ts';
 import { parseBytes, parseDurationMs } from '../config.ts';
 import { label } from '../contract.ts';
 import { standingOfNone } from '../database/standing.ts';
@@ -18,7 +20,6 @@ import type { Context, EnvFile, Outcome } from './context.ts';
 import { refuseEnvErrors, warnOfLostKey } from './env-gate.ts';
 import { mustFit, needsOf, ripeContracts, schemaAfter, statesNeeds, usersOf } from './fit.ts';
 import { foundationSteps, observeFoundation, protocolOf, type Supply, supplyImages } from './foundation.ts';
-import type { DeployOptions } from './options.ts';
 import { preflight } from './preflight.ts';
 import { migrationsDir, readProject, runnerOf } from './project.ts';
 import { runAct } from './run-act.ts';

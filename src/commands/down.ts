@@ -1,8 +1,9 @@
 /** gameops down: removes all that carries the project's label; volumes, and with them the data, only when asked. */
+
+import type { DownOptions } from '../cli/options.ts';
 import { namesOf } from '../contract.ts';
 import type { Engine, Lock } from '../engine/port.ts';
 import { type Context, confirmLoss, type Outcome } from './context.ts';
-import type { DownOptions } from './options.ts';
 import { lockImage, withLock } from './project.ts';
 
 export async function run(context: Context, options: DownOptions): Promise<Outcome> {

@@ -3,13 +3,13 @@
  * nowhere else; their tokens are minted here, because a login for each would measure the hash.
  */
 import { readFileSync } from 'node:fs';
+import type { LoadOptions } from '../cli/options.ts';
 import { OpsError } from '../errors.ts';
 import { type LoadReport, runLoad } from '../observe/load.ts';
 import { columns } from '../report/table.ts';
 import { readRecord } from '../runner/record.ts';
 import { formatMs } from '../units.ts';
 import type { Context, Outcome, Style } from './context.ts';
-import type { LoadOptions } from './options.ts';
 import { addressesOf } from './project.ts';
 
 const defaultMs = 30_000;

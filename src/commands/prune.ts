@@ -1,4 +1,6 @@
 /** gameops prune: frees what old releases keep, only labelled things, never what is live, warm or being worked on. */
+
+import type { PruneOptions } from '../cli/options.ts';
 import { label, namesOf } from '../contract.ts';
 import type { Engine } from '../engine/port.ts';
 import type { World } from '../release/model.ts';
@@ -6,7 +8,6 @@ import { servedReplicas } from '../release/position.ts';
 import { retained } from '../release/rules.ts';
 import { gameContainers, releaseOf, replicaOf, stopGraceMs } from '../runner/fleet.ts';
 import type { Context, Outcome } from './context.ts';
-import type { PruneOptions } from './options.ts';
 import { lockImage, readProject, withLock } from './project.ts';
 
 export async function run(context: Context, options: PruneOptions): Promise<Outcome> {

@@ -1,5 +1,6 @@
 /** gameops rollback: the old image and settings, with today's secrets; instant while its fleet is kept here. */
 
+import type { RollbackOptions } from '../cli/options.ts';
 import { parseDurationMs } from '../config.ts';
 import { OpsError } from '../errors.ts';
 import type { Intent, Plan, Release, ReleaseStep, World } from '../release/model.ts';
@@ -12,7 +13,6 @@ import { headingOf, planOutcome } from './act.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { actOnProject, requestOf } from './existing.ts';
 import { findLost, planLost } from './lost-images.ts';
-import type { RollbackOptions } from './options.ts';
 import { migrationsDir, nothingThere, readProject } from './project.ts';
 import { schemaOf } from './schema.ts';
 import { confirmSchemaLoss, type SchemaBack, schemaBack, withWishAsked } from './schema-back.ts';

@@ -3,6 +3,7 @@
  * refused here, before anything is touched; what would be lost is told and needs a yes.
  */
 import type { SchemaSeen } from '../boot-rule.ts';
+import type { RollbackOptions } from '../cli/options.ts';
 import type { Loss, Manifest } from '../database/backup-model.ts';
 import { findBackup, lossOf } from '../database/restore.ts';
 import { type BackPlan, isLossy, lossText, migrationsAfter, waysToAccept } from '../database/rollback.ts';
@@ -14,7 +15,6 @@ import { type Context, confirmLoss, confirmWayBack, type EnvFile } from './conte
 import { ageOf, backupGround, lossText as restoreLossText } from './db/backup-ground.ts';
 import { isInBackup } from './db/reach.ts';
 import { mustFit } from './fit.ts';
-import type { RollbackOptions } from './options.ts';
 import type { OpenSchema, SchemaLedger } from './schema.ts';
 
 export interface SchemaBack {

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { groups, verbs } from '../../src/commands/verbs.ts';
+import { groups, verbs } from '../../src/cli/verbs.ts';
 import { brokenEngine, emptyFolder, gameops, start } from '../support/program.ts';
 
 const folder = emptyFolder();

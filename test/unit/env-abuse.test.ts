@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { verbs } from '../../src/commands/verbs.ts';
+import { verbs } from '../../src/cli/verbs.ts';
 import { generateEnv } from '../../src/env/generate.ts';
 import { replaceFile } from '../../src/env/write.ts';
 import { emptyFolder, type Folder, gameops } from '../support/program.ts';

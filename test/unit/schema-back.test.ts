@@ -1,7 +1,7 @@
 /** What a rollback of the schema takes back, refuses and offers instead: decided on plain data. */
 import { describe, expect, it } from 'vitest';
+import type { RollbackOptions } from '../../src/cli/options.ts';
 import type { Context } from '../../src/commands/context.ts';
-import type { RollbackOptions } from '../../src/commands/options.ts';
 import type { OpenSchema } from '../../src/commands/schema.ts';
 import { schemaBack, withWishAsked } from '../../src/commands/schema-back.ts';
 import type { Intent, World } from '../../src/release/model.ts';

@@ -1,9 +1,10 @@
 /** gameops db backup: a verified dump of the database, taken while players play; then the oldest beyond those kept go. */
+
+import type { BackupOptions } from '../../cli/options.ts';
 import { pruneBackups, takeBackup } from '../../database/backup.ts';
 import { pinnedBackups } from '../../runner/schema.ts';
 import { formatBytes, formatMs } from '../../units.ts';
 import type { Context, Outcome } from '../context.ts';
-import type { BackupOptions } from '../options.ts';
 import { backupGround, backupResult, recordOrNull } from './backup-ground.ts';
 
 export async function run(context: Context, { verify }: BackupOptions): Promise<Outcome> {

@@ -1,5 +1,6 @@
 /** gameops db backups: what there is to go back to. Looks at names, sizes and manifests; with --verify proves each one. */
 
+import type { BackupsOptions } from '../../cli/options.ts';
 import { listBackups } from '../../database/backup-files.ts';
 import type { Backup, Level } from '../../database/backup-model.ts';
 import { listUndos, type Undo } from '../../database/restore.ts';
@@ -9,7 +10,6 @@ import { isOpsError, OpsError } from '../../errors.ts';
 import { columns, table } from '../../report/table.ts';
 import { formatBytes } from '../../units.ts';
 import type { Context, Outcome, Style } from '../context.ts';
-import type { BackupsOptions } from '../options.ts';
 import { ageOf, backupFolder, backupGround, backupResult } from './backup-ground.ts';
 
 /** @throws BACKUP_DAMAGED after all were looked at, when --verify found one */

@@ -1,10 +1,11 @@
 /** gameops db baseline: takes an existing database into the ledger, once its schema is proven to be that of the files. */
+
+import type { DbBaselineOptions } from '../../cli/options.ts';
 import { adopt, compareWith, schemaOfFiles } from '../../database/baseline.ts';
 import { unknownMigration } from '../../database/rollback.ts';
 import { differs } from '../../database/round-trip.ts';
 import { OpsError } from '../../errors.ts';
 import type { Context, Outcome } from '../context.ts';
-import type { DbBaselineOptions } from '../options.ts';
 import { openEndpoint, readMigrations } from './open.ts';
 import { onThrowAway } from './throw-away.ts';
 

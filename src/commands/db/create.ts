@@ -2,11 +2,11 @@
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { DbCreateOptions } from '../../cli/options.ts';
 import { listMigrations, prefixOf } from '../../database/migration-files.ts';
 import { OpsError } from '../../errors.ts';
 import { packageRoot } from '../../package-root.ts';
 import type { Context, Outcome } from '../context.ts';
-import type { DbCreateOptions } from '../options.ts';
 import { migrationsFolder, shownPath } from './open.ts';
 
 const template = `-- gameops: phase=expand reversible=yes

@@ -1,13 +1,13 @@
 /** gameops db lint: what in the migrations would stall players, break the release that runs, or lose data. Reads only. */
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { FindingsOptions } from '../../cli/options.ts';
 import { readLedger } from '../../database/ledger.ts';
 import { lintFolder, ruleTexts, type Sizes, sizesOf } from '../../database/lint/lint.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import { countsOf, type Finding, failureText, type Report } from '../../report/findings/model.ts';
 import { written } from '../../report/findings/written.ts';
 import type { Context, Outcome } from '../context.ts';
-import type { FindingsOptions } from '../options.ts';
 import { look, migrationsFolder, openEndpoint, readFolder, shownPath } from './open.ts';
 
 /** @throws NO_MIGRATIONS; what is found comes as the outcome's refusal, MIGRATION_UNSAFE */

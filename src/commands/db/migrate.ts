@@ -1,4 +1,6 @@
 /** gameops db migrate: takes the schema forward without a deploy. Contract migrations only when they are asked for. */
+
+import type { DbMigrateOptions } from '../../cli/options.ts';
 import type { DatabaseEndpoint } from '../../database/connection.ts';
 import { readLedger } from '../../database/ledger.ts';
 import type { Migration } from '../../database/migration-files.ts';
@@ -7,7 +9,6 @@ import { unknownMigration } from '../../database/rollback.ts';
 import { OpsError } from '../../errors.ts';
 import { formatMs } from '../../units.ts';
 import type { Context, Outcome } from '../context.ts';
-import type { DbMigrateOptions } from '../options.ts';
 import { look, openEndpoint, readMigrations } from './open.ts';
 import { withProjectLock } from './project-lock.ts';
 import { fleetsNow, refuseStranding } from './reach.ts';

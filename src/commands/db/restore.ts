@@ -2,6 +2,8 @@
  * gameops db restore: the database as it was in a backup, or the one that a restore has put aside. Asks, because what
  * was written since is lost; holds the project's lock from the first change to the last.
  */
+
+import type { RestoreOptions } from '../../cli/options.ts';
 import type { BackupGround } from '../../database/backup.ts';
 import { listBackups } from '../../database/backup-files.ts';
 import { backupIdPattern, type Manifest } from '../../database/backup-model.ts';
@@ -21,7 +23,6 @@ import { isOpsError } from '../../errors.ts';
 import type { Release } from '../../release/model.ts';
 import { formatMs } from '../../units.ts';
 import { type Context, confirmLoss, type Outcome } from '../context.ts';
-import type { RestoreOptions } from '../options.ts';
 import { lockImage, withLock } from '../project.ts';
 import { ageOf, backupGround, backupResult, lossText } from './backup-ground.ts';
 import { look } from './open.ts';

@@ -3,6 +3,7 @@
  * it can be counted.
  */
 import { existsSync } from 'node:fs';
+import type { DbRollbackOptions } from '../../cli/options.ts';
 import { readLedger } from '../../database/ledger.ts';
 import {
   type BackPlan,
@@ -18,7 +19,6 @@ import {
 import { columns } from '../../report/table.ts';
 import { formatMs } from '../../units.ts';
 import { type Context, confirmWayBack, type Outcome } from '../context.ts';
-import type { DbRollbackOptions } from '../options.ts';
 import { look, migrationsFolder, openEndpoint } from './open.ts';
 import { withProjectLock } from './project-lock.ts';
 import { fleetsNow, refuseTakingAway } from './reach.ts';

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import type { FindingsOptions } from '../../cli/options.ts';
 import { checkEnv } from '../../env/check.ts';
 import { excerptsOf } from '../../env/excerpts.ts';
 import { factsOf } from '../../env/file-facts.ts';
@@ -16,7 +17,6 @@ import { OpsError } from '../../errors.ts';
 import { failureText } from '../../report/findings/model.ts';
 import { written } from '../../report/findings/written.ts';
 import type { Outcome } from '../../report/outcome.ts';
-import type { FindingsOptions } from '../options.ts';
 import { type EnvContext, textOfEnv } from './context.ts';
 
 export interface CheckOptions extends FindingsOptions {

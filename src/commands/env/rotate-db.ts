@@ -1,5 +1,6 @@
 /** `env rotate db`: how it is looked at and done. What comes next is decided in env/rotation.ts. */
 import { readFileSync } from 'node:fs';
+import type { RotateOptions } from '../../cli/options.ts';
 import { roleNames } from '../../contract.ts';
 import type { DatabaseEndpoint } from '../../database/connection.ts';
 import { withClient } from '../../database/connection.ts';
@@ -24,7 +25,6 @@ import { type ProjectRecord, readRecord } from '../../runner/record.ts';
 import type { Context } from '../context.ts';
 import { openEndpoint } from '../db/open.ts';
 import { requestOf } from '../existing.ts';
-import type { RotateOptions } from '../options.ts';
 import { nothingThere } from '../project.ts';
 import type { Rotation } from './rotate.ts';
 import { deploySecrets, mustBeLive } from './rotate-deploy.ts';

@@ -2,6 +2,8 @@
  * A deploy that changes nothing but secrets: the live release's image, page, shape and settings under a new number, with
  * what .env holds today. So a rotation never brings along what somebody else has prepared.
  */
+
+import type { RotateOptions } from '../../cli/options.ts';
 import { parseDurationMs } from '../../config.ts';
 import { label } from '../../contract.ts';
 import { checkRoom } from '../../engine/images-room.ts';
@@ -15,7 +17,6 @@ import type { ProjectRecord } from '../../runner/record.ts';
 import { headingOf } from '../act.ts';
 import type { Context } from '../context.ts';
 import { actOnProject } from '../existing.ts';
-import type { RotateOptions } from '../options.ts';
 import { nothingThere } from '../project.ts';
 import { findPage, hashPage, valuesFor } from '../supplies.ts';
 

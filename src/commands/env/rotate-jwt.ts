@@ -1,5 +1,6 @@
 /** `env rotate jwt`: how it is looked at and done. What comes next is decided in env/rotation.ts. */
 
+import type { RotateOptions } from '../../cli/options.ts';
 import type { Edit } from '../../env/edit.ts';
 import { generateSecret } from '../../env/generate.ts';
 import type { EnvFile } from '../../env/read.ts';
@@ -13,7 +14,6 @@ import { keyIdOf, tokenKeyNames, tokenLifeMs } from '../../tokens.ts';
 import { formatMs } from '../../units.ts';
 import type { Context } from '../context.ts';
 import { requestOf } from '../existing.ts';
-import type { RotateOptions } from '../options.ts';
 import { nothingThere } from '../project.ts';
 import type { Rotation } from './rotate.ts';
 import { deploySecrets, mustAcceptKeys, mustBeLive } from './rotate-deploy.ts';

@@ -3,12 +3,12 @@
  * thing that comes next, looks again. What it has to wait for longer than it may, it says, and the next call goes on.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { RotateOptions } from '../../cli/options.ts';
 import { isOfRotation, type RotationStep, traceOf } from '../../env/rotation.ts';
 import { OpsError } from '../../errors.ts';
 import { columns } from '../../report/table.ts';
 import { formatMs } from '../../units.ts';
 import type { Context, Outcome, Style } from '../context.ts';
-import type { RotateOptions } from '../options.ts';
 
 /** What is rotated: how to look, what comes next, how it is done. */
 export interface Rotation<P> {

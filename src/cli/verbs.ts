@@ -3,8 +3,8 @@
  * Modules are loaded when their verb runs, never before.
  */
 import { Option } from 'commander';
-import type { Context, Outcome } from './context.ts';
-import type { EnvContext } from './env/context.ts';
+import type { Context, Outcome } from '../commands/context.ts';
+import type { EnvContext } from '../commands/env/context.ts';
 import {
   countOption,
   durationOption,
@@ -48,7 +48,7 @@ export const verbs: readonly Verb[] = [
     name: 'init',
     summary: 'write .env with generated secrets, and gameops.yaml; existing files are kept',
     examples: ['gameops init', 'gameops init --project arena'],
-    load: () => import('./init.ts'),
+    load: () => import('../commands/init.ts'),
   },
   {
     name: 'doctor',
@@ -56,14 +56,14 @@ export const verbs: readonly Verb[] = [
       'look at engine, ports, disk, memory, settings, images and secrets in them; every finding has a fix',
     examples: ['gameops doctor', 'gameops doctor --json'],
     toleratesConfig: true,
-    load: () => import('./doctor.ts'),
+    load: () => import('../commands/doctor.ts'),
   },
   {
     name: 'host setup',
     summary: 'have a Docker Engine running; installs and starts it on Debian and Ubuntu as root',
     examples: ['gameops host setup'],
     toleratesConfig: true,
-    load: () => import('./host/setup.ts'),
+    load: () => import('../commands/host/setup.ts'),
   },
   {
     name: 'images prepare',
@@ -74,7 +74,7 @@ export const verbs: readonly Verb[] = [
       'gameops images prepare --source registry',
       'gameops images prepare --source debian',
     ],
-    load: () => import('./images/prepare.ts'),
+    load: () => import('../commands/images/prepare.ts'),
   },
   {
     name: 'env check',
@@ -93,7 +93,7 @@ export const verbs: readonly Verb[] = [
       'gameops env check --env-file - < .env',
     ],
     isLight: true,
-    load: () => import('./env/check.ts'),
+    load: () => import('../commands/env/check.ts'),
   },
   {
     name: 'env fix',
@@ -101,7 +101,7 @@ export const verbs: readonly Verb[] = [
     options: [new Option('--dry-run', 'say what would be repaired, change nothing')],
     examples: ['gameops env fix --dry-run', 'gameops env fix'],
     isLight: true,
-    load: () => import('./env/fix.ts'),
+    load: () => import('../commands/env/fix.ts'),
   },
   {
     name: 'env explain',
@@ -109,7 +109,7 @@ export const verbs: readonly Verb[] = [
     argument: { name: 'key', description: 'such as DB_HOST' },
     examples: ['gameops env explain DB_PASSWORD'],
     isLight: true,
-    load: () => import('./env/explain.ts'),
+    load: () => import('../commands/env/explain.ts'),
   },
   {
     name: 'env rotate',
@@ -128,7 +128,7 @@ export const verbs: readonly Verb[] = [
       durationOption('--drain <duration>', 'as for deploy'),
     ],
     examples: ['gameops env rotate jwt --plan', 'gameops env rotate jwt', 'gameops env rotate db'],
-    load: () => import('./env/rotate.ts'),
+    load: () => import('../commands/env/rotate.ts'),
   },
   {
     name: 'deploy',
@@ -154,7 +154,7 @@ export const verbs: readonly Verb[] = [
       'gameops deploy',
       'gameops deploy --strategy rolling --image ghcr.io/arena/server:1.4',
     ],
-    load: () => import('./deploy.ts'),
+    load: () => import('../commands/deploy.ts'),
   },
   {
     name: 'rollback',
@@ -176,50 +176,50 @@ export const verbs: readonly Verb[] = [
       'gameops rollback --to 40',
       'gameops rollback --schema --accept-loss',
     ],
-    load: () => import('./rollback.ts'),
+    load: () => import('../commands/rollback.ts'),
   },
   {
     name: 'resume',
     summary: 'finish what was interrupted, from any machine',
     examples: ['gameops resume'],
-    load: () => import('./resume.ts'),
+    load: () => import('../commands/resume.ts'),
   },
   {
     name: 'abort',
     summary: 'back out of what was interrupted, while that is possible',
     examples: ['gameops abort'],
-    load: () => import('./abort.ts'),
+    load: () => import('../commands/abort.ts'),
   },
   {
     name: 'status',
     summary: 'where traffic goes, what runs, who plays, what is unfinished',
     examples: ['gameops status', 'gameops status --json'],
-    load: () => import('./status.ts'),
+    load: () => import('../commands/status.ts'),
   },
   {
     name: 'releases',
     summary: 'every release on record, newest first',
     examples: ['gameops releases'],
-    load: () => import('./releases.ts'),
+    load: () => import('../commands/releases.ts'),
   },
   {
     name: 'history',
     summary: 'who did what, when, and how it ended',
     examples: ['gameops history'],
-    load: () => import('./history.ts'),
+    load: () => import('../commands/history.ts'),
   },
   {
     name: 'db create',
     summary: 'write an empty migration that comes after all others',
     argument: { name: 'name', description: 'what it does, such as add-guilds' },
     examples: ['gameops db create add-guilds'],
-    load: () => import('./db/create.ts'),
+    load: () => import('../commands/db/create.ts'),
   },
   {
     name: 'db status',
     summary: 'migrations applied and pending, and what does not fit: changed, missing, out of order, drift',
     examples: ['gameops db status', 'gameops db status --json'],
-    load: () => import('./db/status.ts'),
+    load: () => import('../commands/db/status.ts'),
   },
   {
     name: 'db migrate',
@@ -230,7 +230,7 @@ export const verbs: readonly Verb[] = [
       new Option('--plan', 'print what would be done, change nothing'),
     ],
     examples: ['gameops db migrate --plan', 'gameops db migrate', 'gameops db migrate --contract'],
-    load: () => import('./db/migrate.ts'),
+    load: () => import('../commands/db/migrate.ts'),
   },
   {
     name: 'db rollback',
@@ -250,7 +250,7 @@ export const verbs: readonly Verb[] = [
       'gameops db rollback',
       'gameops db rollback --count 3 --accept-loss',
     ],
-    load: () => import('./db/rollback.ts'),
+    load: () => import('../commands/db/rollback.ts'),
   },
   {
     name: 'db lint',
@@ -261,13 +261,13 @@ export const verbs: readonly Verb[] = [
       'gameops db lint --strict --format github',
       'gameops db lint --format sarif > lint.sarif',
     ],
-    load: () => import('./db/lint.ts'),
+    load: () => import('../commands/db/lint.ts'),
   },
   {
     name: 'db verify',
     summary: 'prove every way back: up, down and up again on a throw-away server of the same image',
     examples: ['gameops db verify'],
-    load: () => import('./db/verify.ts'),
+    load: () => import('../commands/db/verify.ts'),
   },
   {
     name: 'db baseline',
@@ -278,28 +278,28 @@ export const verbs: readonly Verb[] = [
       new Option('--plan', 'prove it, change nothing'),
     ],
     examples: ['gameops db baseline --plan', 'gameops db baseline --to 20260101000000000_first'],
-    load: () => import('./db/baseline.ts'),
+    load: () => import('../commands/db/baseline.ts'),
   },
   {
     name: 'db backup',
     summary: 'dump the database while players play, verify the dump, keep the last ones',
     options: [proofOption('--verify <level>', 'how far it is proven').default('read')],
     examples: ['gameops db backup', 'gameops db backup --verify restore'],
-    load: () => import('./db/backup.ts'),
+    load: () => import('../commands/db/backup.ts'),
   },
   {
     name: 'db backups',
     summary: 'every backup there is, how old it is and how far it is proven',
     options: [proofOption('--verify <level>', 'prove each of them now')],
     examples: ['gameops db backups', 'gameops db backups --verify read'],
-    load: () => import('./db/backups.ts'),
+    load: () => import('../commands/db/backups.ts'),
   },
   {
     name: 'db restore',
     summary: 'take the database back to a backup; asks, and keeps the present one to go back to',
     argument: { name: 'id', description: 'of a backup, or of a database put aside: see gameops db backups' },
     examples: ['gameops db restore 20260131-040000-1a2b', 'gameops db restore 20260131-040000-1a2b --yes'],
-    load: () => import('./db/restore.ts'),
+    load: () => import('../commands/db/restore.ts'),
   },
   {
     name: 'load',
@@ -316,20 +316,20 @@ export const verbs: readonly Verb[] = [
       ),
     ],
     examples: ['gameops load --players 200', 'gameops load --players 10000 --for 5m --json'],
-    load: () => import('./load.ts'),
+    load: () => import('../commands/load.ts'),
   },
   {
     name: 'down',
     summary: 'remove all that carries the label of this project; data only when asked',
     options: [new Option('--volumes', 'also the volumes: database, record, settings')],
     examples: ['gameops down', 'gameops down --volumes --yes'],
-    load: () => import('./down.ts'),
+    load: () => import('../commands/down.ts'),
   },
   {
     name: 'prune',
     summary: 'free what releases older than the kept ones take',
     options: [countOption('--keep <n>', 'releases to keep (default: deploy.keep of gameops.yaml)', 100)],
     examples: ['gameops prune', 'gameops prune --keep 1'],
-    load: () => import('./prune.ts'),
+    load: () => import('../commands/prune.ts'),
   },
 ];

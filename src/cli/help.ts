@@ -4,7 +4,7 @@
  * help is left to it.
  */
 import { CommanderError } from 'commander';
-import { buildProgram } from './commands/program.ts';
+import { buildProgram } from './program.ts';
 
 /** null: ask the program. */
 export function helpText(argv: readonly string[]): string | null {

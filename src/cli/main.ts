@@ -5,15 +5,17 @@
  * as fast as Node itself (test/bench/cli.ts).
  */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { CommanderError } from 'commander';
-import type { Context, Globals, StopSignal, Surroundings } from './commands/context.ts';
-import type { EnvContext } from './commands/env/context.ts';
-import { buildProgram, type Request } from './commands/program.ts';
-import { groups, verbs } from './commands/verbs.ts';
-import { exitCode, OpsError } from './errors.ts';
-import type { Emit, Event } from './report/events.ts';
-import { type Ending, type Speaker, writeEnding } from './report/outcome.ts';
-import { keepSecretsOf } from './report/redact.ts';
+import type { Context, Globals, StopSignal, Surroundings } from '../commands/context.ts';
+import type { EnvContext } from '../commands/env/context.ts';
+import { exitCode, OpsError } from '../errors.ts';
+import { packageRoot } from '../package-root.ts';
+import type { Emit, Event } from '../report/events.ts';
+import { type Ending, type Speaker, writeEnding } from '../report/outcome.ts';
+import { keepSecretsOf } from '../report/redact.ts';
+import { buildProgram, type Request } from './program.ts';
+import { groups, verbs } from './verbs.ts';
 
 /** Runs to the end, writes everything, returns the exit code. */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -89,12 +91,12 @@ async function runVerb({ verb, globals, options }: Request, speaker: Speaker): P
 type Given = Context & EnvContext;
 
 async function open(globals: Globals, around: Surroundings): Promise<Context> {
-  const { openContext } = await import('./commands/context.ts');
+  const { openContext } = await import('../commands/context.ts');
   return openContext(globals, around);
 }
 
 async function openLight(globals: Globals, around: Surroundings): Promise<EnvContext> {
-  const { openEnvContext } = await import('./commands/env/context.ts');
+  const { openEnvContext } = await import('../commands/env/context.ts');
   return openEnvContext(globals, around);
 }
 
@@ -110,15 +112,15 @@ function usageError(error: CommanderError, command: string): OpsError {
 
 async function openSink(speaker: Speaker, globals: Globals): Promise<Emit & { end(): void }> {
   if (speaker.isJson) {
-    const { jsonSink } = await import('./report/json.ts');
+    const { jsonSink } = await import('../report/json.ts');
     return Object.assign(
       jsonSink((line) => process.stderr.write(line)),
       { end: () => undefined },
     );
   }
   const [{ terminalSink }, { styleFor }] = await Promise.all([
-    import('./report/terminal.ts'),
-    import('./report/style.ts'),
+    import('../report/terminal.ts'),
+    import('../report/style.ts'),
   ]);
   return terminalSink(process.stderr, {
     style: styleFor({ isTty: process.stderr.isTTY === true, refused: speaker.noColour, env: process.env }),
@@ -174,6 +176,6 @@ function commandIn(argv: readonly string[]): string {
 }
 
 function versionOfPackage(): string {
-  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
   return String((JSON.parse(text) as { version: string }).version);
 }
