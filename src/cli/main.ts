@@ -7,9 +7,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CommanderError } from 'commander';
-import type { Context, Globals, StopSignal, Surroundings } from '../commands/context.ts';
-import type { EnvContext } from '../commands/env/context.ts';
 import { exitCode, OpsError } from '../errors.ts';
+import type { Context, Globals, StopSignal, Surroundings } from '../operations/context.ts';
+import type { EnvContext } from '../operations/env-context.ts';
 import { packageRoot } from '../package-root.ts';
 import type { Emit, Event } from '../report/events.ts';
 import { type Ending, type Speaker, writeEnding } from '../report/outcome.ts';
@@ -91,12 +91,12 @@ async function runVerb({ verb, globals, options }: Request, speaker: Speaker): P
 type Given = Context & EnvContext;
 
 async function open(globals: Globals, around: Surroundings): Promise<Context> {
-  const { openContext } = await import('../commands/context.ts');
+  const { openContext } = await import('../operations/context.ts');
   return openContext(globals, around);
 }
 
 async function openLight(globals: Globals, around: Surroundings): Promise<EnvContext> {
-  const { openEnvContext } = await import('../commands/env/context.ts');
+  const { openEnvContext } = await import('../operations/env-context.ts');
   return openEnvContext(globals, around);
 }
 

@@ -3,7 +3,7 @@
  * nothing itself. Loaded by every start, `--help` too, so it loads no verb.
  */
 import { Argument, Command } from 'commander';
-import type { Globals } from '../commands/context.ts';
+import type { Globals } from '../operations/context.ts';
 import { groups, type Verb, verbs } from './verbs.ts';
 
 export interface Request {

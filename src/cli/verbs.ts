@@ -3,8 +3,8 @@
  * Modules are loaded when their verb runs, never before.
  */
 import { Option } from 'commander';
-import type { Context, Outcome } from '../commands/context.ts';
-import type { EnvContext } from '../commands/env/context.ts';
+import type { Context, Outcome } from '../operations/context.ts';
+import type { EnvContext } from '../operations/env-context.ts';
 import {
   countOption,
   durationOption,

@@ -1,11 +1,11 @@
 /** gameops abort: backs out of what was interrupted, while that is still possible. */
 import { OpsError } from '../errors.ts';
+import type { Context, Outcome } from '../operations/context.ts';
+import { actOnProject } from '../operations/recorded.ts';
+import { headingOf } from '../operations/result.ts';
 import { planBackOut, planHandBack, planResume } from '../release/plan.ts';
 import { canHandBack } from '../runner/gate.ts';
 import { setWish } from '../runner/schema.ts';
-import { headingOf } from './act.ts';
-import type { Context, Outcome } from './context.ts';
-import { actOnProject } from './existing.ts';
 
 export async function run(context: Context): Promise<Outcome> {
   return actOnProject(context, async (session, world) => {

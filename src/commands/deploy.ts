@@ -8,24 +8,37 @@ import { digestRefOf } from '../engine/images-pull.ts';
 import { checkRoom } from '../engine/images-room.ts';
 import type { ImageInfo } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
+import { causeOf, newCandidate } from '../operations/candidate.ts';
+import type { Context, EnvFile, Outcome } from '../operations/context.ts';
+import { refuseEnvErrors, warnOfLostKey } from '../operations/env-gate.ts';
+import {
+  foundationSteps,
+  observeFoundation,
+  protocolOf,
+  type Supply,
+  supplyImages,
+} from '../operations/foundation.ts';
+import { preflight } from '../operations/preflight.ts';
+import { migrationsDir, readProject, runnerOf } from '../operations/project.ts';
+import { untilQuiet } from '../operations/quiet.ts';
+import { findPage, hashPage } from '../operations/release-inputs.ts';
+import { headingOf, planOutcome } from '../operations/result.ts';
+import { runAct } from '../operations/run.ts';
+import {
+  mustFit,
+  needsOf,
+  ripeContracts,
+  schemaAfter,
+  statesNeeds,
+  usersOf,
+} from '../operations/schema/compatibility.ts';
+import { forwardWork, lookAtSchema, type SchemaLook, schemaOf } from '../operations/schema/schema-port.ts';
 import type { Intent, Plan, Release, SchemaWork, World } from '../release/model.ts';
 import { bringsMigrations, planAct } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
-import { causeOf, newCandidate } from '../runner/candidate.ts';
 import { noSchemaWork, observe } from '../runner/observe.ts';
 import { newRecord, type ProjectRecord } from '../runner/record.ts';
 import { shortId } from '../units.ts';
-import { headingOf, planOutcome } from './act.ts';
-import type { Context, EnvFile, Outcome } from './context.ts';
-import { refuseEnvErrors, warnOfLostKey } from './env-gate.ts';
-import { mustFit, needsOf, ripeContracts, schemaAfter, statesNeeds, usersOf } from './fit.ts';
-import { foundationSteps, observeFoundation, protocolOf, type Supply, supplyImages } from './foundation.ts';
-import { preflight } from './preflight.ts';
-import { migrationsDir, readProject, runnerOf } from './project.ts';
-import { runAct } from './run-act.ts';
-import { forwardWork, lookAtSchema, type SchemaLook, schemaOf } from './schema.ts';
-import { findPage, hashPage } from './supplies.ts';
-import { untilQuiet } from './when-quiet.ts';
 
 interface DeployRequest {
   image: string;
@@ -40,7 +53,8 @@ export async function run(context: Context, options: DeployOptions): Promise<Out
     skipMigrations: options.skipMigrations === true,
   };
   let env = readGated(context, request.image);
-  if (options.rehearse) return (await import('./rehearse.ts')).rehearse(context, env, request.image);
+  if (options.rehearse)
+    return (await import('../operations/schema/rehearse.ts')).rehearse(context, env, request.image);
   if (options.whenQuiet !== undefined && !options.plan) {
     await untilQuiet(context, options.whenQuiet);
     // Hours later: somebody may have rotated a secret.

@@ -9,9 +9,9 @@ import { passwordIn } from '../env/rules-secrets.ts';
 import { isSecret } from '../env/subject.ts';
 import { isOpsError } from '../errors.ts';
 import { error, type Finding, ok, warning } from '../observe/doctor.ts';
+import type { Context } from '../operations/context.ts';
 import { readRecord } from '../runner/record.ts';
 import { shortId } from '../units.ts';
-import type { Context } from './context.ts';
 
 /** Shorter ones are met everywhere by chance. */
 const lengthMin = 8;

@@ -25,12 +25,12 @@ import {
   warning,
 } from '../observe/doctor.ts';
 import { isPortFree } from '../observe/ports.ts';
+import type { Context, Outcome, Style } from '../operations/context.ts';
+import { refuseEnvErrors } from '../operations/env-gate.ts';
 import { columns } from '../report/table.ts';
 import { type ProjectRecord, readRecord } from '../runner/record.ts';
 import { formatBytes } from '../units.ts';
-import type { Context, Outcome, Style } from './context.ts';
 import { lookForSecrets } from './doctor-secrets.ts';
-import { refuseEnvErrors } from './env-gate.ts';
 
 /** @throws the code of the first finding that is an error, with every finding in `result` */
 export async function run(context: Context): Promise<Outcome> {

@@ -3,8 +3,8 @@
 import type { DownOptions } from '../cli/options.ts';
 import { namesOf } from '../contract.ts';
 import type { Engine, Lock } from '../engine/port.ts';
-import { type Context, confirmLoss, type Outcome } from './context.ts';
-import { lockImage, withLock } from './project.ts';
+import { type Context, confirmLoss, type Outcome } from '../operations/context.ts';
+import { lockImage, withLock } from '../operations/project.ts';
 
 export async function run(context: Context, options: DownOptions): Promise<Outcome> {
   const engine = await context.engine();

@@ -1,9 +1,10 @@
 /** gameops history: who did what, from which machine, and how it ended. Newest first. */
+
+import type { Context, Outcome } from '../operations/context.ts';
+import { readProject } from '../operations/project.ts';
 import { columns } from '../report/table.ts';
 import type { HistoryEntry } from '../runner/record.ts';
 import { formatMs } from '../units.ts';
-import type { Context, Outcome } from './context.ts';
-import { readProject } from './project.ts';
 
 export async function run(context: Context): Promise<Outcome> {
   const { record } = await readProject(context);

@@ -8,7 +8,7 @@ import { execa } from 'execa';
 import { generateEnv } from '../env/generate.ts';
 import { OpsError } from '../errors.ts';
 import { firstFreePort } from '../observe/ports.ts';
-import type { Context, Outcome } from './context.ts';
+import type { Context, Outcome } from '../operations/context.ts';
 import { yamlTemplate } from './init-template.ts';
 
 interface WrittenFile {

@@ -6,11 +6,11 @@ import { readFileSync } from 'node:fs';
 import type { LoadOptions } from '../cli/options.ts';
 import { OpsError } from '../errors.ts';
 import { type LoadReport, runLoad } from '../observe/load.ts';
+import type { Context, Outcome, Style } from '../operations/context.ts';
+import { addressesOf } from '../operations/project.ts';
 import { columns } from '../report/table.ts';
 import { readRecord } from '../runner/record.ts';
 import { formatMs } from '../units.ts';
-import type { Context, Outcome, Style } from './context.ts';
-import { addressesOf } from './project.ts';
 
 const defaultMs = 30_000;
 /** Joining takes its time, too. */

@@ -3,12 +3,12 @@
 import type { PruneOptions } from '../cli/options.ts';
 import { label, namesOf } from '../contract.ts';
 import type { Engine } from '../engine/port.ts';
+import type { Context, Outcome } from '../operations/context.ts';
+import { lockImage, readProject, withLock } from '../operations/project.ts';
 import type { World } from '../release/model.ts';
 import { servedReplicas } from '../release/position.ts';
 import { retained } from '../release/rules.ts';
 import { gameContainers, releaseOf, replicaOf, stopGraceMs } from '../runner/fleet.ts';
-import type { Context, Outcome } from './context.ts';
-import { lockImage, readProject, withLock } from './project.ts';
 
 export async function run(context: Context, options: PruneOptions): Promise<Outcome> {
   const { engine, observed } = await readProject(context);

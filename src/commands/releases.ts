@@ -1,9 +1,10 @@
 /** gameops releases: every release on record, newest first, and whether going back to it is instant. */
+
+import type { Context, Outcome, Style } from '../operations/context.ts';
+import { readProject } from '../operations/project.ts';
 import type { Release } from '../release/model.ts';
 import { columns } from '../report/table.ts';
 import { shortId } from '../units.ts';
-import type { Context, Outcome, Style } from './context.ts';
-import { readProject } from './project.ts';
 
 interface ReleaseLine
   extends Pick<

@@ -1,9 +1,9 @@
 /** gameops resume: finishes what was interrupted, from any machine; without that, mends what the live release lacks. */
 import { OpsError } from '../errors.ts';
+import type { Context, Outcome } from '../operations/context.ts';
+import { actOnProject } from '../operations/recorded.ts';
+import { headingOf } from '../operations/result.ts';
 import { planResume } from '../release/plan.ts';
-import { headingOf } from './act.ts';
-import type { Context, Outcome } from './context.ts';
-import { actOnProject } from './existing.ts';
 
 export async function run(context: Context): Promise<Outcome> {
   let backedOut: { release: number; reason: string | null } | null = null;

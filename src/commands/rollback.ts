@@ -3,20 +3,25 @@
 import type { RollbackOptions } from '../cli/options.ts';
 import { parseDurationMs } from '../config.ts';
 import { OpsError } from '../errors.ts';
+import { isRekeyed, revivedCandidate } from '../operations/candidate.ts';
+import type { Context, EnvFile, Outcome } from '../operations/context.ts';
+import { findLost, planLost } from '../operations/lost-images.ts';
+import { migrationsDir, nothingThere, readProject } from '../operations/project.ts';
+import { actOnProject, requestOf } from '../operations/recorded.ts';
+import { valuesFor } from '../operations/release-inputs.ts';
+import { headingOf, planOutcome } from '../operations/result.ts';
+import {
+  confirmSchemaLoss,
+  type SchemaBack,
+  schemaBack,
+  withWishAsked,
+} from '../operations/schema/schema-back.ts';
+import { schemaOf } from '../operations/schema/schema-port.ts';
 import type { Intent, Plan, Release, ReleaseStep, World } from '../release/model.ts';
 import { planAct, planStay } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
-import { isRekeyed, revivedCandidate } from '../runner/candidate.ts';
 import type { ProjectRecord } from '../runner/record.ts';
 import { setWish } from '../runner/schema.ts';
-import { headingOf, planOutcome } from './act.ts';
-import type { Context, EnvFile, Outcome } from './context.ts';
-import { actOnProject, requestOf } from './existing.ts';
-import { findLost, planLost } from './lost-images.ts';
-import { migrationsDir, nothingThere, readProject } from './project.ts';
-import { schemaOf } from './schema.ts';
-import { confirmSchemaLoss, type SchemaBack, schemaBack, withWishAsked } from './schema-back.ts';
-import { valuesFor } from './supplies.ts';
 
 export async function run(context: Context, options: RollbackOptions): Promise<Outcome> {
   if (options.plan) {

@@ -4,10 +4,10 @@ import { listMigrations } from '../database/migration-files.ts';
 import { stateOf } from '../database/schema-state.ts';
 import type { Engine } from '../engine/port.ts';
 import { isOpsError } from '../errors.ts';
+import type { Context, Style } from '../operations/context.ts';
+import { migrationsDir } from '../operations/project.ts';
+import { requestOf } from '../operations/recorded.ts';
 import type { ProjectRecord } from '../runner/record.ts';
-import type { Context, Style } from './context.ts';
-import { requestOf } from './existing.ts';
-import { migrationsDir } from './project.ts';
 
 export interface SchemaStatus {
   /** Why the rest is not known; null: it is. */

@@ -5,8 +5,8 @@
 import { gameUid } from '../contract.ts';
 import type { FileEntry } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
+import { strangeKeys } from '../operations/candidate.ts';
 import type { Release } from '../release/model.ts';
-import { strangeKeys } from './candidate.ts';
 import type { Session } from './session.ts';
 
 /**

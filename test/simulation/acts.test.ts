@@ -1,8 +1,8 @@
 /** Whole acts in memory that are no crash: what others did to the engine in the meantime. */
 import { describe, expect, it } from 'vitest';
-import type { Context } from '../../src/commands/context.ts';
-import { withProjectLock } from '../../src/commands/db/project-lock.ts';
 import { namesOf } from '../../src/contract.ts';
+import type { Context } from '../../src/operations/context.ts';
+import { withProjectLock } from '../../src/operations/lock.ts';
 import type { SchemaWish } from '../../src/release/model.ts';
 import { planAct, planResume, planStay, withNewestWish } from '../../src/release/plan.ts';
 import { setWish } from '../../src/runner/schema.ts';

@@ -1,11 +1,11 @@
 /** The crash walk of the verbs that remove: die before any change, run it again, and nothing is left half. */
 import { describe, expect, it } from 'vitest';
-import type { Context } from '../../src/commands/context.ts';
 import { run as down } from '../../src/commands/down.ts';
 import { run as prune } from '../../src/commands/prune.ts';
 import { defaultConfig } from '../../src/config.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { OpsError } from '../../src/errors.ts';
+import type { Context } from '../../src/operations/context.ts';
 import { planAct } from '../../src/release/plan.ts';
 import type { MemoryEngine } from '../support/memory-engine.ts';
 import {

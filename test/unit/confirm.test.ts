@@ -1,8 +1,8 @@
 /** What --yes answers, and what it does not. */
 import { describe, expect, it } from 'vitest';
-import { type Context, confirmLoss, confirmWayBack } from '../../src/commands/context.ts';
-import { confirmSchemaLoss } from '../../src/commands/schema-back.ts';
 import { lossText } from '../../src/database/rollback.ts';
+import { type Context, confirmLoss, confirmWayBack } from '../../src/operations/context.ts';
+import { confirmSchemaLoss } from '../../src/operations/schema/schema-back.ts';
 import { release } from '../support/worlds.ts';
 
 const context = (over: Partial<Context> = {}): Context =>

@@ -1,11 +1,11 @@
 /** What `env check` calls an error, `deploy` refuses before it asks for an engine; and no way back is ever refused for it. */
 import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
-import type { Context, EnvFile } from '../../src/commands/context.ts';
-import { warnOfLostKey } from '../../src/commands/env-gate.ts';
 import { generateEnv } from '../../src/env/generate.ts';
 import { type Rule, rules } from '../../src/env/rules.ts';
-import { fingerprintOfSetting } from '../../src/runner/candidate.ts';
+import { fingerprintOfSetting } from '../../src/operations/candidate.ts';
+import type { Context, EnvFile } from '../../src/operations/context.ts';
+import { warnOfLostKey } from '../../src/operations/env-gate.ts';
 import type { ProjectRecord } from '../../src/runner/record.ts';
 import { emptyFolder, type Folder, gameops } from '../support/program.ts';
 import { release } from '../support/worlds.ts';

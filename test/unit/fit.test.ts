@@ -1,10 +1,21 @@
 /** Which release fits which schema, and when a contract migration may run: decided on plain data. */
 import { describe, expect, it } from 'vitest';
-import { isInBackup, refuseStranding, refuseTakingAway, strandedBy } from '../../src/commands/db/reach.ts';
-import { mustFit, needsOf, ripeContracts, schemaAfter, usersOf } from '../../src/commands/fit.ts';
 import { label } from '../../src/contract.ts';
 import type { Standing } from '../../src/database/standing.ts';
 import type { ImageInfo } from '../../src/engine/port.ts';
+import {
+  mustFit,
+  needsOf,
+  ripeContracts,
+  schemaAfter,
+  usersOf,
+} from '../../src/operations/schema/compatibility.ts';
+import {
+  isInBackup,
+  refuseStranding,
+  refuseTakingAway,
+  strandedBy,
+} from '../../src/operations/schema/stranding.ts';
 import type { ImageNeeds } from '../../src/release/model.ts';
 import { pinnedBackups } from '../../src/runner/schema.ts';
 import { fleet, intent, liveWorld, release } from '../support/worlds.ts';

@@ -1,9 +1,9 @@
 /** What a rollback of the schema takes back, refuses and offers instead: decided on plain data. */
 import { describe, expect, it } from 'vitest';
 import type { RollbackOptions } from '../../src/cli/options.ts';
-import type { Context } from '../../src/commands/context.ts';
-import type { OpenSchema } from '../../src/commands/schema.ts';
-import { schemaBack, withWishAsked } from '../../src/commands/schema-back.ts';
+import type { Context } from '../../src/operations/context.ts';
+import { schemaBack, withWishAsked } from '../../src/operations/schema/schema-back.ts';
+import type { OpenSchema } from '../../src/operations/schema/schema-port.ts';
 import type { Intent, World } from '../../src/release/model.ts';
 import type { Event } from '../../src/report/events.ts';
 import { intent, liveWorld, release } from '../support/worlds.ts';

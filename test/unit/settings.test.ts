@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import type { Context, EnvFile } from '../../src/commands/context.ts';
-import { valuesFor } from '../../src/commands/supplies.ts';
-import { isRekeyed, revivedCandidate, settingsOf } from '../../src/runner/candidate.ts';
+import { isRekeyed, revivedCandidate, settingsOf } from '../../src/operations/candidate.ts';
+import type { Context, EnvFile } from '../../src/operations/context.ts';
+import { valuesFor } from '../../src/operations/release-inputs.ts';
 import type { Session } from '../../src/runner/session.ts';
 import { ensureSettings } from '../../src/runner/settings.ts';
 import { memoryEngine } from '../support/memory-engine.ts';

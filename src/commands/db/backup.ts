@@ -2,10 +2,10 @@
 
 import type { BackupOptions } from '../../cli/options.ts';
 import { pruneBackups, takeBackup } from '../../database/backup.ts';
+import type { Context, Outcome } from '../../operations/context.ts';
+import { backupGround, backupResult, recordOrNull } from '../../operations/schema/backups.ts';
 import { pinnedBackups } from '../../runner/schema.ts';
 import { formatBytes, formatMs } from '../../units.ts';
-import type { Context, Outcome } from '../context.ts';
-import { backupGround, backupResult, recordOrNull } from './backup-ground.ts';
 
 export async function run(context: Context, { verify }: BackupOptions): Promise<Outcome> {
   const ground = await backupGround(context);

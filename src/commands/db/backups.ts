@@ -7,10 +7,10 @@ import { listUndos, type Undo } from '../../database/restore.ts';
 import { withTools } from '../../database/tools.ts';
 import { verifyBackup } from '../../database/verify.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
+import type { Context, Outcome, Style } from '../../operations/context.ts';
+import { ageOf, backupFolder, backupGround, backupResult } from '../../operations/schema/backups.ts';
 import { columns, table } from '../../report/table.ts';
 import { formatBytes } from '../../units.ts';
-import type { Context, Outcome, Style } from '../context.ts';
-import { ageOf, backupFolder, backupGround, backupResult } from './backup-ground.ts';
 
 /** @throws BACKUP_DAMAGED after all were looked at, when --verify found one */
 export async function run(context: Context, { verify }: BackupsOptions): Promise<Outcome> {

@@ -5,9 +5,9 @@ import { adopt, compareWith, schemaOfFiles } from '../../database/baseline.ts';
 import { unknownMigration } from '../../database/rollback.ts';
 import { differs } from '../../database/round-trip.ts';
 import { OpsError } from '../../errors.ts';
-import type { Context, Outcome } from '../context.ts';
-import { openEndpoint, readMigrations } from './open.ts';
-import { onThrowAway } from './throw-away.ts';
+import type { Context, Outcome } from '../../operations/context.ts';
+import { openEndpoint, readMigrations } from '../../operations/schema/database.ts';
+import { onThrowAway } from '../../operations/schema/throw-away.ts';
 
 export async function run(context: Context, { to, plan }: DbBaselineOptions): Promise<Outcome> {
   const { dir, files } = await readMigrations(context);

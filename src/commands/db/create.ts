@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import type { DbCreateOptions } from '../../cli/options.ts';
 import { listMigrations, prefixOf } from '../../database/migration-files.ts';
 import { OpsError } from '../../errors.ts';
+import type { Context, Outcome } from '../../operations/context.ts';
+import { migrationsFolder, shownPath } from '../../operations/schema/database.ts';
 import { packageRoot } from '../../package-root.ts';
-import type { Context, Outcome } from '../context.ts';
-import { migrationsFolder, shownPath } from './open.ts';
 
 const template = `-- gameops: phase=expand reversible=yes
 -- expand: the release before can live with it; what removes is phase=contract, in a file of its own.

@@ -5,10 +5,16 @@ import type { FindingsOptions } from '../../cli/options.ts';
 import { readLedger } from '../../database/ledger.ts';
 import { lintFolder, ruleTexts, type Sizes, sizesOf } from '../../database/lint/lint.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
+import type { Context, Outcome } from '../../operations/context.ts';
+import {
+  look,
+  migrationsFolder,
+  openEndpoint,
+  readFolder,
+  shownPath,
+} from '../../operations/schema/database.ts';
 import { countsOf, type Finding, failureText, type Report } from '../../report/findings/model.ts';
 import { written } from '../../report/findings/written.ts';
-import type { Context, Outcome } from '../context.ts';
-import { look, migrationsFolder, openEndpoint, readFolder, shownPath } from './open.ts';
 
 /** @throws NO_MIGRATIONS; what is found comes as the outcome's refusal, MIGRATION_UNSAFE */
 export async function run(context: Context, { format, strict }: FindingsOptions): Promise<Outcome> {

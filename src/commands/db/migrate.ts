@@ -7,11 +7,11 @@ import type { Migration } from '../../database/migration-files.ts';
 import { migrateForward, pendingMigrations } from '../../database/migrations.ts';
 import { unknownMigration } from '../../database/rollback.ts';
 import { OpsError } from '../../errors.ts';
+import type { Context, Outcome } from '../../operations/context.ts';
+import { withProjectLock } from '../../operations/lock.ts';
+import { look, openEndpoint, readMigrations } from '../../operations/schema/database.ts';
+import { fleetsNow, refuseStranding } from '../../operations/schema/stranding.ts';
 import { formatMs } from '../../units.ts';
-import type { Context, Outcome } from '../context.ts';
-import { look, openEndpoint, readMigrations } from './open.ts';
-import { withProjectLock } from './project-lock.ts';
-import { fleetsNow, refuseStranding } from './reach.ts';
 
 export async function run(context: Context, options: DbMigrateOptions): Promise<Outcome> {
   const { dir, files } = await readMigrations(context);

@@ -20,13 +20,13 @@ import {
   unknown,
 } from '../../database/restore.ts';
 import { isOpsError } from '../../errors.ts';
+import { type Context, confirmLoss, type Outcome } from '../../operations/context.ts';
+import { lockImage, withLock } from '../../operations/project.ts';
+import { ageOf, backupGround, backupResult, lossText } from '../../operations/schema/backups.ts';
+import { look } from '../../operations/schema/database.ts';
+import { fleetsNow, isInBackup, strandedBy } from '../../operations/schema/stranding.ts';
 import type { Release } from '../../release/model.ts';
 import { formatMs } from '../../units.ts';
-import { type Context, confirmLoss, type Outcome } from '../context.ts';
-import { lockImage, withLock } from '../project.ts';
-import { ageOf, backupGround, backupResult, lossText } from './backup-ground.ts';
-import { look } from './open.ts';
-import { fleetsNow, isInBackup, strandedBy } from './reach.ts';
 
 export async function run(context: Context, { id }: RestoreOptions): Promise<Outcome> {
   const ground = await backupGround(context);

@@ -16,12 +16,12 @@ import {
   refuseIrreversible,
   waysToAccept,
 } from '../../database/rollback.ts';
+import { type Context, confirmWayBack, type Outcome } from '../../operations/context.ts';
+import { withProjectLock } from '../../operations/lock.ts';
+import { look, migrationsFolder, openEndpoint } from '../../operations/schema/database.ts';
+import { fleetsNow, refuseTakingAway } from '../../operations/schema/stranding.ts';
 import { columns } from '../../report/table.ts';
 import { formatMs } from '../../units.ts';
-import { type Context, confirmWayBack, type Outcome } from '../context.ts';
-import { look, migrationsFolder, openEndpoint } from './open.ts';
-import { withProjectLock } from './project-lock.ts';
-import { fleetsNow, refuseTakingAway } from './reach.ts';
 
 export async function run(context: Context, options: DbRollbackOptions): Promise<Outcome> {
   const folder = migrationsFolder(context);

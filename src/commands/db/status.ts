@@ -1,10 +1,10 @@
 /** gameops db status: what is applied, what is pending, and what does not fit. Reads only. */
 import { listMigrations } from '../../database/migration-files.ts';
 import { type SchemaState, stateOf } from '../../database/schema-state.ts';
+import type { Context, Outcome, Style } from '../../operations/context.ts';
+import { look, migrationsFolder, openEndpoint } from '../../operations/schema/database.ts';
 import { findingLines } from '../../report/findings/pretty.ts';
 import { columns } from '../../report/table.ts';
-import type { Context, Outcome, Style } from '../context.ts';
-import { look, migrationsFolder, openEndpoint } from './open.ts';
 
 export async function run(context: Context): Promise<Outcome> {
   const [endpoint, files] = await Promise.all([

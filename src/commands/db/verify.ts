@@ -4,9 +4,9 @@
  */
 import { roundTrip } from '../../database/round-trip.ts';
 import { OpsError } from '../../errors.ts';
-import type { Context, Outcome } from '../context.ts';
-import { readMigrations } from './open.ts';
-import { onThrowAway } from './throw-away.ts';
+import type { Context, Outcome } from '../../operations/context.ts';
+import { readMigrations } from '../../operations/schema/database.ts';
+import { onThrowAway } from '../../operations/schema/throw-away.ts';
 
 export async function run(context: Context): Promise<Outcome> {
   const { dir, files } = await readMigrations(context);

@@ -14,10 +14,10 @@ import { rulesPage, ruleTexts } from '../../env/rules.ts';
 import { winnersBeside } from '../../env/sources.ts';
 import { type EnvText, readTokens } from '../../env/tokens.ts';
 import { OpsError } from '../../errors.ts';
+import { type EnvContext, textOfEnv } from '../../operations/env-context.ts';
 import { failureText } from '../../report/findings/model.ts';
 import { written } from '../../report/findings/written.ts';
 import type { Outcome } from '../../report/outcome.ts';
-import { type EnvContext, textOfEnv } from './context.ts';
 
 export interface CheckOptions extends FindingsOptions {
   example?: string;

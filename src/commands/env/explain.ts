@@ -13,8 +13,8 @@ import type { Origin, Source } from '../../env/sources.ts';
 import { isSecret } from '../../env/subject.ts';
 import { readTokens } from '../../env/tokens.ts';
 import { acceptsOf } from '../../env/user-keys.ts';
+import { type EnvContext, textOfEnv } from '../../operations/env-context.ts';
 import type { Outcome } from '../../report/outcome.ts';
-import { type EnvContext, textOfEnv } from './context.ts';
 
 interface About {
   purpose: string;

@@ -4,8 +4,8 @@
 import { fixEnv } from '../../env/fix.ts';
 import { replaceFile } from '../../env/write.ts';
 import { OpsError } from '../../errors.ts';
+import { type EnvContext, textOfEnv } from '../../operations/env-context.ts';
 import type { Outcome } from '../../report/outcome.ts';
-import { type EnvContext, textOfEnv } from './context.ts';
 
 export interface FixOptions {
   dryRun?: boolean;

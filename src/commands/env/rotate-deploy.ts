@@ -9,16 +9,16 @@ import { label } from '../../contract.ts';
 import { checkRoom } from '../../engine/images-room.ts';
 import type { Engine } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
+import { causeOf, rekeyedCandidate } from '../../operations/candidate.ts';
+import type { Context } from '../../operations/context.ts';
+import { nothingThere } from '../../operations/project.ts';
+import { actOnProject } from '../../operations/recorded.ts';
+import { findPage, hashPage, valuesFor } from '../../operations/release-inputs.ts';
+import { headingOf } from '../../operations/result.ts';
 import type { Intent, Release } from '../../release/model.ts';
 import { planAct } from '../../release/plan.ts';
 import { liveRelease } from '../../release/position.ts';
-import { causeOf, rekeyedCandidate } from '../../runner/candidate.ts';
 import type { ProjectRecord } from '../../runner/record.ts';
-import { headingOf } from '../act.ts';
-import type { Context } from '../context.ts';
-import { actOnProject } from '../existing.ts';
-import { nothingThere } from '../project.ts';
-import { findPage, hashPage, valuesFor } from '../supplies.ts';
 
 /** @throws what a deploy throws: before the switch players are where they were, and the next call goes on */
 export async function deploySecrets(

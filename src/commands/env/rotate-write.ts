@@ -4,8 +4,8 @@ import { type Edit, editEnv } from '../../env/edit.ts';
 import type { EnvFile } from '../../env/read.ts';
 import { replaceFile } from '../../env/write.ts';
 import { OpsError } from '../../errors.ts';
-import type { Context } from '../context.ts';
-import { lockImage, withLock } from '../project.ts';
+import type { Context } from '../../operations/context.ts';
+import { lockImage, withLock } from '../../operations/project.ts';
 
 /** @throws ROTATION_REFUSED for a value that comes from elsewhere: only its owner can change it there */
 export function mustComeFromFile(context: Context, env: EnvFile, keys: readonly string[]): void {

@@ -6,9 +6,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { RotateOptions } from '../../cli/options.ts';
 import { isOfRotation, type RotationStep, traceOf } from '../../env/rotation.ts';
 import { OpsError } from '../../errors.ts';
+import type { Context, Outcome, Style } from '../../operations/context.ts';
 import { columns } from '../../report/table.ts';
 import { formatMs } from '../../units.ts';
-import type { Context, Outcome, Style } from '../context.ts';
 
 /** What is rotated: how to look, what comes next, how it is done. */
 export interface Rotation<P> {

@@ -1,6 +1,6 @@
 /** `gameops host setup`: has a Docker Engine answering. Decides nothing that engine/host.ts does not. */
 import { hostSetup } from '../../engine/host.ts';
-import type { Context, Outcome } from '../context.ts';
+import type { Context, Outcome } from '../../operations/context.ts';
 
 export async function run(context: Context): Promise<Outcome> {
   const { engine, installed, started } = await hostSetup({ emit: context.emit });

@@ -5,8 +5,8 @@ import { gameImage } from '../../engine/images-game.ts';
 import { digestRefOf, pullTold } from '../../engine/images-pull.ts';
 import type { Engine } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
+import type { Context, Outcome } from '../../operations/context.ts';
 import { shortId } from '../../units.ts';
-import type { Context, Outcome } from '../context.ts';
 
 const sources = ['auto', 'registry', 'debian'] as const;
 type Source = (typeof sources)[number];

@@ -6,7 +6,7 @@ import { resolveImages } from '../../engine/images.ts';
 import { isOpsError } from '../../errors.ts';
 import { type ProjectRecord, readRecord } from '../../runner/record.ts';
 import type { Context, EnvFile } from '../context.ts';
-import { openEndpoint } from './open.ts';
+import { openEndpoint } from './database.ts';
 
 /** A folder for each project: two that share a gameops.yaml's folder must not prune each other's. */
 export const backupFolder = ({ cwd, config, project }: Context): string =>

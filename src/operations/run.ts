@@ -3,13 +3,13 @@ import type { Plan, ReleaseStep } from '../release/model.ts';
 import type { Runner } from '../runner/run.ts';
 import { runPlan, runSteps } from '../runner/run.ts';
 import type { Session } from '../runner/session.ts';
-import { actText, attachResult, resultOf } from './act.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { layFoundation, type Request, type Supply } from './foundation.ts';
 import { findLost, planLost, pullLost } from './lost-images.ts';
 import { openPorts } from './ports.ts';
 import { migrationsDir, sessionOf, withLock } from './project.ts';
-import { type OpenSchema, schemaOf } from './schema.ts';
+import { actText, attachResult, resultOf } from './result.ts';
+import { type OpenSchema, schemaOf } from './schema/schema-port.ts';
 
 export interface Ground {
   env: EnvFile;

@@ -1,20 +1,20 @@
 /** The schema in acts: what is to be done to it, read once under the lock, and the port that does it. */
 
-import type { SchemaSeen } from '../boot-rule.ts';
-import { mustHaveRoomForBackup, pruneBackups, takeBackup } from '../database/backup.ts';
-import { type DatabaseEndpoint, databaseEndpoint } from '../database/connection.ts';
-import { type Ledger, readLedger } from '../database/ledger.ts';
-import { migrateForward } from '../database/migrations.ts';
-import { findBackup, listUndos, restoreBackup } from '../database/restore.ts';
-import { type BackPlan, migrateBack, planBack } from '../database/rollback.ts';
-import { type Standing, standingOf } from '../database/standing.ts';
-import type { Engine } from '../engine/port.ts';
-import type { Intent, SchemaWish, SchemaWork } from '../release/model.ts';
-import { noSchemaWork } from '../runner/observe.ts';
-import type { Schema } from '../runner/ports.ts';
-import type { Context, EnvFile } from './context.ts';
-import { backupGround } from './db/backup-ground.ts';
-import { answered, look } from './db/open.ts';
+import type { SchemaSeen } from '../../boot-rule.ts';
+import { mustHaveRoomForBackup, pruneBackups, takeBackup } from '../../database/backup.ts';
+import { type DatabaseEndpoint, databaseEndpoint } from '../../database/connection.ts';
+import { type Ledger, readLedger } from '../../database/ledger.ts';
+import { migrateForward } from '../../database/migrations.ts';
+import { findBackup, listUndos, restoreBackup } from '../../database/restore.ts';
+import { type BackPlan, migrateBack, planBack } from '../../database/rollback.ts';
+import { type Standing, standingOf } from '../../database/standing.ts';
+import type { Engine } from '../../engine/port.ts';
+import type { Intent, SchemaWish, SchemaWork } from '../../release/model.ts';
+import { noSchemaWork } from '../../runner/observe.ts';
+import type { Schema } from '../../runner/ports.ts';
+import type { Context, EnvFile } from '../context.ts';
+import { backupGround } from './backups.ts';
+import { answered, look } from './database.ts';
 
 export interface OpenSchema extends Schema {
   /** null: the settings name no database. @throws MIGRATION_INVALID, DATABASE_UNREACHABLE */

@@ -5,7 +5,7 @@ import type { ProxyBase } from '../runner/session.ts';
 import type { Context, EnvFile } from './context.ts';
 import { proxyBase } from './foundation.ts';
 import { doorOf, playersOf } from './project.ts';
-import { suppliesOf } from './supplies.ts';
+import { suppliesOf } from './release-inputs.ts';
 
 export interface OpenPorts {
   ports: Omit<Ports, 'clock' | 'schema'>;

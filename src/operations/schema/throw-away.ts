@@ -11,7 +11,7 @@ import type { Engine } from '../../engine/port.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import type { Context } from '../context.ts';
 import { withLock } from '../project.ts';
-import { look, openEndpoint } from './open.ts';
+import { look, openEndpoint } from './database.ts';
 
 /** Under the project's lock: only its holder makes such containers. @throws IMAGE_NOT_FOUND, LOCKED, CONFIG_INVALID */
 export async function onThrowAway<T>(

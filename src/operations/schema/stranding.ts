@@ -6,7 +6,7 @@ import type { Release, World } from '../../release/model.ts';
 import { fleetsOf } from '../../runner/fleet.ts';
 import { readRecord } from '../../runner/record.ts';
 import type { Context } from '../context.ts';
-import { reachable, usersOf } from '../fit.ts';
+import { reachable, usersOf } from './compatibility.ts';
 
 type Fleets = Pick<World, 'releases' | 'fleets'>;
 

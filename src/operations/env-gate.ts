@@ -3,17 +3,17 @@
  * Only ways forward are refused; a rollback or a rotation is how one gets away from such a thing.
  */
 import { dirname, relative } from 'node:path';
+import { exampleOf } from '../commands/env/check.ts';
 import { checkEnv } from '../env/check.ts';
 import { factsOf } from '../env/file-facts.ts';
 import { type EnvFinding, shownKey } from '../env/findings.ts';
 import { winnersBeside } from '../env/sources.ts';
 import { OpsError } from '../errors.ts';
 import type { Release } from '../release/model.ts';
-import { fingerprintOfSetting } from '../runner/candidate.ts';
 import type { ProjectRecord } from '../runner/record.ts';
 import { tokenKeyNames } from '../tokens.ts';
+import { fingerprintOfSetting } from './candidate.ts';
 import type { Context, EnvFile } from './context.ts';
-import { exampleOf } from './env/check.ts';
 
 const shown = 5;
 

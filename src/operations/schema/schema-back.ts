@@ -2,20 +2,20 @@
  * What a rollback wants of the schema: which migrations go back, or which backup comes back. All that can't be done is
  * refused here, before anything is touched; what would be lost is told and needs a yes.
  */
-import type { SchemaSeen } from '../boot-rule.ts';
-import type { RollbackOptions } from '../cli/options.ts';
-import type { Loss, Manifest } from '../database/backup-model.ts';
-import { findBackup, lossOf } from '../database/restore.ts';
-import { type BackPlan, isLossy, lossText, migrationsAfter, waysToAccept } from '../database/rollback.ts';
-import { OpsError } from '../errors.ts';
-import type { Release, SchemaWish, World } from '../release/model.ts';
-import { withNewestWish } from '../release/plan.ts';
-import { liveRelease } from '../release/position.ts';
-import { type Context, confirmLoss, confirmWayBack, type EnvFile } from './context.ts';
-import { ageOf, backupGround, lossText as restoreLossText } from './db/backup-ground.ts';
-import { isInBackup } from './db/reach.ts';
-import { mustFit } from './fit.ts';
-import type { OpenSchema, SchemaLedger } from './schema.ts';
+import type { SchemaSeen } from '../../boot-rule.ts';
+import type { RollbackOptions } from '../../cli/options.ts';
+import type { Loss, Manifest } from '../../database/backup-model.ts';
+import { findBackup, lossOf } from '../../database/restore.ts';
+import { type BackPlan, isLossy, lossText, migrationsAfter, waysToAccept } from '../../database/rollback.ts';
+import { OpsError } from '../../errors.ts';
+import type { Release, SchemaWish, World } from '../../release/model.ts';
+import { withNewestWish } from '../../release/plan.ts';
+import { liveRelease } from '../../release/position.ts';
+import { type Context, confirmLoss, confirmWayBack, type EnvFile } from '../context.ts';
+import { ageOf, backupGround, lossText as restoreLossText } from './backups.ts';
+import { mustFit } from './compatibility.ts';
+import type { OpenSchema, SchemaLedger } from './schema-port.ts';
+import { isInBackup } from './stranding.ts';
 
 export interface SchemaBack {
   wish: SchemaWish | null;

@@ -1,9 +1,9 @@
 /** The project's lock for db verbs that change the schema. Apart from what only reads, which should start fast. */
-import type { Engine } from '../../engine/port.ts';
-import { isOpsError } from '../../errors.ts';
-import { readRecord } from '../../runner/record.ts';
-import type { Context } from '../context.ts';
-import { lockImage, withLock } from '../project.ts';
+import type { Engine } from '../engine/port.ts';
+import { isOpsError } from '../errors.ts';
+import { readRecord } from '../runner/record.ts';
+import type { Context } from './context.ts';
+import { lockImage, withLock } from './project.ts';
 
 /**
  * Keeps deploys away while the schema changes. Without an engine there are none to keep away.

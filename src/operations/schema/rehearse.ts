@@ -2,15 +2,15 @@
  * gameops deploy --rehearse: the migrations of the next deploy on a copy of the database, the image that is live on what
  * they make of it, and the way back. Nothing that serves is touched; nothing is left but a backup that was needed.
  */
-import { parseDurationMs } from '../config.ts';
-import { mustHaveRoomForCopy, takeBackup } from '../database/backup.ts';
-import { listBackups } from '../database/backup-files.ts';
-import { type Backup, isAtLeast, type Manifest } from '../database/backup-model.ts';
-import { catalogueOf, fingerprintOf } from '../database/catalogue.ts';
-import { withClient } from '../database/connection.ts';
-import { readLedger } from '../database/ledger.ts';
-import { listMigrations, type Migration } from '../database/migration-files.ts';
-import { pendingMigrations } from '../database/migrations.ts';
+import { parseDurationMs } from '../../config.ts';
+import { mustHaveRoomForCopy, takeBackup } from '../../database/backup.ts';
+import { listBackups } from '../../database/backup-files.ts';
+import { type Backup, isAtLeast, type Manifest } from '../../database/backup-model.ts';
+import { catalogueOf, fingerprintOf } from '../../database/catalogue.ts';
+import { withClient } from '../../database/connection.ts';
+import { readLedger } from '../../database/ledger.ts';
+import { listMigrations, type Migration } from '../../database/migration-files.ts';
+import { pendingMigrations } from '../../database/migrations.ts';
 import {
   type Copy,
   differenceSince,
@@ -21,22 +21,22 @@ import {
   rehearseUps,
   rolesOf,
   schemaOf,
-} from '../database/rehearsal.ts';
-import { findBackup } from '../database/restore.ts';
-import { throwAwayBytes } from '../database/throw-away.ts';
-import { resolveImages } from '../engine/images.ts';
-import { besideFleetsBytes, checkRoom } from '../engine/images-room.ts';
-import { isOpsError, OpsError } from '../errors.ts';
-import { openDoor } from '../observe/door.ts';
-import type { Release } from '../release/model.ts';
-import { readRecord } from '../runner/record.ts';
-import { trialRedisBytes, tryRelease } from '../runner/trial.ts';
-import { formatMs } from '../units.ts';
-import type { Context, EnvFile, Outcome, Style } from './context.ts';
-import { ageOf, backupGround } from './db/backup-ground.ts';
-import { onThrowAway } from './db/throw-away.ts';
-import { migrationsDir } from './project.ts';
-import { suppliesOf } from './supplies.ts';
+} from '../../database/rehearsal.ts';
+import { findBackup } from '../../database/restore.ts';
+import { throwAwayBytes } from '../../database/throw-away.ts';
+import { resolveImages } from '../../engine/images.ts';
+import { besideFleetsBytes, checkRoom } from '../../engine/images-room.ts';
+import { isOpsError, OpsError } from '../../errors.ts';
+import { openDoor } from '../../observe/door.ts';
+import type { Release } from '../../release/model.ts';
+import { readRecord } from '../../runner/record.ts';
+import { trialRedisBytes, tryRelease } from '../../runner/trial.ts';
+import { formatMs } from '../../units.ts';
+import type { Context, EnvFile, Outcome, Style } from '../context.ts';
+import { migrationsDir } from '../project.ts';
+import { suppliesOf } from '../release-inputs.ts';
+import { ageOf, backupGround } from './backups.ts';
+import { onThrowAway } from './throw-away.ts';
 
 interface RehearsalStep {
   step: 'backup' | 'restore' | 'up' | 'boot' | 'down' | 'compare';

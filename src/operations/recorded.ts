@@ -7,8 +7,8 @@ import type { Session } from '../runner/session.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { observeFoundation, type Request } from './foundation.ts';
 import { nothingThere, runnerOf } from './project.ts';
-import { runAct } from './run-act.ts';
-import { lookAtSchema, type OpenSchema } from './schema.ts';
+import { runAct } from './run.ts';
+import { lookAtSchema, type OpenSchema } from './schema/schema-port.ts';
 
 type Decide = (
   session: Session,

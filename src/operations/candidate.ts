@@ -7,7 +7,7 @@ import { type Config, parseBytes, parseDurationMs } from '../config.ts';
 import { gameUid } from '../contract.ts';
 import { companionsOf, isSecretKey } from '../env/schema.ts';
 import type { ImageNeeds, Release, Shape } from '../release/model.ts';
-import type { ProjectRecord } from './record.ts';
+import type { ProjectRecord } from '../runner/record.ts';
 
 export interface CandidateInput {
   config: Config;

@@ -7,9 +7,9 @@ import { companionsOf } from '../env/schema.ts';
 import { OpsError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
 import type { Release } from '../release/model.ts';
-import { settingsOf } from '../runner/candidate.ts';
 import type { Supplies } from '../runner/ports.ts';
 import { mintToken } from '../tokens.ts';
+import { settingsOf } from './candidate.ts';
 import type { Context, EnvFile } from './context.ts';
 
 const probeTokenLifeMs = 60_000;

@@ -4,15 +4,15 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
-import type { Config } from '../../config.ts';
-import { configPart } from '../../env/config-part.ts';
-import { envBytesMax, readUpTo } from '../../env/file-text.ts';
-import { type ExtraSources, readText, unreadable } from '../../env/read.ts';
-import type { RuleLevel } from '../../env/rules.ts';
-import { isRuleId, rulesPage } from '../../env/rules.ts';
-import { OpsError } from '../../errors.ts';
-import type { Emit } from '../../report/events.ts';
-import type { Globals, Surroundings } from '../context.ts';
+import type { Config } from '../config.ts';
+import { configPart } from '../env/config-part.ts';
+import { envBytesMax, readUpTo } from '../env/file-text.ts';
+import { type ExtraSources, readText, unreadable } from '../env/read.ts';
+import type { RuleLevel } from '../env/rules.ts';
+import { isRuleId, rulesPage } from '../env/rules.ts';
+import { OpsError } from '../errors.ts';
+import type { Emit } from '../report/events.ts';
+import type { Globals, Surroundings } from './context.ts';
 
 export interface EnvContext {
   cwd: string;
@@ -95,7 +95,7 @@ function readConfig(path: string): string {
 
 /** Loaded only when something is wrong there, because it takes longer than everything else here. */
 async function wholeConfig(path: string): Promise<Config> {
-  const { loadConfig } = await import('../../config.ts');
+  const { loadConfig } = await import('../config.ts');
   return loadConfig(path, { mustExist: true });
 }
 

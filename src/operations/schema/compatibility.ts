@@ -1,11 +1,11 @@
 /** Which release may run on the schema: refused before anything is touched, by the rule that its server keeps to. */
-import { imageNeeds, isBelow, mayBoot, type Phased, type SchemaSeen, statedNeeds } from '../boot-rule.ts';
-import { label } from '../contract.ts';
-import type { Standing } from '../database/standing.ts';
-import type { ImageInfo } from '../engine/port.ts';
-import { OpsError } from '../errors.ts';
-import type { ImageNeeds, Release, SchemaWork, World } from '../release/model.ts';
-import { liveRelease } from '../release/position.ts';
+import { imageNeeds, isBelow, mayBoot, type Phased, type SchemaSeen, statedNeeds } from '../../boot-rule.ts';
+import { label } from '../../contract.ts';
+import type { Standing } from '../../database/standing.ts';
+import type { ImageInfo } from '../../engine/port.ts';
+import { OpsError } from '../../errors.ts';
+import type { ImageNeeds, Release, SchemaWork, World } from '../../release/model.ts';
+import { liveRelease } from '../../release/position.ts';
 
 /**
  * What the image says of itself; else the folder of migrations that lies beside it today.

@@ -10,7 +10,7 @@ import { firstGeneration } from '../proxy/first.ts';
 import { newRecord } from '../runner/record.ts';
 import type { Context } from './context.ts';
 import { proxyBase, type Request, type Supply } from './foundation.ts';
-import { findPage } from './supplies.ts';
+import { findPage } from './release-inputs.ts';
 
 /** @throws CONFIG_INVALID, FOREIGN_CONTAINER, PORT_TAKEN, TEMPLATE_INVALID */
 export async function preflight(context: Context, request: Request, supply: Supply): Promise<void> {
