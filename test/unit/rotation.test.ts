@@ -13,7 +13,7 @@ import {
   type RotationStep,
   traceOf,
   whyUnsafe,
-} from '../../src/env/rotation.ts';
+} from '../../src/rotation/rules.ts';
 
 const words = (steps: readonly RotationStep[]) =>
   steps.map((step) => {

@@ -4,10 +4,10 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RotateOptions } from '../../cli/options.ts';
-import { isOfRotation, type RotationStep, traceOf } from '../../env/rotation.ts';
 import { OpsError } from '../../errors.ts';
 import type { Context, Outcome, Style } from '../../operations/context.ts';
 import { columns } from '../../report/table.ts';
+import { isOfRotation, type RotationStep, traceOf } from '../../rotation/rules.ts';
 import { formatMs } from '../../units.ts';
 
 /** What is rotated: how to look, what comes next, how it is done. */
@@ -29,10 +29,10 @@ const roundsMax = 40;
 /** @throws ROTATION_REFUSED, ROTATION_UNFINISHED, what a deploy throws */
 export async function run(context: Context, options: RotateOptions): Promise<Outcome> {
   if (options.what === 'jwt') {
-    const { jwtRotation } = await import('./rotate-jwt.ts');
+    const { jwtRotation } = await import('../../rotation/jwt.ts');
     return rotate(context, options, jwtRotation(context, options));
   }
-  const { roleRotation } = await import('./rotate-db.ts');
+  const { roleRotation } = await import('../../rotation/database.ts');
   return rotate(context, options, roleRotation(context, options));
 }
 

@@ -1,9 +1,10 @@
 /** `env rotate db`: how it is looked at and done. What comes next is decided in env/rotation.ts. */
 import { readFileSync } from 'node:fs';
-import type { RotateOptions } from '../../cli/options.ts';
-import { roleNames } from '../../contract.ts';
-import type { DatabaseEndpoint } from '../../database/connection.ts';
-import { withClient } from '../../database/connection.ts';
+import type { RotateOptions } from '../cli/options.ts';
+import type { Rotation } from '../commands/env/rotate.ts';
+import { roleNames } from '../contract.ts';
+import type { DatabaseEndpoint } from '../database/connection.ts';
+import { withClient } from '../database/connection.ts';
 import {
   disableWhenQuiet,
   enable,
@@ -13,22 +14,21 @@ import {
   type Straggler,
   takeOver,
   withRoleAdmin,
-} from '../../database/roles.ts';
-import { type Edit, withLogin } from '../../env/edit.ts';
-import { generateSecret } from '../../env/generate.ts';
-import type { EnvFile } from '../../env/read.ts';
-import { applyRoleStep, namesRetired, nextRoleStep, type RolePosition } from '../../env/rotation.ts';
-import { OpsError } from '../../errors.ts';
-import { fingerprintOfSetting } from '../../operations/candidate.ts';
-import type { Context } from '../../operations/context.ts';
-import { nothingThere } from '../../operations/project.ts';
-import { requestOf } from '../../operations/recorded.ts';
-import { openEndpoint } from '../../operations/schema/database.ts';
-import { keepSecret } from '../../report/redact.ts';
-import { type ProjectRecord, readRecord } from '../../runner/record.ts';
-import type { Rotation } from './rotate.ts';
-import { deploySecrets, mustBeLive } from './rotate-deploy.ts';
-import { locked, mustBeEditable, mustComeFromFile, readNow, writeEnv } from './rotate-write.ts';
+} from '../database/roles.ts';
+import { type Edit, withLogin } from '../env/edit.ts';
+import { generateSecret } from '../env/generate.ts';
+import type { EnvFile } from '../env/read.ts';
+import { OpsError } from '../errors.ts';
+import { fingerprintOfSetting } from '../operations/candidate.ts';
+import type { Context } from '../operations/context.ts';
+import { nothingThere } from '../operations/project.ts';
+import { requestOf } from '../operations/recorded.ts';
+import { openEndpoint } from '../operations/schema/database.ts';
+import { keepSecret } from '../report/redact.ts';
+import { type ProjectRecord, readRecord } from '../runner/record.ts';
+import { deploySecrets, mustBeLive } from './deploy.ts';
+import { applyRoleStep, namesRetired, nextRoleStep, type RolePosition } from './rules.ts';
+import { locked, mustBeEditable, mustComeFromFile, readNow, writeEnv } from './write.ts';
 
 interface Seen extends RolePosition {
   text: string;

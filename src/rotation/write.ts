@@ -1,11 +1,11 @@
 /** How a rotation changes .env: under the project's lock, in one rename, and only if it is still what was looked at. */
 import { readFileSync } from 'node:fs';
-import { type Edit, editEnv } from '../../env/edit.ts';
-import type { EnvFile } from '../../env/read.ts';
-import { replaceFile } from '../../env/write.ts';
-import { OpsError } from '../../errors.ts';
-import type { Context } from '../../operations/context.ts';
-import { lockImage, withLock } from '../../operations/project.ts';
+import { type Edit, editEnv } from '../env/edit.ts';
+import type { EnvFile } from '../env/read.ts';
+import { replaceFile } from '../env/write.ts';
+import { OpsError } from '../errors.ts';
+import type { Context } from '../operations/context.ts';
+import { lockImage, withLock } from '../operations/project.ts';
 
 /** @throws ROTATION_REFUSED for a value that comes from elsewhere: only its owner can change it there */
 export function mustComeFromFile(context: Context, env: EnvFile, keys: readonly string[]): void {

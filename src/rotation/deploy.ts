@@ -3,22 +3,22 @@
  * what .env holds today. So a rotation never brings along what somebody else has prepared.
  */
 
-import type { RotateOptions } from '../../cli/options.ts';
-import { parseDurationMs } from '../../config.ts';
-import { label } from '../../contract.ts';
-import { checkRoom } from '../../engine/images-room.ts';
-import type { Engine } from '../../engine/port.ts';
-import { OpsError } from '../../errors.ts';
-import { causeOf, rekeyedCandidate } from '../../operations/candidate.ts';
-import type { Context } from '../../operations/context.ts';
-import { nothingThere } from '../../operations/project.ts';
-import { actOnProject } from '../../operations/recorded.ts';
-import { findPage, hashPage, valuesFor } from '../../operations/release-inputs.ts';
-import { headingOf } from '../../operations/result.ts';
-import type { Intent, Release } from '../../release/model.ts';
-import { planAct } from '../../release/plan.ts';
-import { liveRelease } from '../../release/position.ts';
-import type { ProjectRecord } from '../../runner/record.ts';
+import type { RotateOptions } from '../cli/options.ts';
+import { parseDurationMs } from '../config.ts';
+import { label } from '../contract.ts';
+import { checkRoom } from '../engine/images-room.ts';
+import type { Engine } from '../engine/port.ts';
+import { OpsError } from '../errors.ts';
+import { causeOf, rekeyedCandidate } from '../operations/candidate.ts';
+import type { Context } from '../operations/context.ts';
+import { nothingThere } from '../operations/project.ts';
+import { actOnProject } from '../operations/recorded.ts';
+import { findPage, hashPage, valuesFor } from '../operations/release-inputs.ts';
+import { headingOf } from '../operations/result.ts';
+import type { Intent, Release } from '../release/model.ts';
+import { planAct } from '../release/plan.ts';
+import { liveRelease } from '../release/position.ts';
+import type { ProjectRecord } from '../runner/record.ts';
 
 /** @throws what a deploy throws: before the switch players are where they were, and the next call goes on */
 export async function deploySecrets(
