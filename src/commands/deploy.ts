@@ -33,11 +33,11 @@ import {
   usersOf,
 } from '../operations/schema/compatibility.ts';
 import { forwardWork, lookAtSchema, type SchemaLook, schemaOf } from '../operations/schema/schema-port.ts';
+import { newRecord, type ProjectRecord } from '../record/record.ts';
 import type { Intent, Plan, Release, SchemaWork, World } from '../release/model.ts';
 import { bringsMigrations, planAct } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
 import { noSchemaWork, observe } from '../runner/observe.ts';
-import { newRecord, type ProjectRecord } from '../runner/record.ts';
 import { shortId } from '../units.ts';
 
 interface DeployRequest {

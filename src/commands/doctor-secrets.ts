@@ -10,7 +10,7 @@ import { isSecret } from '../env/subject.ts';
 import { isOpsError } from '../errors.ts';
 import { error, type Finding, ok, warning } from '../observe/doctor.ts';
 import type { Context } from '../operations/context.ts';
-import { readRecord } from '../runner/record.ts';
+import { readRecord } from '../record/record.ts';
 import { shortId } from '../units.ts';
 
 /** Shorter ones are met everywhere by chance. */

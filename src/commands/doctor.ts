@@ -27,8 +27,8 @@ import {
 import { isPortFree } from '../observe/ports.ts';
 import type { Context, Outcome, Style } from '../operations/context.ts';
 import { refuseEnvErrors } from '../operations/env-gate.ts';
+import { type ProjectRecord, readRecord } from '../record/record.ts';
 import { columns } from '../report/table.ts';
-import { type ProjectRecord, readRecord } from '../runner/record.ts';
 import { formatBytes } from '../units.ts';
 import { lookForSecrets } from './doctor-secrets.ts';
 

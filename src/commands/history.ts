@@ -2,8 +2,8 @@
 
 import type { Context, Outcome } from '../operations/context.ts';
 import { readProject } from '../operations/project.ts';
+import type { HistoryEntry } from '../record/record.ts';
 import { columns } from '../report/table.ts';
-import type { HistoryEntry } from '../runner/record.ts';
 import { formatMs } from '../units.ts';
 
 export async function run(context: Context): Promise<Outcome> {

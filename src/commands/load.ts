@@ -8,8 +8,8 @@ import { OpsError } from '../errors.ts';
 import { type LoadReport, runLoad } from '../observe/load.ts';
 import type { Context, Outcome, Style } from '../operations/context.ts';
 import { addressesOf } from '../operations/project.ts';
+import { readRecord } from '../record/record.ts';
 import { columns } from '../report/table.ts';
-import { readRecord } from '../runner/record.ts';
 import { formatMs } from '../units.ts';
 
 const defaultMs = 30_000;

@@ -17,10 +17,10 @@ import {
   withWishAsked,
 } from '../operations/schema/schema-back.ts';
 import { schemaOf } from '../operations/schema/schema-port.ts';
+import type { ProjectRecord } from '../record/record.ts';
 import type { Intent, Plan, Release, ReleaseStep, World } from '../release/model.ts';
 import { planAct, planStay } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
-import type { ProjectRecord } from '../runner/record.ts';
 import { setWish } from '../runner/schema.ts';
 
 export async function run(context: Context, options: RollbackOptions): Promise<Outcome> {

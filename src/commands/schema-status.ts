@@ -7,7 +7,7 @@ import { isOpsError } from '../errors.ts';
 import type { Context, Style } from '../operations/context.ts';
 import { migrationsDir } from '../operations/project.ts';
 import { requestOf } from '../operations/recorded.ts';
-import type { ProjectRecord } from '../runner/record.ts';
+import type { ProjectRecord } from '../record/record.ts';
 
 export interface SchemaStatus {
   /** Why the rest is not known; null: it is. */

@@ -3,11 +3,11 @@ import { accessoryHost, namesOf } from '../contract.ts';
 import type { ObservedContainer } from '../engine/port.ts';
 import type { Context, Outcome, Style } from '../operations/context.ts';
 import { type Addresses, readProject } from '../operations/project.ts';
+import type { ProjectRecord } from '../record/record.ts';
 import type { Fleet, Intent, Release } from '../release/model.ts';
 import { servedReplicas } from '../release/position.ts';
 import { columns } from '../report/table.ts';
 import type { Observed } from '../runner/observe.ts';
-import type { ProjectRecord } from '../runner/record.ts';
 import { type SchemaStatus, schemaStatus, schemaText } from './schema-status.ts';
 
 interface FleetStatus {

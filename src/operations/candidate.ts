@@ -6,8 +6,8 @@ import { createHash, createHmac } from 'node:crypto';
 import { type Config, parseBytes, parseDurationMs } from '../config.ts';
 import { gameUid } from '../contract.ts';
 import { companionsOf, isSecretKey } from '../env/schema.ts';
+import type { ProjectRecord } from '../record/record.ts';
 import type { ImageNeeds, Release, Shape } from '../release/model.ts';
-import type { ProjectRecord } from '../runner/record.ts';
 
 export interface CandidateInput {
   config: Config;

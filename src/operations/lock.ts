@@ -1,7 +1,7 @@
 /** The project's lock for db verbs that change the schema. Apart from what only reads, which should start fast. */
 import type { Engine } from '../engine/port.ts';
 import { isOpsError } from '../errors.ts';
-import { readRecord } from '../runner/record.ts';
+import { readRecord } from '../record/record.ts';
 import type { Context } from './context.ts';
 import { lockImage, withLock } from './project.ts';
 

@@ -1,6 +1,7 @@
 /** The real ports of a running act, wired for one project whose foundation is laid. */
+
+import type { ProjectRecord } from '../record/record.ts';
 import type { Ports } from '../runner/ports.ts';
-import type { ProjectRecord } from '../runner/record.ts';
 import type { ProxyBase } from '../runner/session.ts';
 import type { Context, EnvFile } from './context.ts';
 import { proxyBase } from './foundation.ts';

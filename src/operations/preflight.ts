@@ -7,7 +7,7 @@ import type { Engine } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
 import { whyNotFree } from '../observe/ports.ts';
 import { firstGeneration } from '../proxy/first.ts';
-import { newRecord } from '../runner/record.ts';
+import { newRecord } from '../record/record.ts';
 import type { Context } from './context.ts';
 import { proxyBase, type Request, type Supply } from './foundation.ts';
 import { findPage } from './release-inputs.ts';

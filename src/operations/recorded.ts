@@ -1,8 +1,8 @@
 /** Acting on a project that is there already: rollback, resume, abort. */
 import { isBundledTag } from '../engine/images-game.ts';
+import { type ProjectRecord, readRecord } from '../record/record.ts';
 import type { Plan, ReleaseStep, SchemaWork, World } from '../release/model.ts';
 import { noSchemaWork, observe } from '../runner/observe.ts';
-import { type ProjectRecord, readRecord } from '../runner/record.ts';
 import type { Session } from '../runner/session.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { observeFoundation, type Request } from './foundation.ts';

@@ -15,10 +15,10 @@ import { nothingThere } from '../operations/project.ts';
 import { actOnProject } from '../operations/recorded.ts';
 import { findPage, hashPage, valuesFor } from '../operations/release-inputs.ts';
 import { headingOf } from '../operations/result.ts';
+import type { ProjectRecord } from '../record/record.ts';
 import type { Intent, Release } from '../release/model.ts';
 import { planAct } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
-import type { ProjectRecord } from '../runner/record.ts';
 
 /** @throws what a deploy throws: before the switch players are where they were, and the next call goes on */
 export async function deploySecrets(

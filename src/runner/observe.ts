@@ -1,11 +1,11 @@
 /** The world: labels, record, Nginx's own answer and player counts, joined. Reads all of it, chooses nothing. */
 import type { ObservedContainer } from '../engine/port.ts';
 import { type ObservedTraffic, readTraffic } from '../proxy/traffic.ts';
+import type { ProjectRecord } from '../record/record.ts';
 import type { SchemaWork, World } from '../release/model.ts';
 import { runningReplicas } from '../release/position.ts';
 import { fleetsOf, gameContainers, hasUnixSockets, reachOf, releaseOf, replicaOf } from './fleet.ts';
 import type { Ports } from './ports.ts';
-import type { ProjectRecord } from './record.ts';
 
 /** A replica, or Nginx, that was removed and made anew may be reached in another way than the one Nginx was told. */
 function areThere({ targets }: ObservedTraffic, containers: readonly ObservedContainer[]): boolean {

@@ -9,6 +9,8 @@ import type { Target } from '../proxy/generation.ts';
 import { isPublished, publishPage } from '../proxy/page.ts';
 import { switchTraffic } from '../proxy/switch.ts';
 import { readTraffic } from '../proxy/traffic.ts';
+import type { HistoryEntry, ProjectRecord } from '../record/record.ts';
+import { writeRecord } from '../record/record.ts';
 import type { Release, ReleaseStep, Route } from '../release/model.ts';
 import { committed, condemned } from '../release/position.ts';
 import { drain, endHandover } from './drain.ts';
@@ -23,8 +25,6 @@ import {
   stopGraceMs,
 } from './fleet.ts';
 import { awaitReady, type GateInput, watchRelease } from './gate.ts';
-import type { HistoryEntry, ProjectRecord } from './record.ts';
-import { writeRecord } from './record.ts';
 import { takeBackup, takeSchemaBack, untilLockLost } from './schema.ts';
 import type { Session } from './session.ts';
 import { ensureSettings } from './settings.ts';

@@ -1,7 +1,8 @@
 /** The schema's part of an act: what goes on record with it, and which backups must stay. */
+
+import { type ProjectRecord, writeRecord } from '../record/record.ts';
 import type { Release, ReleaseStep, SchemaWish } from '../release/model.ts';
 import { backedUp } from '../release/position.ts';
-import { type ProjectRecord, writeRecord } from './record.ts';
 import type { Session } from './session.ts';
 
 /**

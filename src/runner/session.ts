@@ -1,10 +1,10 @@
 /** What one running verb holds while it works through its plans. The record in it is always the newest written one. */
 import type { ProxySettings } from '../proxy/switch.ts';
+import type { Journal } from '../record/journal.ts';
+import type { ProjectRecord } from '../record/record.ts';
 import type { Emit } from '../report/events.ts';
 import type { ProbeCounts } from './gate.ts';
-import type { Journal } from './journal.ts';
 import type { Ports, Rescued } from './ports.ts';
-import type { ProjectRecord } from './record.ts';
 
 /** What Nginx is rendered from beside the routes; fixed for one run. */
 export type ProxyBase = Omit<ProxySettings, 'passAll' | 'foreignPage'>;

@@ -7,10 +7,10 @@ import type { Engine } from '../../src/engine/port.ts';
 import { proxySpec } from '../../src/proxy/container.ts';
 import { ensureFirstGeneration } from '../../src/proxy/first.ts';
 import type { Reach, Target } from '../../src/proxy/generation.ts';
+import { newRecord, readRecord, writeRecord } from '../../src/record/record.ts';
 import type { Intent, Plan, ReleaseStep, SchemaWish, SchemaWork } from '../../src/release/model.ts';
 import { observe } from '../../src/runner/observe.ts';
 import type { Answer, Door, JoinAnswer, Ports } from '../../src/runner/ports.ts';
-import { newRecord, readRecord, writeRecord } from '../../src/runner/record.ts';
 import { runPlan } from '../../src/runner/run.ts';
 import type { Session } from '../../src/runner/session.ts';
 import {

@@ -6,7 +6,7 @@ import { type Rule, rules } from '../../src/env/rules.ts';
 import { fingerprintOfSetting } from '../../src/operations/candidate.ts';
 import type { Context, EnvFile } from '../../src/operations/context.ts';
 import { warnOfLostKey } from '../../src/operations/env-gate.ts';
-import type { ProjectRecord } from '../../src/runner/record.ts';
+import type { ProjectRecord } from '../../src/record/record.ts';
 import { emptyFolder, type Folder, gameops } from '../support/program.ts';
 import { release } from '../support/worlds.ts';
 

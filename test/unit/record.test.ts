@@ -1,7 +1,7 @@
 /** The record survives what may happen to its slots; what it can't survive is said, and nothing is deployed over it. */
 import { describe, expect, it } from 'vitest';
 import { namesOf } from '../../src/contract.ts';
-import { newRecord, readRecord, writeRecord } from '../../src/runner/record.ts';
+import { newRecord, readRecord, writeRecord } from '../../src/record/record.ts';
 import { memoryEngine } from '../support/memory-engine.ts';
 import { project, simulation } from '../support/simulation.ts';
 

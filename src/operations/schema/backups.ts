@@ -4,7 +4,7 @@ import type { BackupGround } from '../../database/backup.ts';
 import type { Backup, Loss, Manifest } from '../../database/backup-model.ts';
 import { resolveImages } from '../../engine/images.ts';
 import { isOpsError } from '../../errors.ts';
-import { type ProjectRecord, readRecord } from '../../runner/record.ts';
+import { type ProjectRecord, readRecord } from '../../record/record.ts';
 import type { Context, EnvFile } from '../context.ts';
 import { openEndpoint } from './database.ts';
 

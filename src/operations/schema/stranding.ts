@@ -2,9 +2,9 @@
 import { byPrefix, mayBoot, type SchemaSeen } from '../../boot-rule.ts';
 import type { Engine } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
+import { readRecord } from '../../record/record.ts';
 import type { Release, World } from '../../release/model.ts';
 import { fleetsOf } from '../../runner/fleet.ts';
-import { readRecord } from '../../runner/record.ts';
 import type { Context } from '../context.ts';
 import { reachable, usersOf } from './compatibility.ts';
 
