@@ -58,8 +58,8 @@ export async function buildCli(root, outdir) {
     entryPoints: {
       cli: 'src/cli/main.ts',
       'cli/config': 'src/config.ts',
-      'cli/load-thread': 'src/observe/load-thread.ts',
-      audience: 'src/observe/audience.ts',
+      'cli/load-thread': 'src/load/thread.ts',
+      audience: 'src/load/audience.ts',
     },
     outdir,
     chunkNames: 'cli/[name]-[hash]',

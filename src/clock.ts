@@ -1,7 +1,15 @@
 /** The real clock, and the one way to wait for something. */
 import { setTimeout as wait } from 'node:timers/promises';
 import { OpsError } from './errors.ts';
-import type { Clock } from './runner/ports.ts';
+
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  now(): number;
+  /** Rejects with the signal's reason when it aborts. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** The work, or STEP_TIMED_OUT: a frozen engine must not freeze the operator. */
+  bounded<T>(work: Promise<T>, ms: number, what: string): Promise<T>;
+}
 
 export const realClock: Clock = {
   now: () => Date.now(),

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import type { LoadOptions } from '../cli/options.ts';
 import { OpsError } from '../errors.ts';
-import { type LoadReport, runLoad } from '../observe/load.ts';
+import { type LoadReport, runLoad } from '../load/load.ts';
 import type { Context, Outcome, Style } from '../operations/context.ts';
 import { addressesOf } from '../operations/project.ts';
 import { readRecord } from '../record/record.ts';

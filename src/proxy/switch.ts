@@ -4,10 +4,11 @@
  * leaves traffic where it was. Never recreates Nginx and never reloads without a test.
  */
 import { createHash } from 'node:crypto';
+import type { Clock } from '../clock.ts';
 import { namesOf, path } from '../contract.ts';
-import type { ExecResult } from '../engine/port.ts';
+import type { Engine, ExecResult } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
-import type { Ports } from '../runner/ports.ts';
+import type { Door } from './door.ts';
 import { featuresOf } from './features.ts';
 import {
   candidateOf,
@@ -25,7 +26,11 @@ import {
 import { loadTemplates, renderConfig, type Templates } from './render.ts';
 import { askGeneration } from './traffic.ts';
 
-export type SwitchPorts = Pick<Ports, 'engine' | 'door' | 'clock'>;
+export interface SwitchPorts {
+  engine: Engine;
+  door: Door;
+  clock: Clock;
+}
 
 /** What the configuration is rendered from beside the routes. */
 export interface ProxySettings {

@@ -1,8 +1,9 @@
 /** Where Nginx sends players now, read back from it. Chooses and changes nothing. */
 import { z } from 'zod';
 import { namesOf } from '../contract.ts';
+import type { Engine } from '../engine/port.ts';
 import type { Route } from '../release/model.ts';
-import type { Ports } from '../runner/ports.ts';
+import type { Door } from './door.ts';
 import { pointedGeneration, type Target } from './generation.ts';
 
 export interface ObservedTraffic {
@@ -27,7 +28,7 @@ const served = z.object({
 const askTimeoutMs = 6_000;
 
 export async function readTraffic(
-  ports: Pick<Ports, 'engine' | 'door'>,
+  ports: { engine: Engine; door: Door },
   project: string,
 ): Promise<ObservedTraffic> {
   const [answer, files] = await Promise.all([
@@ -55,10 +56,7 @@ export async function readTraffic(
 }
 
 /** null when it does not answer as our Nginx does. */
-export async function askGeneration(
-  door: Ports['door'],
-  timeoutMs: number,
-): Promise<z.infer<typeof served> | null> {
+export async function askGeneration(door: Door, timeoutMs: number): Promise<z.infer<typeof served> | null> {
   const asked = await door.ask('/generation', timeoutMs);
   if (!asked.ok || asked.answer.status !== 200) return null;
   try {

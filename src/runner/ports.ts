@@ -2,47 +2,12 @@
  * What running a plan needs from the world. The commands wire the real ones; the crash walk wires an in-memory
  * engine and door under the same proxy, record and runner code.
  */
+
+import type { Clock } from '../clock.ts';
 import type { Engine } from '../engine/port.ts';
 import type { Players } from '../observe/players.ts';
-import type { Reach } from '../proxy/generation.ts';
+import type { Door } from '../proxy/door.ts';
 import type { Release } from '../release/model.ts';
-
-export interface Clock {
-  /** Milliseconds since the epoch. */
-  now(): number;
-  /** Rejects with the signal's reason when it aborts. */
-  sleep(ms: number, signal?: AbortSignal): Promise<void>;
-  /** The work, or STEP_TIMED_OUT: a frozen engine must not freeze the operator. */
-  bounded<T>(work: Promise<T>, ms: number, what: string): Promise<T>;
-}
-
-export interface HttpAnswer {
-  status: number;
-  body: string;
-  /** Value of `x-gameops-served-by`, "" when absent. */
-  servedBy: string;
-}
-
-/** A failed answer is data here: probing decides nothing. Silence is the time-out of the one who asked. */
-type NoAnswer = { ok: false; reason: string; isSilence?: true };
-export type Answer = { ok: true; answer: HttpAnswer } | NoAnswer;
-export type JoinAnswer = { ok: true; servedBy: string } | NoAnswer;
-
-/**
- * The two ways to the project's Nginx: its private side (loopback publish and a secret header) and its public one.
- * Every call uses a fresh connection, so that it meets the workers that new players would meet.
- */
-export interface Door {
-  /** Private: path such as /generation or /status. */
-  ask(path: string, timeoutMs: number): Promise<Answer>;
-  /** Private: HTTP GET to a replica through Nginx, on the way that players' requests will take. */
-  askReplica(at: Reach, path: string, timeoutMs: number): Promise<Answer>;
-  /** Private: a WebSocket player joins this replica and leaves. */
-  joinReplica(at: Reach, token: string, timeoutMs: number): Promise<JoinAnswer>;
-  /** Public: as a player would. */
-  askPublic(path: string, timeoutMs: number): Promise<Answer>;
-  joinPublic(token: string, timeoutMs: number): Promise<JoinAnswer>;
-}
 
 export type { Engine, Players };
 

@@ -3,13 +3,14 @@
  * or the lock says so. A failure before the point of no return is answered by a plan that backs out; after it, by the
  * advice to go on. When all is done it observes and plans once more: only an empty plan counts as done.
  */
+
+import type { Clock } from '../clock.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import type { ProjectRecord } from '../record/record.ts';
 import type { Plan, ReleaseStep, Step } from '../release/model.ts';
 import { planBackOut, planResume } from '../release/plan.ts';
 import { observe } from './observe.ts';
 import { perform } from './perform.ts';
-import type { Clock } from './ports.ts';
 import type { Session } from './session.ts';
 
 /** Failures of a switch that Nginx was never told of: it sent nobody anywhere. */

@@ -7,9 +7,9 @@ import { randomBytes } from 'node:crypto';
 import { realClock, until } from '../clock.ts';
 import { namesOf, path, port } from '../contract.ts';
 import type { ContainerSpec, Engine } from '../engine/port.ts';
+import type { Door } from '../proxy/door.ts';
 import type { Release } from '../release/model.ts';
 import { fleetSpec } from './fleet.ts';
-import type { Door } from './ports.ts';
 import { settingsFile } from './settings.ts';
 
 const mebibyte = 1024 ** 2;

@@ -1,7 +1,7 @@
 /** Deploy after deploy under the same players: nothing may grow. */
 
 import { pino } from 'pino';
-import { regionOf, roomSize, roomsOf } from '../../src/observe/load-crowd.ts';
+import { regionOf, roomSize, roomsOf } from '../../src/load/crowd.ts';
 import { limits } from '../../src/protocol.ts';
 import { openBus } from '../../src/server/bus.ts';
 import { createReadiness } from '../../src/server/readiness.ts';

@@ -5,7 +5,7 @@
  * load were; exits 1 when a limit was missed. Works on a project of its own and leaves nothing.
  */
 import { cpus, loadavg } from 'node:os';
-import type { LoadReport } from '../../src/observe/load.ts';
+import type { LoadReport } from '../../src/load/load.ts';
 import { startHttpProbe } from '../support/http-probe.ts';
 import { startLoad } from '../support/load.ts';
 import { openTlsSite, type TlsSite } from '../support/tls-site.ts';

@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type LoadPlayer, newTimes, startPlayer } from '../../src/client/player.ts';
 import type { HandoverOrder } from '../../src/contract.ts';
-import type { LoadReport } from '../../src/observe/load.ts';
+import type { LoadReport } from '../../src/load/load.ts';
 import { closeCode } from '../../src/protocol.ts';
 import { mintToken } from '../../src/tokens.ts';
 import { type Front, openFront } from '../support/front.ts';

@@ -11,14 +11,14 @@ import { realClock } from '../../src/clock.ts';
 import { doorHeader, namesOf, port } from '../../src/contract.ts';
 import { dockerEngine } from '../../src/engine/docker.ts';
 import type { Engine } from '../../src/engine/port.ts';
-import { openDoor } from '../../src/observe/door.ts';
 import { proxySpec } from '../../src/proxy/container.ts';
+import type { Door } from '../../src/proxy/door.ts';
+import { openDoor } from '../../src/proxy/door.ts';
 import { ensureFirstGeneration } from '../../src/proxy/first.ts';
 import { publishPage } from '../../src/proxy/page.ts';
 import { loadTemplates } from '../../src/proxy/render.ts';
 import { type SwitchInput, switchTraffic } from '../../src/proxy/switch.ts';
 import { readTraffic } from '../../src/proxy/traffic.ts';
-import type { Door } from '../../src/runner/ports.ts';
 import { engineImage } from '../support/engine-image.ts';
 import { tinyGame } from '../support/tiny-game.ts';
 

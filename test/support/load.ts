@@ -1,5 +1,5 @@
 /** Load players by the real CLI, in a process of their own. */
-import type { LoadReport } from '../../src/observe/load.ts';
+import type { LoadReport } from '../../src/load/load.ts';
 import type { Ran, Running } from './site.ts';
 import type { TlsSite } from './tls-site.ts';
 

@@ -4,8 +4,8 @@
  */
 import { namesOf, path } from '../../src/contract.ts';
 import type { ExecResult } from '../../src/engine/port.ts';
+import type { Answer } from '../../src/proxy/door.ts';
 import { type Generation, generationOf, readGeneration } from '../../src/proxy/generation.ts';
-import type { Answer } from '../../src/runner/ports.ts';
 import type { MemoryState, Program, Self } from './memory-engine.ts';
 
 const done: ExecResult = { exitCode: 0, stdout: '', stderr: '' };

@@ -5,12 +5,13 @@
 import { identityEnv, label, namesOf } from '../../src/contract.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { proxySpec } from '../../src/proxy/container.ts';
+import type { Answer, Door, JoinAnswer } from '../../src/proxy/door.ts';
 import { ensureFirstGeneration } from '../../src/proxy/first.ts';
 import type { Reach, Target } from '../../src/proxy/generation.ts';
 import { newRecord, readRecord, writeRecord } from '../../src/record/record.ts';
 import type { Intent, Plan, ReleaseStep, SchemaWish, SchemaWork } from '../../src/release/model.ts';
 import { observe } from '../../src/runner/observe.ts';
-import type { Answer, Door, JoinAnswer, Ports } from '../../src/runner/ports.ts';
+import type { Ports } from '../../src/runner/ports.ts';
 import { runPlan } from '../../src/runner/run.ts';
 import type { Session } from '../../src/runner/session.ts';
 import {

@@ -4,7 +4,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { doorHeader } from '../../src/contract.ts';
-import { openDoor } from '../../src/observe/door.ts';
+import { openDoor } from '../../src/proxy/door.ts';
 
 const open: { server: Server; sockets: Set<Socket> }[] = [];
 

@@ -3,11 +3,11 @@ import { describe, expect, it } from 'vitest';
 import { namesOf } from '../../src/contract.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { proxySpec } from '../../src/proxy/container.ts';
+import type { Door } from '../../src/proxy/door.ts';
 import { ensureFirstGeneration } from '../../src/proxy/first.ts';
 import { pointedGeneration } from '../../src/proxy/generation.ts';
 import { switchTraffic } from '../../src/proxy/switch.ts';
 import { readTraffic } from '../../src/proxy/traffic.ts';
-import type { Door } from '../../src/runner/ports.ts';
 import { type MemoryEngine, memoryEngine } from '../support/memory-engine.ts';
 import { askMemoryNginx, type MemoryNginxOptions, memoryNginx, servedBy } from '../support/memory-nginx.ts';
 

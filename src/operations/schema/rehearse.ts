@@ -27,7 +27,7 @@ import { throwAwayBytes } from '../../database/throw-away.ts';
 import { resolveImages } from '../../engine/images.ts';
 import { besideFleetsBytes, checkRoom } from '../../engine/images-room.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
-import { openDoor } from '../../observe/door.ts';
+import { openDoor } from '../../proxy/door.ts';
 import { readRecord } from '../../record/record.ts';
 import type { Release } from '../../release/model.ts';
 import { trialRedisBytes, tryRelease } from '../../runner/trial.ts';

@@ -1,6 +1,6 @@
 /** A thread of `gameops load`: its share of the crowd, told of and ended by messages. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { type Crowd, type CrowdCounts, playCrowd } from './load-crowd.ts';
+import { type Crowd, type CrowdCounts, playCrowd } from './crowd.ts';
 
 export type ToThread = 'play' | 'stop';
 export type FromThread =

@@ -7,8 +7,8 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { addTo, type Histogram, newHistogram, percentile, rounded } from '../client/histogram.ts';
-import { type Crowd, type CrowdCounts, type CrowdHooks, playCrowd, roomsOf } from './load-crowd.ts';
-import type { FromThread, ToThread } from './load-thread.ts';
+import { type Crowd, type CrowdCounts, type CrowdHooks, playCrowd, roomsOf } from './crowd.ts';
+import type { FromThread, ToThread } from './thread.ts';
 
 export interface LoadRequest {
   /** Such as wss://play.example.com/ws */

@@ -7,8 +7,36 @@ import { basename } from 'node:path';
 import { WebSocket } from 'ws';
 import { doorHeader, endpoint, servedByHeader } from '../contract.ts';
 import { parseDownward, protocolVersion } from '../protocol.ts';
-import type { Reach } from '../proxy/generation.ts';
-import type { Answer, Door, JoinAnswer } from '../runner/ports.ts';
+
+export interface HttpAnswer {
+  status: number;
+  body: string;
+  /** Value of `x-gameops-served-by`, "" when absent. */
+  servedBy: string;
+}
+
+/** A failed answer is data here: probing decides nothing. Silence is the time-out of the one who asked. */
+type NoAnswer = { ok: false; reason: string; isSilence?: true };
+export type Answer = { ok: true; answer: HttpAnswer } | NoAnswer;
+export type JoinAnswer = { ok: true; servedBy: string } | NoAnswer;
+
+/**
+ * The two ways to the project's Nginx: its private side (loopback publish and a secret header) and its public one.
+ * Every call uses a fresh connection, so that it meets the workers that new players would meet.
+ */
+export interface Door {
+  /** Private: path such as /generation or /status. */
+  ask(path: string, timeoutMs: number): Promise<Answer>;
+  /** Private: HTTP GET to a replica through Nginx, on the way that players' requests will take. */
+  askReplica(at: Reach, path: string, timeoutMs: number): Promise<Answer>;
+  /** Private: a WebSocket player joins this replica and leaves. */
+  joinReplica(at: Reach, token: string, timeoutMs: number): Promise<JoinAnswer>;
+  /** Public: as a player would. */
+  askPublic(path: string, timeoutMs: number): Promise<Answer>;
+  joinPublic(token: string, timeoutMs: number): Promise<JoinAnswer>;
+}
+
+import type { Reach } from './generation.ts';
 
 export interface DoorInput {
   /** http://127.0.0.1:<port> of Nginx's private side. */
