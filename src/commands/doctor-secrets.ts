@@ -8,7 +8,7 @@ import type { Engine } from '../engine/port.ts';
 import { passwordIn } from '../env/rules-secrets.ts';
 import { isSecret } from '../env/subject.ts';
 import { isOpsError } from '../errors.ts';
-import { error, type Finding, ok, warning } from '../observe/doctor.ts';
+import { error, type Finding, ok, warning } from '../host/judge.ts';
 import type { Context } from '../operations/context.ts';
 import { readRecord } from '../record/record.ts';
 import { shortId } from '../units.ts';

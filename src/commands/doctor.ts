@@ -7,8 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { relative } from 'node:path';
 import { parseBytes } from '../config.ts';
 import { namesOf } from '../contract.ts';
-import { resolveImages } from '../engine/images.ts';
-import { besideFleetsBytes, judgeRoom, type Need } from '../engine/images-room.ts';
+import { besideFleetsBytes, judgeRoom, type Need } from '../engine/capacity.ts';
 import type { Engine, EngineInfo } from '../engine/port.ts';
 import { looseMode } from '../env/read.ts';
 import { isOpsError, OpsError } from '../errors.ts';
@@ -23,8 +22,9 @@ import {
   lookUpDomain,
   ok,
   warning,
-} from '../observe/doctor.ts';
-import { isPortFree } from '../observe/ports.ts';
+} from '../host/judge.ts';
+import { isPortFree } from '../host/ports.ts';
+import { resolveImages } from '../images/roles.ts';
 import type { Context, Outcome, Style } from '../operations/context.ts';
 import { refuseEnvErrors } from '../operations/env-gate.ts';
 import { type ProjectRecord, readRecord } from '../record/record.ts';

@@ -7,7 +7,7 @@ import { basename, dirname, join } from 'node:path';
 import { execa } from 'execa';
 import { generateEnv } from '../env/generate.ts';
 import { OpsError } from '../errors.ts';
-import { firstFreePort } from '../observe/ports.ts';
+import { firstFreePort } from '../host/ports.ts';
 import type { Context, Outcome } from '../operations/context.ts';
 import { yamlTemplate } from './init-template.ts';
 

@@ -187,7 +187,7 @@ function notConfirmed({ project }: Context, message: string, next: [string, ...s
 }
 
 async function connectEngine(): Promise<Engine> {
-  const { dockerEngine } = await import('../engine/docker.ts');
+  const { dockerEngine } = await import('../engine/docker/engine.ts');
   return dockerEngine();
 }
 

@@ -5,14 +5,14 @@
 import { resolve } from 'node:path';
 import { realClock, until } from '../clock.ts';
 import { label, namesOf, unixSocketsFolder } from '../contract.ts';
-import { type ImageRole, prepareImages, type ResolvedImage, resolveImages } from '../engine/images.ts';
-import { gameImage, gameImageTag, serverFiles } from '../engine/images-game.ts';
-import { pullTold } from '../engine/images-pull.ts';
 import type { Engine, ImageInfo } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import { type AccessoryName, type Ownership, whichAccessories } from '../foundation/accessories.ts';
 import { ensureAccessories } from '../foundation/ensure.ts';
-import { firstFreePort } from '../observe/ports.ts';
+import { firstFreePort } from '../host/ports.ts';
+import { gameImage, gameImageTag, serverFiles } from '../images/bundled.ts';
+import { pullTold } from '../images/pull.ts';
+import { type ImageRole, prepareImages, type ResolvedImage, resolveImages } from '../images/roles.ts';
 import { proxySpec } from '../proxy/container.ts';
 import { ensureFirstGeneration } from '../proxy/first.ts';
 import { askGeneration } from '../proxy/traffic.ts';

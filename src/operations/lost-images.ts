@@ -2,9 +2,10 @@
  * Images that are gone from the engine while releases on record still need them: had again by digest, so that what runs
  * is what ran, wherever a tag points today. Before the first step of a plan: nothing that runs was touched.
  */
-import { pullTold } from '../engine/images-pull.ts';
+
 import type { Engine } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
+import { pullTold } from '../images/pull.ts';
 import { planImages } from '../release/foundation.ts';
 import type { FoundationStep, Plan, Release, ReleaseStep } from '../release/model.ts';
 import { fleetsOf } from '../runner/fleet.ts';

@@ -5,7 +5,7 @@
 import { portTaken } from '../engine/failures.ts';
 import type { Engine } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
-import { whyNotFree } from '../observe/ports.ts';
+import { whyNotFree } from '../host/ports.ts';
 import { firstGeneration } from '../proxy/first.ts';
 import { newRecord } from '../record/record.ts';
 import type { Context } from './context.ts';

@@ -1,5 +1,5 @@
 /** Acting on a project that is there already: rollback, resume, abort. */
-import { isBundledTag } from '../engine/images-game.ts';
+import { isBundledTag } from '../images/bundled.ts';
 import { type ProjectRecord, readRecord } from '../record/record.ts';
 import type { Plan, ReleaseStep, SchemaWork, World } from '../release/model.ts';
 import { noSchemaWork, observe } from '../runner/observe.ts';

@@ -6,7 +6,7 @@
 import type { RotateOptions } from '../cli/options.ts';
 import { parseDurationMs } from '../config.ts';
 import { label } from '../contract.ts';
-import { checkRoom } from '../engine/images-room.ts';
+import { checkRoom } from '../engine/capacity.ts';
 import type { Engine } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
 import { causeOf, rekeyedCandidate } from '../operations/candidate.ts';

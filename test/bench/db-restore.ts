@@ -10,7 +10,7 @@ import { Client } from 'pg';
 import { takeBackup } from '../../src/database/backup.ts';
 import { databaseEndpoint } from '../../src/database/connection.ts';
 import { restoreBackup, type Stage } from '../../src/database/restore.ts';
-import { dockerEngine } from '../../src/engine/docker.ts';
+import { dockerEngine } from '../../src/engine/docker/engine.ts';
 import { engineImage } from '../support/engine-image.ts';
 import { gameGround } from '../support/game-ground.ts';
 

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { label } from '../../src/contract.ts';
-import { dockerEngine } from '../../src/engine/docker.ts';
+import { dockerEngine } from '../../src/engine/docker/engine.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { emptyFolder, type Folder, gameops } from '../support/program.ts';
 

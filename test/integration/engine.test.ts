@@ -8,7 +8,7 @@ import Docker from 'dockerode';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { label, namesOf } from '../../src/contract.ts';
-import { dockerEngine } from '../../src/engine/docker.ts';
+import { dockerEngine } from '../../src/engine/docker/engine.ts';
 import type { ContainerSpec, Engine } from '../../src/engine/port.ts';
 import type { Event } from '../../src/report/events.ts';
 import { engineContract, removeAll } from '../support/engine-contract.ts';

@@ -2,11 +2,11 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { configSchema } from '../../src/config.ts';
-import { dockerEngine } from '../../src/engine/docker.ts';
-import { prepareImages, resolveImages } from '../../src/engine/images.ts';
-import { type DebianImage, ensureDebianImage } from '../../src/engine/images-debian.ts';
-import { checkRoom } from '../../src/engine/images-room.ts';
+import { checkRoom } from '../../src/engine/capacity.ts';
+import { dockerEngine } from '../../src/engine/docker/engine.ts';
 import type { ContainerSpec, Engine } from '../../src/engine/port.ts';
+import { type DebianImage, ensureDebianImage } from '../../src/images/debian.ts';
+import { prepareImages, resolveImages } from '../../src/images/roles.ts';
 
 const project = `t-images-${randomBytes(4).toString('hex')}`;
 const volume = `${project}-data`;

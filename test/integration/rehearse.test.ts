@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { namesOf } from '../../src/contract.ts';
 import { databaseEndpoint, withClient } from '../../src/database/connection.ts';
-import { dockerEngine } from '../../src/engine/docker.ts';
+import { dockerEngine } from '../../src/engine/docker/engine.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { type ImageMaker, imageMaker } from '../support/bad-images.ts';

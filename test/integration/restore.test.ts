@@ -309,7 +309,7 @@ describe('a gameops that is killed while it restores', () => {
   /** @param stage at which it kills itself */
   async function starting(id: string, stage: Stage | 'none'): Promise<ChildProcess> {
     const program = `
-      import { dockerEngine } from './src/engine/docker.ts';
+      import { dockerEngine } from './src/engine/docker/engine.ts';
       import { findBackup, restoreBackup } from './src/database/restore.ts';
       const { stage, id, ...ground } = JSON.parse(process.env.KILLED);
       const engine = await dockerEngine();

@@ -1,6 +1,6 @@
 /** Accessories of a project of a test's own, removed afterwards with everything that carries its label. */
 import { randomBytes } from 'node:crypto';
-import { dockerEngine } from '../../src/engine/docker.ts';
+import { dockerEngine } from '../../src/engine/docker/engine.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import type { AccessorySettings } from '../../src/foundation/accessories.ts';
 import { type AccessoriesInput, ensureAccessories } from '../../src/foundation/ensure.ts';

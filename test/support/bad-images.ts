@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import Docker from 'dockerode';
 import { label } from '../../src/contract.ts';
-import { dockerEngine } from '../../src/engine/docker.ts';
+import { dockerEngine } from '../../src/engine/docker/engine.ts';
 import { engineImage } from './engine-image.ts';
 import { tinyGame } from './tiny-game.ts';
 

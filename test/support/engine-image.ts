@@ -1,7 +1,7 @@
 /** Images for tests that need a real engine: the ones that `gameops images prepare` got, or GAMEOPS_TEST_IMAGE. */
 import { defaultConfig } from '../../src/config.ts';
-import { dockerEngine } from '../../src/engine/docker.ts';
-import { type ImageRole, resolveImages } from '../../src/engine/images.ts';
+import { dockerEngine } from '../../src/engine/docker/engine.ts';
+import { type ImageRole, resolveImages } from '../../src/images/roles.ts';
 
 export async function engineImage(role: ImageRole = 'nginx'): Promise<string> {
   const named = process.env.GAMEOPS_TEST_IMAGE;

@@ -5,7 +5,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { namesOf, port } from '../../src/contract.ts';
-import { isPortFree } from '../../src/observe/ports.ts';
+import { isPortFree } from '../../src/host/ports.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import type { Ground } from './accessories.ts';
 

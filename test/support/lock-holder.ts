@@ -1,5 +1,5 @@
 /** A process of its own that takes a project's lock and holds it until it is killed. Prints "held". */
-import { dockerEngine } from '../../src/engine/docker.ts';
+import { dockerEngine } from '../../src/engine/docker/engine.ts';
 
 const [project = '', image = ''] = process.argv.slice(2);
 const engine = await dockerEngine();

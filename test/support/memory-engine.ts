@@ -5,6 +5,7 @@
  * A process that died frees its locks and does nothing more, so `finally` blocks of the dead cannot tidy up.
  */
 import { label, namesOf, type Role } from '../../src/contract.ts';
+import { bytesOf, inside } from '../../src/engine/docker/tar.ts';
 import * as failures from '../../src/engine/failures.ts';
 import type {
   ContainerSpec,
@@ -26,7 +27,6 @@ import {
   specLabel,
 } from '../../src/engine/spec.ts';
 import { divide, freeSubnets, leaseAddress, rangeOf } from '../../src/engine/subnet.ts';
-import { bytesOf, inside } from '../../src/engine/tar.ts';
 import {
   emptyState,
   filesBelow,

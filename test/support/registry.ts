@@ -12,8 +12,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import Docker from 'dockerode';
 import { label } from '../../src/contract.ts';
+import { tarOf } from '../../src/engine/docker/tar.ts';
 import type { FileEntry } from '../../src/engine/port.ts';
-import { tarOf } from '../../src/engine/tar.ts';
 import { type Held, openHoldingProxy } from './holding-proxy.ts';
 import { removeLabelled } from './site.ts';
 

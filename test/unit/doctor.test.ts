@@ -1,12 +1,6 @@
 /** doctor judges what it sees, and never finds good what a deploy would refuse. */
 import { afterAll, describe, expect, it } from 'vitest';
-import {
-  judgeClock,
-  judgeCpus,
-  judgeEngine,
-  judgeOpenFiles,
-  lookUpDomain,
-} from '../../src/observe/doctor.ts';
+import { judgeClock, judgeCpus, judgeEngine, judgeOpenFiles, lookUpDomain } from '../../src/host/judge.ts';
 import { emptyFolder, gameops } from '../support/program.ts';
 
 const engine = { version: '20.10.24', apiVersion: '1.41', platform: 'linux/amd64', isLocal: true };

@@ -2,10 +2,11 @@ import { PassThrough } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { collectOutput, demuxer, linesOf } from '../../src/engine/demux.ts';
-import type { Connection } from '../../src/engine/docker-client.ts';
-import { portTakenBy, translate } from '../../src/engine/docker-errors.ts';
-import { searchImage } from '../../src/engine/docker-image-search.ts';
+import type { Connection } from '../../src/engine/docker/client.ts';
+import { collectOutput, demuxer, linesOf } from '../../src/engine/docker/demux.ts';
+import { portTakenBy, translate } from '../../src/engine/docker/errors.ts';
+import { searchImage } from '../../src/engine/docker/images/search.ts';
+import { inside } from '../../src/engine/docker/tar.ts';
 import { driftBetween, specLabel } from '../../src/engine/spec.ts';
 import {
   divide,
@@ -16,7 +17,6 @@ import {
   toAddress,
   toNumber,
 } from '../../src/engine/subnet.ts';
-import { inside } from '../../src/engine/tar.ts';
 
 function frame(stream: 1 | 2, text: string): Buffer {
   const payload = Buffer.from(text);

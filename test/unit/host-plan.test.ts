@@ -1,6 +1,6 @@
 /** What host set-up may do about a machine whose engine does not answer. */
 import { describe, expect, it } from 'vitest';
-import { distributionOf, type HostFacts, planHost } from '../../src/engine/host-plan.ts';
+import { distributionOf, type HostFacts, planHost } from '../../src/host/plan.ts';
 
 const bareDebian: HostFacts = {
   platform: 'linux',

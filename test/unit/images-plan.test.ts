@@ -1,10 +1,10 @@
 /** Choosing, naming and sizing images: the decisions, without an engine. */
 import { describe, expect, it } from 'vitest';
 import { configSchema } from '../../src/config.ts';
-import { announcement, isDefaultImage } from '../../src/engine/images.ts';
-import { debianTag, mirrorOf, packagesOf, suites, versionsText } from '../../src/engine/images-debian.ts';
-import { dockerfileOn, gameImageTag } from '../../src/engine/images-game.ts';
-import { diskReserveBytes, judgeRoom } from '../../src/engine/images-room.ts';
+import { diskReserveBytes, judgeRoom } from '../../src/engine/capacity.ts';
+import { dockerfileOn, gameImageTag } from '../../src/images/bundled.ts';
+import { debianTag, mirrorOf, packagesOf, suites, versionsText } from '../../src/images/debian.ts';
+import { announcement, isDefaultImage } from '../../src/images/roles.ts';
 
 const forky = suites[0];
 const mebibyte = 1024 ** 2;

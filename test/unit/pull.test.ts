@@ -1,8 +1,8 @@
 /** Pulls, without a registry: whose credentials, which digest, and what the engine's words mean. */
 import { describe, expect, it } from 'vitest';
-import { pullFailed } from '../../src/engine/docker-pull.ts';
-import { digestRefOf } from '../../src/engine/images-pull.ts';
-import { authIn, registryOf } from '../../src/engine/registry-auth.ts';
+import { pullFailed } from '../../src/engine/docker/images/pull.ts';
+import { authIn, registryOf } from '../../src/engine/docker/images/registry-auth.ts';
+import { digestRefOf } from '../../src/images/pull.ts';
 
 const ref = '127.0.0.1:15024/arena/server:1';
 

@@ -1,5 +1,5 @@
 /** `gameops host setup`: has a Docker Engine answering. Decides nothing that engine/host.ts does not. */
-import { hostSetup } from '../../engine/host.ts';
+import { hostSetup } from '../../host/setup.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
 
 export async function run(context: Context): Promise<Outcome> {

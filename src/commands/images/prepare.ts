@@ -1,10 +1,10 @@
 /** `gameops images prepare`: has every image on the engine, so that a deploy needs no registry. */
 
-import { imageRoles, prepareImages } from '../../engine/images.ts';
-import { gameImage } from '../../engine/images-game.ts';
-import { digestRefOf, pullTold } from '../../engine/images-pull.ts';
 import type { Engine } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
+import { gameImage } from '../../images/bundled.ts';
+import { digestRefOf, pullTold } from '../../images/pull.ts';
+import { imageRoles, prepareImages } from '../../images/roles.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
 import { shortId } from '../../units.ts';
 

@@ -2,8 +2,8 @@
 import { resolve } from 'node:path';
 import type { BackupGround } from '../../database/backup.ts';
 import type { Backup, Loss, Manifest } from '../../database/backup-model.ts';
-import { resolveImages } from '../../engine/images.ts';
 import { isOpsError } from '../../errors.ts';
+import { resolveImages } from '../../images/roles.ts';
 import { type ProjectRecord, readRecord } from '../../record/record.ts';
 import type { Context, EnvFile } from '../context.ts';
 import { openEndpoint } from './database.ts';

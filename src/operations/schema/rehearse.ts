@@ -24,9 +24,9 @@ import {
 } from '../../database/rehearsal.ts';
 import { findBackup } from '../../database/restore.ts';
 import { throwAwayBytes } from '../../database/throw-away.ts';
-import { resolveImages } from '../../engine/images.ts';
-import { besideFleetsBytes, checkRoom } from '../../engine/images-room.ts';
+import { besideFleetsBytes, checkRoom } from '../../engine/capacity.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
+import { resolveImages } from '../../images/roles.ts';
 import { openDoor } from '../../proxy/door.ts';
 import { readRecord } from '../../record/record.ts';
 import type { Release } from '../../release/model.ts';

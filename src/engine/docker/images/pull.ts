@@ -3,12 +3,12 @@
  * interrupted pull ends at once: the engine drops it when nobody listens. Touches nothing that runs.
  */
 import type { Readable } from 'node:stream';
-import { OpsError } from '../errors.ts';
-import type { Connection } from './docker-client.ts';
-import { answerOf } from './docker-errors.ts';
-import { follow, type ProgressEvent } from './docker-progress.ts';
-import { engineFailed } from './failures.ts';
-import type { Progress } from './port.ts';
+import { OpsError } from '../../../errors.ts';
+import { engineFailed } from '../../failures.ts';
+import type { Progress } from '../../port.ts';
+import type { Connection } from '../client.ts';
+import { answerOf } from '../errors.ts';
+import { follow, type ProgressEvent } from './progress.ts';
 import { registryAuth, registryOf } from './registry-auth.ts';
 
 /** @throws REGISTRY_UNREACHABLE, REGISTRY_DENIED, IMAGE_NOT_FOUND; AbortError once `signal` is */

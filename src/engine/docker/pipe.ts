@@ -6,12 +6,12 @@
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type Docker from 'dockerode';
+import { engineFailed } from '../failures.ts';
+import type { ContainerSpec, Engine, Held, Piped, PipeRequest } from '../port.ts';
+import { identityLabels } from '../spec.ts';
+import { type Connection, ownContainer, removeById } from './client.ts';
 import { demuxer } from './demux.ts';
-import { type Connection, ownContainer, removeById } from './docker-client.ts';
-import { createBody } from './docker-spec.ts';
-import { engineFailed } from './failures.ts';
-import type { ContainerSpec, Engine, Held, Piped, PipeRequest } from './port.ts';
-import { identityLabels } from './spec.ts';
+import { createBody } from './spec.ts';
 
 const stderrBytesMax = 64 * 1024;
 

@@ -3,20 +3,20 @@
  * Never lets a dockerode error out: every verb's failure is in the words of the catalogue.
  */
 import { statfs } from 'node:fs/promises';
-import { label, namesOf } from '../contract.ts';
-import type { Emit } from '../report/events.ts';
+import { label, namesOf } from '../../contract.ts';
+import type { Emit } from '../../report/events.ts';
+import { engineFailed, foreign } from '../failures.ts';
+import type { Engine, EngineInfo } from '../port.ts';
+import { isNameOf } from '../spec.ts';
 import { carrierVerbs } from './carrier.ts';
-import { type Connection, connect } from './docker-client.ts';
-import { containerVerbs } from './docker-containers.ts';
-import { translate } from './docker-errors.ts';
-import { fleetVerbs } from './docker-fleet.ts';
-import { imageVerbs } from './docker-images.ts';
-import { lockVerbs } from './docker-lock.ts';
-import { networkVerbs } from './docker-network.ts';
-import { pipeVerbs } from './docker-pipe.ts';
-import { engineFailed, foreign } from './failures.ts';
-import type { Engine, EngineInfo } from './port.ts';
-import { isNameOf } from './spec.ts';
+import { type Connection, connect } from './client.ts';
+import { containerVerbs } from './containers.ts';
+import { translate } from './errors.ts';
+import { fleetVerbs } from './fleet.ts';
+import { imageVerbs } from './images/images.ts';
+import { lockVerbs } from './lock.ts';
+import { networkVerbs } from './network.ts';
+import { pipeVerbs } from './pipe.ts';
 
 /** @param options.host as DOCKER_HOST, which it overrides @throws ENGINE_UNREACHABLE */
 export async function dockerEngine(options: { host?: string; emit?: Emit } = {}): Promise<Engine> {

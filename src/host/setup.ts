@@ -4,14 +4,14 @@
  * Never replaces, upgrades or restarts an engine, never adds a foreign package source, never touches a remote host.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { dockerEngine } from '../engine/docker/engine.ts';
+import type { EngineInfo } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
-import { dockerEngine } from './docker.ts';
-import { oneAtATime } from './host-lock.ts';
-import { installPackages } from './host-packages.ts';
-import { type HostFacts, observeHost, planHost, refusal } from './host-plan.ts';
-import { daemonLog, lastLines, startDaemon, startUnit } from './host-start.ts';
-import type { EngineInfo } from './port.ts';
+import { daemonLog, lastLines, startDaemon, startUnit } from './daemon.ts';
+import { oneAtATime } from './lock.ts';
+import { installPackages } from './packages.ts';
+import { type HostFacts, observeHost, planHost, refusal } from './plan.ts';
 
 const startDeadlineMs = 60_000;
 

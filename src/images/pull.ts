@@ -1,6 +1,7 @@
 /** One pull, told: how far it is, what stands in its way, which digest came. */
+
+import type { Engine, ImageInfo } from '../engine/port.ts';
 import type { Emit } from '../report/events.ts';
-import type { Engine, ImageInfo } from './port.ts';
 
 /** @throws what `pullImage` of the port throws */
 export async function pullTold(

@@ -4,11 +4,11 @@
  * registry answers, a build from Debian's packages, announced. Never replaces an image that the user configured.
  */
 import { type Config, configSchema } from '../config.ts';
+import type { Engine, ImageInfo } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
-import { type DebianImage, ensureDebianImage, findDebianImage } from './images-debian.ts';
-import { digestRefOf, pullTold } from './images-pull.ts';
-import type { Engine, ImageInfo } from './port.ts';
+import { type DebianImage, ensureDebianImage, findDebianImage } from './debian.ts';
+import { digestRefOf, pullTold } from './pull.ts';
 
 export const imageRoles = ['nginx', 'postgres', 'redis', 'node'] as const;
 export type ImageRole = (typeof imageRoles)[number];

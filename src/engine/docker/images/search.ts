@@ -7,8 +7,8 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import tar from 'tar-stream';
-import { type Connection, orNull } from './docker-client.ts';
-import type { ImageSearch } from './port.ts';
+import type { ImageSearch } from '../../port.ts';
+import { type Connection, orNull } from '../client.ts';
 
 /** Name → the forms its text may be met in. */
 export type Needles = ReadonlyMap<string, readonly string[]>;

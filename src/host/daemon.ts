@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { execa } from 'execa';
-import { searchPath } from './host-packages.ts';
+import { searchPath } from './packages.ts';
 
 export const daemonLog = '/var/log/gameops-dockerd.log';
 

@@ -6,10 +6,10 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import { label } from '../contract.ts';
+import type { Engine, ImageInfo } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
 import type { Emit } from '../report/events.ts';
-import type { Engine, ImageInfo } from './port.ts';
 
 const repository = 'gameops-game';
 

@@ -10,11 +10,11 @@ import { homedir, hostname, platform } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import Docker from 'dockerode';
-import { label } from '../contract.ts';
-import { OpsError } from '../errors.ts';
-import type { Emit } from '../report/events.ts';
-import { isStatus, translate } from './docker-errors.ts';
-import { engineFailed, engineUnreachable, foreign } from './failures.ts';
+import { label } from '../../contract.ts';
+import { OpsError } from '../../errors.ts';
+import type { Emit } from '../../report/events.ts';
+import { engineFailed, engineUnreachable, foreign } from '../failures.ts';
+import { isStatus, translate } from './errors.ts';
 
 const pingMsMax = 10_000;
 /** A disk that has to write much first may take its time. */

@@ -3,11 +3,7 @@
  * Promises that a container that could not be started is not left behind, and that nothing of another project is touched.
  */
 import type Docker from 'dockerode';
-import { label } from '../contract.ts';
-import { collectOutput, linesOf } from './demux.ts';
-import { type Connection, hasVolume, orDone, orNull, ownContainer, removeById } from './docker-client.ts';
-import { answerOf, isStatus, portTakenBy } from './docker-errors.ts';
-import { createBody, observed } from './docker-spec.ts';
+import { label } from '../../contract.ts';
 import {
   engineFailed,
   engineRemote,
@@ -15,9 +11,13 @@ import {
   notPublished,
   timedOut as timedOutError,
   volumeMissing,
-} from './failures.ts';
-import type { ContainerSpec, Engine, ExecResult, ObservedContainer } from './port.ts';
-import { driftBetween, identityLabels, specLabel } from './spec.ts';
+} from '../failures.ts';
+import type { ContainerSpec, Engine, ExecResult, ObservedContainer } from '../port.ts';
+import { driftBetween, identityLabels, specLabel } from '../spec.ts';
+import { type Connection, hasVolume, orDone, orNull, ownContainer, removeById } from './client.ts';
+import { collectOutput, linesOf } from './demux.ts';
+import { answerOf, isStatus, portTakenBy } from './errors.ts';
+import { createBody, observed } from './spec.ts';
 
 /** Connections whose engine refused to raise the limit of open files, with the number refused. */
 const refusedOpenFiles = new WeakMap<Connection, number>();

@@ -5,12 +5,12 @@
  */
 import type { Duplex } from 'node:stream';
 import type Docker from 'dockerode';
-import { label, namesOf } from '../contract.ts';
-import { type Connection, ownContainer, removeById } from './docker-client.ts';
-import { isStatus } from './docker-errors.ts';
-import { imageMissing, locked, lockLost } from './failures.ts';
-import type { Engine, Lock, LockHolder } from './port.ts';
-import { labelsOf } from './spec.ts';
+import { label, namesOf } from '../../contract.ts';
+import { imageMissing, locked, lockLost } from '../failures.ts';
+import type { Engine, Lock, LockHolder } from '../port.ts';
+import { labelsOf } from '../spec.ts';
+import { type Connection, ownContainer, removeById } from './client.ts';
+import { isStatus } from './errors.ts';
 
 /** A lock that was made but not started for this long lost its maker between the two. */
 const abandonedMs = 10_000;

@@ -4,14 +4,14 @@
  * with it, and that replicas which were not named are left alone.
  */
 import type Docker from 'dockerode';
-import { label, namesOf } from '../contract.ts';
-import { type Connection, inParallel, orDone, ownContainer, removeById } from './docker-client.ts';
-import { createAndStart, startExisting } from './docker-containers.ts';
-import { ownNetwork } from './docker-network.ts';
-import { engineFailed, noAddress } from './failures.ts';
-import type { ContainerSpec, Engine, FleetSpec } from './port.ts';
-import { fleetLabel, identityLabels, replicaSpec } from './spec.ts';
-import { leaseAddress } from './subnet.ts';
+import { label, namesOf } from '../../contract.ts';
+import { engineFailed, noAddress } from '../failures.ts';
+import type { ContainerSpec, Engine, FleetSpec } from '../port.ts';
+import { fleetLabel, identityLabels, replicaSpec } from '../spec.ts';
+import { leaseAddress } from '../subnet.ts';
+import { type Connection, inParallel, orDone, ownContainer, removeById } from './client.ts';
+import { createAndStart, startExisting } from './containers.ts';
+import { ownNetwork } from './network.ts';
 
 /** More at once only makes the engine's own locks longer. */
 const width = 10;

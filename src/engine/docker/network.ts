@@ -6,13 +6,13 @@
 import { readFile } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import type Docker from 'dockerode';
-import { label, namesOf, type Role } from '../contract.ts';
-import { type Connection, hasVolume, orDone } from './docker-client.ts';
-import { answerOf, isStatus } from './docker-errors.ts';
-import { foreign, noSubnet } from './failures.ts';
-import type { Engine, NetworkInfo } from './port.ts';
-import { labelsOf } from './spec.ts';
-import { divide, freeSubnets, type Range, rangeOf, routesOf } from './subnet.ts';
+import { label, namesOf, type Role } from '../../contract.ts';
+import { foreign, noSubnet } from '../failures.ts';
+import type { Engine, NetworkInfo } from '../port.ts';
+import { labelsOf } from '../spec.ts';
+import { divide, freeSubnets, type Range, rangeOf, routesOf } from '../subnet.ts';
+import { type Connection, hasVolume, orDone } from './client.ts';
+import { answerOf, isStatus } from './errors.ts';
 
 const attemptsMax = 64;
 

@@ -9,12 +9,12 @@ import { randomBytes } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type Docker from 'dockerode';
-import { label, namesOf } from '../contract.ts';
-import { type Connection, hasVolume, orDone, orNull, ownContainer, removeById } from './docker-client.ts';
-import { answerOf, isStatus } from './docker-errors.ts';
-import { imageMissing, volumeMissing } from './failures.ts';
-import type { Engine, FileEntry } from './port.ts';
-import { labelsOf } from './spec.ts';
+import { label, namesOf } from '../../contract.ts';
+import { imageMissing, volumeMissing } from '../failures.ts';
+import type { Engine, FileEntry } from '../port.ts';
+import { labelsOf } from '../spec.ts';
+import { type Connection, hasVolume, orDone, orNull, ownContainer, removeById } from './client.ts';
+import { answerOf, isStatus } from './errors.ts';
 import { filesOf, tarOf } from './tar.ts';
 
 /** Where a carrier mounts a volume: a folder that no image has, so that nothing is copied up into an empty volume. */

@@ -9,12 +9,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecaError } from 'execa';
 import { label } from '../contract.ts';
+import type { Engine, ImageInfo } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
+import { oneAtATime } from '../host/lock.ts';
+import { installPackages, isProgram, lastWords, searchPath } from '../host/packages.ts';
 import { packageRoot } from '../package-root.ts';
 import type { Emit } from '../report/events.ts';
-import { oneAtATime } from './host-lock.ts';
-import { installPackages, isProgram, lastWords, searchPath } from './host-packages.ts';
-import type { Engine, ImageInfo } from './port.ts';
 
 /** Newest first: the next one is tried when a mirror does not have, or cannot prove, the one before. */
 export const suites = [

@@ -2,8 +2,8 @@
  * What the Docker Engine answers, in the words of the catalogue. Promises that no raw dockerode error leaves the engine
  * room, and that errors which are no answer of the engine (bugs) pass unchanged.
  */
-import { OpsError } from '../errors.ts';
-import { diskFull, engineFailed, engineUnreachable, portTaken } from './failures.ts';
+import { OpsError } from '../../errors.ts';
+import { diskFull, engineFailed, engineUnreachable, portTaken } from '../failures.ts';
 
 interface Answer {
   status: number | null;

@@ -3,8 +3,8 @@
  * Promises the hardening of port.ts on every container; never puts anything of the operator's machine into one.
  */
 import type Docker from 'dockerode';
-import { label, type Role } from '../contract.ts';
-import type { ContainerSpec, ContainerState, ObservedContainer } from './port.ts';
+import { label, type Role } from '../../contract.ts';
+import type { ContainerSpec, ContainerState, ObservedContainer } from '../port.ts';
 
 /** Enough for a hundred database connections, too few for a fork bomb to hurt the host. */
 const pidsMax = 2048;

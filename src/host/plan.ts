@@ -4,8 +4,8 @@
  */
 import { access, constants, readFile, stat } from 'node:fs/promises';
 import { OpsError } from '../errors.ts';
-import { isProgram } from './host-packages.ts';
-import { daemonIsRunning } from './host-start.ts';
+import { daemonIsRunning } from './daemon.ts';
+import { isProgram } from './packages.ts';
 
 export const defaultSocket = '/var/run/docker.sock';
 

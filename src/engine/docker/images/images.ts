@@ -6,16 +6,16 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
-import { label } from '../contract.ts';
-import { OpsError } from '../errors.ts';
-import { type Connection, orDone, orNull } from './docker-client.ts';
-import { answerOf, isStatus } from './docker-errors.ts';
-import { type Needles, searchImage } from './docker-image-search.ts';
-import { follow, type ProgressEvent } from './docker-progress.ts';
-import { pull } from './docker-pull.ts';
-import { engineFailed, imageMissing } from './failures.ts';
-import type { Engine, FileEntry, ImageInfo, Progress } from './port.ts';
-import { tarOf } from './tar.ts';
+import { label } from '../../../contract.ts';
+import { OpsError } from '../../../errors.ts';
+import { engineFailed, imageMissing } from '../../failures.ts';
+import type { Engine, FileEntry, ImageInfo, Progress } from '../../port.ts';
+import { type Connection, orDone, orNull } from '../client.ts';
+import { answerOf, isStatus } from '../errors.ts';
+import { tarOf } from '../tar.ts';
+import { follow, type ProgressEvent } from './progress.ts';
+import { pull } from './pull.ts';
+import { type Needles, searchImage } from './search.ts';
 
 const linesKept = 20;
 

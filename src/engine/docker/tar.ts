@@ -6,7 +6,7 @@
 import { posix } from 'node:path';
 import type { Readable } from 'node:stream';
 import tar from 'tar-stream';
-import type { FileEntry } from './port.ts';
+import type { FileEntry } from '../port.ts';
 
 export function tarOf(files: readonly FileEntry[]): tar.Pack {
   const pack = tar.pack();
