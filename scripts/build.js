@@ -54,7 +54,7 @@ async function imageNeeds() {
   const { outputFiles } = await build({
     ...shared,
     stdin: {
-      contents: `export { listMigrations } from './src/database/migration-files.ts';
+      contents: `export { listMigrations } from './src/database/migrate/files.ts';
         export { imageNeeds } from './src/boot-rule.ts';`,
       resolveDir: root,
     },

@@ -3,7 +3,7 @@
 import type { DeployOptions } from '../cli/options.ts';
 import { parseBytes, parseDurationMs } from '../config.ts';
 import { label } from '../contract.ts';
-import { standingOfNone } from '../database/standing.ts';
+import { standingOfNone } from '../database/migrate/pending.ts';
 import { checkRoom } from '../engine/capacity.ts';
 import type { ImageInfo } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';

@@ -1,7 +1,8 @@
 /** The schema in `status`: where it stands against the migrations of the newest release. Whatever hinders it is told. */
-import { codeOf, databaseEndpoint, messageOf, withClient } from '../database/connection.ts';
-import { listMigrations } from '../database/migration-files.ts';
-import { stateOf } from '../database/schema-state.ts';
+
+import { listMigrations } from '../database/migrate/files.ts';
+import { stateOf } from '../database/migrate/status.ts';
+import { codeOf, databaseEndpoint, messageOf, withClient } from '../database/server/connection.ts';
 import type { Engine } from '../engine/port.ts';
 import { isOpsError } from '../errors.ts';
 import type { Context, Style } from '../operations/context.ts';

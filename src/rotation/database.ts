@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import type { RotateOptions } from '../cli/options.ts';
 import type { Rotation } from '../commands/env/rotate.ts';
 import { roleNames } from '../contract.ts';
-import type { DatabaseEndpoint } from '../database/connection.ts';
-import { withClient } from '../database/connection.ts';
+import type { DatabaseEndpoint } from '../database/server/connection.ts';
+import { withClient } from '../database/server/connection.ts';
 import {
   disableWhenQuiet,
   enable,
@@ -14,7 +14,7 @@ import {
   type Straggler,
   takeOver,
   withRoleAdmin,
-} from '../database/roles.ts';
+} from '../database/server/roles.ts';
 import { type Edit, withLogin } from '../env/edit.ts';
 import { generateSecret } from '../env/generate.ts';
 import type { EnvFile } from '../env/read.ts';

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import Docker from 'dockerode';
 import { imageNeeds } from '../../src/boot-rule.ts';
 import { label, migrationsFile } from '../../src/contract.ts';
-import { listMigrations } from '../../src/database/migration-files.ts';
+import { listMigrations } from '../../src/database/migrate/files.ts';
 import { dockerEngine } from '../../src/engine/docker/engine.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { type Clients, inDetail, inWords, startClients } from '../support/clients.ts';

@@ -3,7 +3,7 @@
  * projects of its own and leaves nothing; exits 1 when a number is missed.
  */
 import { rm } from 'node:fs/promises';
-import { takeBackup } from '../../src/database/backup.ts';
+import { takeBackup } from '../../src/database/backup/take.ts';
 import { rules } from '../../src/database/lint/lint.ts';
 import { ground } from '../support/accessories.ts';
 import { backupLab, copyOf, everything } from '../support/backups.ts';

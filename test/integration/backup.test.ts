@@ -4,12 +4,17 @@ import { join } from 'node:path';
 import Docker from 'dockerode';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { namesOf } from '../../src/contract.ts';
-import { type BackupGround, pruneBackups, type TakenBackup, takeBackup } from '../../src/database/backup.ts';
-import { listBackups } from '../../src/database/backup-files.ts';
-import type { Level } from '../../src/database/backup-model.ts';
-import { withClient } from '../../src/database/connection.ts';
-import { withTools } from '../../src/database/tools.ts';
-import { verifyBackup } from '../../src/database/verify.ts';
+import { listBackups } from '../../src/database/backup/files.ts';
+import type { Level } from '../../src/database/backup/model.ts';
+import { withTools } from '../../src/database/backup/pg-tools.ts';
+import {
+  type BackupGround,
+  pruneBackups,
+  type TakenBackup,
+  takeBackup,
+} from '../../src/database/backup/take.ts';
+import { verifyBackup } from '../../src/database/backup/verify.ts';
+import { withClient } from '../../src/database/server/connection.ts';
 import {
   type BackupLab,
   backupLab,

@@ -1,8 +1,8 @@
 /** What tells two schemas apart, and what must not: a table of both, each row on a real server. */
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { catalogueOf, differenceOf, fingerprintOf } from '../../src/database/catalogue.ts';
-import { type DatabaseEndpoint, databaseEndpoint, withClient } from '../../src/database/connection.ts';
+import { catalogueOf, differenceOf, fingerprintOf } from '../../src/database/server/catalogue.ts';
+import { type DatabaseEndpoint, databaseEndpoint, withClient } from '../../src/database/server/connection.ts';
 import { type Ground, ground } from '../support/accessories.ts';
 
 let on: Ground;

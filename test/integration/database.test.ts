@@ -7,8 +7,8 @@ import { Redis } from 'ioredis';
 import { PG_MIGRATE_LOCK_ID } from 'node-pg-migrate';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { namesOf, redisKeys } from '../../src/contract.ts';
-import { type DatabaseEndpoint, databaseEndpoint, withClient } from '../../src/database/connection.ts';
-import { appliedMigrations, migrateForward, pendingMigrations } from '../../src/database/migrations.ts';
+import { appliedMigrations, migrateForward, pendingMigrations } from '../../src/database/migrate/forward.ts';
+import { type DatabaseEndpoint, databaseEndpoint, withClient } from '../../src/database/server/connection.ts';
 import { openPlayers, redisEndpoint } from '../../src/observe/players.ts';
 import type { Event } from '../../src/report/events.ts';
 import { type Ground, ground } from '../support/accessories.ts';
@@ -218,7 +218,7 @@ describe('taking the schema forward', () => {
   it('leaves no lock and nothing half done when gameops is killed', async () => {
     await write('1_a', 'CREATE TABLE a (id int); SELECT pg_sleep(60)');
     const program = `
-      import { migrateForward } from './src/database/migrations.ts';
+      import { migrateForward } from './src/database/migrate/forward.ts';
       await migrateForward(JSON.parse(process.env.ENDPOINT), process.env.DIR, { emit() {} });`;
     const outfile = join(process.cwd(), 'node_modules', `.killed-${on.project}.mjs`);
     const stdin = { contents: program, resolveDir: process.cwd(), loader: 'ts' } as const;

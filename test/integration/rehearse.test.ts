@@ -3,7 +3,7 @@ import { cp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { namesOf } from '../../src/contract.ts';
-import { databaseEndpoint, withClient } from '../../src/database/connection.ts';
+import { databaseEndpoint, withClient } from '../../src/database/server/connection.ts';
 import { dockerEngine } from '../../src/engine/docker/engine.ts';
 import type { Engine } from '../../src/engine/port.ts';
 import { packageRoot } from '../../src/package-root.ts';

@@ -4,10 +4,16 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type BackupGround, type TakenBackup, takeBackup } from '../../src/database/backup.ts';
-import { catalogueOf } from '../../src/database/catalogue.ts';
-import { withClient } from '../../src/database/connection.ts';
-import { findBackup, listUndos, restoreBackup, restoreUndo, type Stage } from '../../src/database/restore.ts';
+import {
+  findBackup,
+  listUndos,
+  restoreBackup,
+  restoreUndo,
+  type Stage,
+} from '../../src/database/backup/restore.ts';
+import { type BackupGround, type TakenBackup, takeBackup } from '../../src/database/backup/take.ts';
+import { catalogueOf } from '../../src/database/server/catalogue.ts';
+import { withClient } from '../../src/database/server/connection.ts';
 import { type BackupLab, backupLab, change, everything } from '../support/backups.ts';
 import { engineImage } from '../support/engine-image.ts';
 import { emptyFolder } from '../support/program.ts';
@@ -310,7 +316,7 @@ describe('a gameops that is killed while it restores', () => {
   async function starting(id: string, stage: Stage | 'none'): Promise<ChildProcess> {
     const program = `
       import { dockerEngine } from './src/engine/docker/engine.ts';
-      import { findBackup, restoreBackup } from './src/database/restore.ts';
+      import { findBackup, restoreBackup } from './src/database/backup/restore.ts';
       const { stage, id, ...ground } = JSON.parse(process.env.KILLED);
       const engine = await dockerEngine();
       const backup = await findBackup(ground.folder, id);

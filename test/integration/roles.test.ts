@@ -5,8 +5,8 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { namesOf, port, roleNames } from '../../src/contract.ts';
-import type { DatabaseEndpoint } from '../../src/database/connection.ts';
-import { withClient } from '../../src/database/connection.ts';
+import type { DatabaseEndpoint } from '../../src/database/server/connection.ts';
+import { withClient } from '../../src/database/server/connection.ts';
 import {
   disableWhenQuiet,
   enable,
@@ -14,7 +14,7 @@ import {
   readRoles,
   takeOver,
   withRoleAdmin,
-} from '../../src/database/roles.ts';
+} from '../../src/database/server/roles.ts';
 import { type Ground, ground } from '../support/accessories.ts';
 
 const awkward = `Pä§s"'$ #%\\${Math.random()}`;

@@ -2,9 +2,9 @@
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { BackupGround } from '../../src/database/backup.ts';
-import type { Backup, Manifest } from '../../src/database/backup-model.ts';
-import { type DatabaseEndpoint, databaseEndpoint, withClient } from '../../src/database/connection.ts';
+import type { Backup, Manifest } from '../../src/database/backup/model.ts';
+import type { BackupGround } from '../../src/database/backup/take.ts';
+import { type DatabaseEndpoint, databaseEndpoint, withClient } from '../../src/database/server/connection.ts';
 import type { Event } from '../../src/report/events.ts';
 import { type Ground, ground } from './accessories.ts';
 import { engineImage } from './engine-image.ts';

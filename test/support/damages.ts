@@ -1,10 +1,10 @@
 /** What may become of a backup, each with the least proof that has to find it; and the asking. */
 import { createHash } from 'node:crypto';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { listBackups, writeManifest } from '../../src/database/backup-files.ts';
-import type { Backup, Level } from '../../src/database/backup-model.ts';
-import { withTools } from '../../src/database/tools.ts';
-import { verifyBackup } from '../../src/database/verify.ts';
+import { listBackups, writeManifest } from '../../src/database/backup/files.ts';
+import type { Backup, Level } from '../../src/database/backup/model.ts';
+import { withTools } from '../../src/database/backup/pg-tools.ts';
+import { verifyBackup } from '../../src/database/backup/verify.ts';
 import { isOpsError } from '../../src/errors.ts';
 import { type BackupLab, change, type copyOf, manifestIn } from './backups.ts';
 

@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import { mustKnow } from '../../src/database/backup.ts';
 import {
   type Backup,
   backupId,
@@ -15,7 +14,8 @@ import {
   type Manifest,
   shortOfRoom,
   undoName,
-} from '../../src/database/backup-model.ts';
+} from '../../src/database/backup/model.ts';
+import { mustKnow } from '../../src/database/backup/take.ts';
 
 const manifest = (over: Partial<Manifest> = {}): Manifest => ({
   ...{ format: 1, id: 'x', project: 'arena', database: 'arena', takenAt: '', ms: 1, bytes: 100, sha256: '' },

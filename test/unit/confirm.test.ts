@@ -1,6 +1,6 @@
 /** What --yes answers, and what it does not. */
 import { describe, expect, it } from 'vitest';
-import { lossText } from '../../src/database/rollback.ts';
+import { lossText } from '../../src/database/migrate/back.ts';
 import { type Context, confirmLoss, confirmWayBack } from '../../src/operations/context.ts';
 import { confirmSchemaLoss } from '../../src/operations/schema/schema-back.ts';
 import { release } from '../support/worlds.ts';

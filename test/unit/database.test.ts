@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { imageNeeds, mayBoot } from '../../src/boot-rule.ts';
 import { nextPrefix } from '../../src/commands/db/create.ts';
-import { unreachable } from '../../src/database/connection.ts';
-import { migrationLockKey } from '../../src/database/lock.ts';
-import { listMigrations, parseMigration } from '../../src/database/migration-files.ts';
-import { keepsValues, removalsIn, wordsOf } from '../../src/database/removals.ts';
-import { statementsOf } from '../../src/database/sql.ts';
-import { stepOf } from '../../src/database/steps.ts';
+import { stepOf } from '../../src/database/migrate/concurrent.ts';
+import { listMigrations, parseMigration } from '../../src/database/migrate/files.ts';
+import { migrationLockKey } from '../../src/database/migrate/lock.ts';
+import { unreachable } from '../../src/database/server/connection.ts';
+import { keepsValues, removalsIn, wordsOf } from '../../src/database/sql/removals.ts';
+import { statementsOf } from '../../src/database/sql/split.ts';
 
 const good = '-- Up Migration\nCREATE TABLE a (id int);\n-- Down Migration\nDROP TABLE a;\n';
 

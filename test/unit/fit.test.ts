@@ -1,7 +1,7 @@
 /** Which release fits which schema, and when a contract migration may run: decided on plain data. */
 import { describe, expect, it } from 'vitest';
 import { label } from '../../src/contract.ts';
-import type { Standing } from '../../src/database/standing.ts';
+import type { Standing } from '../../src/database/migrate/pending.ts';
 import type { ImageInfo } from '../../src/engine/port.ts';
 import {
   mustFit,

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { lintFolder, lintMigration, rules } from '../../src/database/lint/lint.ts';
-import { parseMigration } from '../../src/database/migration-files.ts';
+import { parseMigration } from '../../src/database/migrate/files.ts';
 
 interface Sample {
   bad: string | string[];

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { refuseOtherMajor } from '../../src/database/throw-away.ts';
+import { refuseOtherMajor } from '../../src/database/server/throw-away.ts';
 
 describe('a throw-away server', () => {
   it('has to be of the live one’s major, and names the image that would be', () => {

@@ -1,11 +1,11 @@
 /** gameops db backups: what there is to go back to. Looks at names, sizes and manifests; with --verify proves each one. */
 
 import type { BackupsOptions } from '../../cli/options.ts';
-import { listBackups } from '../../database/backup-files.ts';
-import type { Backup, Level } from '../../database/backup-model.ts';
-import { listUndos, type Undo } from '../../database/restore.ts';
-import { withTools } from '../../database/tools.ts';
-import { verifyBackup } from '../../database/verify.ts';
+import { listBackups } from '../../database/backup/files.ts';
+import type { Backup, Level } from '../../database/backup/model.ts';
+import { withTools } from '../../database/backup/pg-tools.ts';
+import { listUndos, type Undo } from '../../database/backup/restore.ts';
+import { verifyBackup } from '../../database/backup/verify.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import type { Context, Outcome, Style } from '../../operations/context.ts';
 import { ageOf, backupFolder, backupGround, backupResult } from '../../operations/schema/backups.ts';

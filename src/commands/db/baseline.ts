@@ -1,9 +1,9 @@
 /** gameops db baseline: takes an existing database into the ledger, once its schema is proven to be that of the files. */
 
 import type { DbBaselineOptions } from '../../cli/options.ts';
-import { adopt, compareWith, schemaOfFiles } from '../../database/baseline.ts';
-import { unknownMigration } from '../../database/rollback.ts';
-import { differs } from '../../database/round-trip.ts';
+import { unknownMigration } from '../../database/migrate/back.ts';
+import { adopt, compareWith, schemaOfFiles } from '../../database/migrate/baseline.ts';
+import { differs } from '../../database/migrate/round-trip.ts';
 import { OpsError } from '../../errors.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
 import { openEndpoint, readMigrations } from '../../operations/schema/database.ts';

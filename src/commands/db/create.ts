@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DbCreateOptions } from '../../cli/options.ts';
-import { listMigrations, prefixOf } from '../../database/migration-files.ts';
+import { listMigrations, prefixOf } from '../../database/migrate/files.ts';
 import { OpsError } from '../../errors.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
 import { migrationsFolder, shownPath } from '../../operations/schema/database.ts';

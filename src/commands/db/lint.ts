@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { FindingsOptions } from '../../cli/options.ts';
-import { readLedger } from '../../database/ledger.ts';
 import { lintFolder, ruleTexts, type Sizes, sizesOf } from '../../database/lint/lint.ts';
+import { readLedger } from '../../database/migrate/ledger.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
 import {

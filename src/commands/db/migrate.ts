@@ -1,11 +1,11 @@
 /** gameops db migrate: takes the schema forward without a deploy. Contract migrations only when they are asked for. */
 
 import type { DbMigrateOptions } from '../../cli/options.ts';
-import type { DatabaseEndpoint } from '../../database/connection.ts';
-import { readLedger } from '../../database/ledger.ts';
-import type { Migration } from '../../database/migration-files.ts';
-import { migrateForward, pendingMigrations } from '../../database/migrations.ts';
-import { unknownMigration } from '../../database/rollback.ts';
+import { unknownMigration } from '../../database/migrate/back.ts';
+import type { Migration } from '../../database/migrate/files.ts';
+import { migrateForward, pendingMigrations } from '../../database/migrate/forward.ts';
+import { readLedger } from '../../database/migrate/ledger.ts';
+import type { DatabaseEndpoint } from '../../database/server/connection.ts';
 import { OpsError } from '../../errors.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
 import { withProjectLock } from '../../operations/lock.ts';

@@ -4,11 +4,8 @@
  */
 
 import type { RestoreOptions } from '../../cli/options.ts';
-import type { BackupGround } from '../../database/backup.ts';
-import { listBackups } from '../../database/backup-files.ts';
-import { backupIdPattern, type Manifest } from '../../database/backup-model.ts';
-import type { DatabaseEndpoint } from '../../database/connection.ts';
-import { readLedger } from '../../database/ledger.ts';
+import { listBackups } from '../../database/backup/files.ts';
+import { backupIdPattern, type Manifest } from '../../database/backup/model.ts';
 import {
   findBackup,
   listUndos,
@@ -18,7 +15,10 @@ import {
   restoreUndo,
   type Stage,
   unknown,
-} from '../../database/restore.ts';
+} from '../../database/backup/restore.ts';
+import type { BackupGround } from '../../database/backup/take.ts';
+import { readLedger } from '../../database/migrate/ledger.ts';
+import type { DatabaseEndpoint } from '../../database/server/connection.ts';
 import { isOpsError } from '../../errors.ts';
 import { type Context, confirmLoss, type Outcome } from '../../operations/context.ts';
 import { lockImage, withLock } from '../../operations/project.ts';

@@ -4,7 +4,6 @@
  */
 import { existsSync } from 'node:fs';
 import type { DbRollbackOptions } from '../../cli/options.ts';
-import { readLedger } from '../../database/ledger.ts';
 import {
   type BackPlan,
   type BackResult,
@@ -15,7 +14,8 @@ import {
   planBack,
   refuseIrreversible,
   waysToAccept,
-} from '../../database/rollback.ts';
+} from '../../database/migrate/back.ts';
+import { readLedger } from '../../database/migrate/ledger.ts';
 import { type Context, confirmWayBack, type Outcome } from '../../operations/context.ts';
 import { withProjectLock } from '../../operations/lock.ts';
 import { look, migrationsFolder, openEndpoint } from '../../operations/schema/database.ts';

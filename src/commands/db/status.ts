@@ -1,6 +1,6 @@
 /** gameops db status: what is applied, what is pending, and what does not fit. Reads only. */
-import { listMigrations } from '../../database/migration-files.ts';
-import { type SchemaState, stateOf } from '../../database/schema-state.ts';
+import { listMigrations } from '../../database/migrate/files.ts';
+import { type SchemaState, stateOf } from '../../database/migrate/status.ts';
 import type { Context, Outcome, Style } from '../../operations/context.ts';
 import { look, migrationsFolder, openEndpoint } from '../../operations/schema/database.ts';
 import { findingLines } from '../../report/findings/pretty.ts';

@@ -2,7 +2,7 @@
  * gameops db verify: every migration up, down and up again on a throw-away server. The project's database is asked for
  * its version and nothing else.
  */
-import { roundTrip } from '../../database/round-trip.ts';
+import { roundTrip } from '../../database/migrate/round-trip.ts';
 import { OpsError } from '../../errors.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
 import { readMigrations } from '../../operations/schema/database.ts';

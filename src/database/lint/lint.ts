@@ -7,11 +7,11 @@ import { join } from 'node:path';
 import type pg from 'pg';
 import { isOpsError } from '../../errors.ts';
 import type { Finding, RuleText } from '../../report/findings/model.ts';
-import { byPrefix, type Migration, parseMigration } from '../migration-files.ts';
+import { byPrefix, type Migration, parseMigration } from '../migrate/files.ts';
+import { commandsOf, type Node, objectName, parseSection, type Statement, tableOf } from '../sql/tree.ts';
 import type { Around, Hit, Rule } from './rule.ts';
 import { dataRules } from './rules-data.ts';
 import { addedColumns, lockRules } from './rules-locks.ts';
-import { commandsOf, type Node, objectName, parseSection, type Statement, tableOf } from './tree.ts';
 
 export const rules: readonly Rule[] = [...lockRules, ...dataRules];
 

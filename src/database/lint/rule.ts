@@ -1,7 +1,7 @@
 /** What a rule of lint is: a name, why it matters, and a pure look at one statement. */
 import type { Finding } from '../../report/findings/model.ts';
-import type { Migration } from '../migration-files.ts';
-import type { Statement } from './tree.ts';
+import type { Migration } from '../migrate/files.ts';
+import type { Statement } from '../sql/tree.ts';
 
 export interface Hit {
   /** Table it is about; silent when the same file made it. '' when there is none. */

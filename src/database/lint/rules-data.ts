@@ -1,7 +1,5 @@
 /** Rules about what breaks: the release that still runs, the way back, the data, and types that are regretted later. */
-import { keepsValues, removalsOf, unsavedBy, wordsOf } from '../removals.ts';
-import type { Rule } from './rule.ts';
-import { addedColumns } from './rules-locks.ts';
+import { keepsValues, removalsOf, unsavedBy, wordsOf } from '../sql/removals.ts';
 import {
   commandsOf,
   constraintsOf,
@@ -11,7 +9,9 @@ import {
   tableNamed,
   tableOf,
   typeName,
-} from './tree.ts';
+} from '../sql/tree.ts';
+import type { Rule } from './rule.ts';
+import { addedColumns } from './rules-locks.ts';
 
 const kindsInUse: Record<string, string> = {
   OBJECT_TABLE: 'table',

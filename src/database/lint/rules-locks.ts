@@ -1,6 +1,7 @@
 /** Rules about locks and long work: what stalls players while it runs. The server keeps every promise but their patience. */
+
+import { callsIn, commandsOf, constraintsOf, hasOption, objectName, tableOf, typeName } from '../sql/tree.ts';
 import type { Rule } from './rule.ts';
-import { callsIn, commandsOf, constraintsOf, hasOption, objectName, tableOf, typeName } from './tree.ts';
 
 /** Not volatile: one value for all rows, so Postgres keeps it in the catalogue and rewrites nothing. */
 const steadyCalls = new Set(

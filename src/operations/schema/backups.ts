@@ -1,7 +1,7 @@
 /** What the verbs about backups stand on: the database as .env names it, the folder, the tools. Reaches nothing by itself. */
 import { resolve } from 'node:path';
-import type { BackupGround } from '../../database/backup.ts';
-import type { Backup, Loss, Manifest } from '../../database/backup-model.ts';
+import type { Backup, Loss, Manifest } from '../../database/backup/model.ts';
+import type { BackupGround } from '../../database/backup/take.ts';
 import { isOpsError } from '../../errors.ts';
 import { resolveImages } from '../../images/roles.ts';
 import { type ProjectRecord, readRecord } from '../../record/record.ts';

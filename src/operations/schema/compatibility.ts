@@ -1,7 +1,7 @@
 /** Which release may run on the schema: refused before anything is touched, by the rule that its server keeps to. */
 import { imageNeeds, isBelow, mayBoot, type Phased, type SchemaSeen, statedNeeds } from '../../boot-rule.ts';
 import { label } from '../../contract.ts';
-import type { Standing } from '../../database/standing.ts';
+import type { Standing } from '../../database/migrate/pending.ts';
 import type { ImageInfo } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
 import type { ImageNeeds, Release, SchemaWork, World } from '../../release/model.ts';

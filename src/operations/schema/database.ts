@@ -6,6 +6,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
 import type pg from 'pg';
 import { accessoryHost, namesOf } from '../../contract.ts';
+import { isOfMigrations, listMigrations, type Migration, unreadable } from '../../database/migrate/files.ts';
 import {
   codeOf,
   type DatabaseEndpoint,
@@ -14,13 +15,7 @@ import {
   type Limits,
   unreachable,
   withClient,
-} from '../../database/connection.ts';
-import {
-  isOfMigrations,
-  listMigrations,
-  type Migration,
-  unreadable,
-} from '../../database/migration-files.ts';
+} from '../../database/server/connection.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import { packageRoot } from '../../package-root.ts';
 import type { Context, EnvFile } from '../context.ts';

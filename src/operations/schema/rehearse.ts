@@ -3,14 +3,13 @@
  * they make of it, and the way back. Nothing that serves is touched; nothing is left but a backup that was needed.
  */
 import { parseDurationMs } from '../../config.ts';
-import { mustHaveRoomForCopy, takeBackup } from '../../database/backup.ts';
-import { listBackups } from '../../database/backup-files.ts';
-import { type Backup, isAtLeast, type Manifest } from '../../database/backup-model.ts';
-import { catalogueOf, fingerprintOf } from '../../database/catalogue.ts';
-import { withClient } from '../../database/connection.ts';
-import { readLedger } from '../../database/ledger.ts';
-import { listMigrations, type Migration } from '../../database/migration-files.ts';
-import { pendingMigrations } from '../../database/migrations.ts';
+import { listBackups } from '../../database/backup/files.ts';
+import { type Backup, isAtLeast, type Manifest } from '../../database/backup/model.ts';
+import { findBackup } from '../../database/backup/restore.ts';
+import { mustHaveRoomForCopy, takeBackup } from '../../database/backup/take.ts';
+import { listMigrations, type Migration } from '../../database/migrate/files.ts';
+import { pendingMigrations } from '../../database/migrate/forward.ts';
+import { readLedger } from '../../database/migrate/ledger.ts';
 import {
   type Copy,
   differenceSince,
@@ -21,9 +20,10 @@ import {
   rehearseUps,
   rolesOf,
   schemaOf,
-} from '../../database/rehearsal.ts';
-import { findBackup } from '../../database/restore.ts';
-import { throwAwayBytes } from '../../database/throw-away.ts';
+} from '../../database/migrate/rehearsal.ts';
+import { catalogueOf, fingerprintOf } from '../../database/server/catalogue.ts';
+import { withClient } from '../../database/server/connection.ts';
+import { throwAwayBytes } from '../../database/server/throw-away.ts';
 import { besideFleetsBytes, checkRoom } from '../../engine/capacity.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import { resolveImages } from '../../images/roles.ts';

@@ -4,9 +4,15 @@
  */
 import type { SchemaSeen } from '../../boot-rule.ts';
 import type { RollbackOptions } from '../../cli/options.ts';
-import type { Loss, Manifest } from '../../database/backup-model.ts';
-import { findBackup, lossOf } from '../../database/restore.ts';
-import { type BackPlan, isLossy, lossText, migrationsAfter, waysToAccept } from '../../database/rollback.ts';
+import type { Loss, Manifest } from '../../database/backup/model.ts';
+import { findBackup, lossOf } from '../../database/backup/restore.ts';
+import {
+  type BackPlan,
+  isLossy,
+  lossText,
+  migrationsAfter,
+  waysToAccept,
+} from '../../database/migrate/back.ts';
 import { OpsError } from '../../errors.ts';
 import type { Release, SchemaWish, World } from '../../release/model.ts';
 import { withNewestWish } from '../../release/plan.ts';

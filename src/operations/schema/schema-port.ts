@@ -1,13 +1,13 @@
 /** The schema in acts: what is to be done to it, read once under the lock, and the port that does it. */
 
 import type { SchemaSeen } from '../../boot-rule.ts';
-import { mustHaveRoomForBackup, pruneBackups, takeBackup } from '../../database/backup.ts';
-import { type DatabaseEndpoint, databaseEndpoint } from '../../database/connection.ts';
-import { type Ledger, readLedger } from '../../database/ledger.ts';
-import { migrateForward } from '../../database/migrations.ts';
-import { findBackup, listUndos, restoreBackup } from '../../database/restore.ts';
-import { type BackPlan, migrateBack, planBack } from '../../database/rollback.ts';
-import { type Standing, standingOf } from '../../database/standing.ts';
+import { findBackup, listUndos, restoreBackup } from '../../database/backup/restore.ts';
+import { mustHaveRoomForBackup, pruneBackups, takeBackup } from '../../database/backup/take.ts';
+import { type BackPlan, migrateBack, planBack } from '../../database/migrate/back.ts';
+import { migrateForward } from '../../database/migrate/forward.ts';
+import { type Ledger, readLedger } from '../../database/migrate/ledger.ts';
+import { type Standing, standingOf } from '../../database/migrate/pending.ts';
+import { type DatabaseEndpoint, databaseEndpoint } from '../../database/server/connection.ts';
 import type { Engine } from '../../engine/port.ts';
 import type { Intent, SchemaWish, SchemaWork } from '../../release/model.ts';
 import { noSchemaWork } from '../../runner/observe.ts';

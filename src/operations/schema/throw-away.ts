@@ -3,9 +3,9 @@
  * holds for the live one: where that is another major, it is refused.
  */
 import { accessoryHost, namesOf } from '../../contract.ts';
-import type { DatabaseEndpoint } from '../../database/connection.ts';
-import { serverVersion } from '../../database/facts.ts';
-import { type LiveServer, refuseOtherMajor, withThrowAway } from '../../database/throw-away.ts';
+import type { DatabaseEndpoint } from '../../database/server/connection.ts';
+import { serverVersion } from '../../database/server/facts.ts';
+import { type LiveServer, refuseOtherMajor, withThrowAway } from '../../database/server/throw-away.ts';
 import type { Engine } from '../../engine/port.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import { resolveImages } from '../../images/roles.ts';

@@ -1,0 +1,58 @@
+/**
+ * Who still works on a backup or a restore, and what those left who do not: a session in the name of each tells. The
+ * server ends it when its process dies, so nothing here needs a file or a clock.
+ */
+import type pg from 'pg';
+import { quoted } from '../server/facts.ts';
+import { halfMadePrefix, sessionNames } from './model.ts';
+
+/** Ids of backups that are being made now. */
+export async function livingBackups(client: pg.ClientBase): Promise<Set<string>> {
+  const prefix = sessionNames.owner('');
+  const { rows } = await client.query<{ name: string }>(
+    'SELECT application_name AS name FROM pg_stat_activity WHERE starts_with(application_name, $1)',
+    [prefix],
+  );
+  return new Set(rows.map(({ name }) => name.slice(prefix.length)));
+}
+
+/**
+ * Dumps of this database by a killed gameops: they hold locks that a migration would wait for. Not those of another
+ * role, which nobody lets us end. @returns how many were ended
+ */
+export async function endOrphans(client: pg.ClientBase): Promise<number> {
+  const { rows } = await client.query(
+    `SELECT pg_terminate_backend(d.pid) FROM pg_stat_activity d
+     WHERE d.datname = current_database() AND d.usename = session_user AND starts_with(d.application_name, $1) AND NOT EXISTS (
+       SELECT FROM pg_stat_activity o WHERE o.application_name = $2 || substr(d.application_name, length($1) + 1))`,
+    [sessionNames.dump(''), sessionNames.owner('')],
+  );
+  return rows.length;
+}
+
+/** Databases that a killed restore was filling. Never one that has been played on. @returns their names */
+export async function dropOrphans(client: pg.ClientBase): Promise<string[]> {
+  const { rows } = await client.query<{ name: string }>(
+    `SELECT datname AS name FROM pg_database WHERE starts_with(datname, $1) AND NOT EXISTS (
+       SELECT FROM pg_stat_activity o WHERE o.application_name = datname)`,
+    [halfMadePrefix],
+  );
+  const dropped: string[] = [];
+  for (const { name } of rows) {
+    // Not ours to drop, or a server that only reads: it is in nobody's way but that of the disk.
+    const gone = await client.query(`DROP DATABASE IF EXISTS ${quoted(name)} WITH (FORCE)`).then(
+      () => true,
+      () => false,
+    );
+    if (gone) dropped.push(name);
+  }
+  return dropped;
+}
+
+/** For sessions that stand for something: no limit of the server's may end them while they wait. */
+export async function keepAlive(client: pg.ClientBase): Promise<void> {
+  await client.query(
+    `SELECT set_config(name, '0', false) FROM pg_settings
+     WHERE name IN ('idle_session_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`,
+  );
+}

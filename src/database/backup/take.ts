@@ -1,0 +1,288 @@
+/**
+ * Takes a backup while players play. Promises that what it returns is whole, on the disk and verified; that whatever goes
+ * wrong leaves no file that looks so; and that no pg_dump outlives it.
+ */
+import { randomBytes } from 'node:crypto';
+import type pg from 'pg';
+import { isOpsError, OpsError } from '../../errors.ts';
+import type { Emit } from '../../report/events.ts';
+import { formatBytes } from '../../units.ts';
+import { codeOf, isConnectionLoss, messageOf, unreachable, withClient } from '../server/connection.ts';
+import { readActivity, readFacts } from '../server/facts.ts';
+import {
+  createDump,
+  type DumpFile,
+  freeBytes,
+  listBackups,
+  openFolder,
+  publish,
+  removeBackup,
+  sweepPartials,
+} from './files.ts';
+import {
+  type Activity,
+  type Backup,
+  backupId,
+  copyEstimate,
+  type DatabaseFacts,
+  dumpEstimate,
+  expendable,
+  type Level,
+  type Manifest,
+  sessionNames,
+  shortOfRoom,
+} from './model.ts';
+import { dropOrphans, endOrphans, keepAlive, livingBackups } from './orphans.ts';
+import { majorOf, type Tools, type ToolsGround, withTools } from './pg-tools.ts';
+import { dayMs, lastWords } from './staging.ts';
+import { proveDump } from './verify.ts';
+
+export interface BackupGround extends ToolsGround {
+  /** Of this project alone. */
+  folder: string;
+  emit: Emit;
+  signal?: AbortSignal;
+}
+
+export interface BackupRequest {
+  level: Level;
+  /** That serves now. */
+  release: number | null;
+  /** For people: "by hand", "before release 41". */
+  reason: string;
+}
+
+export type TakenBackup = Backup & { manifest: Manifest };
+
+/** How long pg_dump may queue for a table that a migration holds. */
+const lockWaitMs = 10_000;
+
+/** @throws BACKUP_FAILED, BACKUP_DAMAGED, DISK_TOO_FULL, DATABASE_UNREACHABLE; the reason of `signal` */
+export async function takeBackup(ground: BackupGround, request: BackupRequest): Promise<TakenBackup> {
+  const id = backupId(new Date(), randomBytes(2).toString('hex'));
+  const owner = { application: sessionNames.owner(id), statementMs: dayMs, lockMs: lockWaitMs };
+  return withClient(
+    ground.endpoint,
+    async (client) => {
+      try {
+        await keepAlive(client);
+        await openFolder(ground.folder);
+        await tidyUp(ground, client);
+        await mustHaveRoom(ground, client, request.level);
+        return await withTools(ground, (tools) => dumpAndProve(ground, request, client, tools, id));
+      } catch (error) {
+        throw inWords(ground, error);
+      }
+    },
+    owner,
+  );
+}
+
+async function tidyUp({ folder, emit }: BackupGround, client: pg.Client): Promise<void> {
+  const say = (message: string) => emit({ type: 'note', level: 'info', message });
+  const ended = await endOrphans(client);
+  if (ended > 0) say(`ended ${ended} dump(s) whose gameops is gone`);
+  for (const name of await dropOrphans(client)) say(`dropped ${name}, left by a restore that was killed`);
+  for (const name of await sweepPartials(folder, await livingBackups(client)))
+    say(`removed ${name}, left by a backup that was killed`);
+}
+
+/** Before anything else is begun; the backup itself looks again. @throws DISK_TOO_FULL, DATABASE_UNREACHABLE */
+export const mustHaveRoomForBackup = (ground: BackupGround, level: Level): Promise<void> =>
+  withClient(ground.endpoint, (client) => mustHaveRoom(ground, client, level));
+
+/** @throws DISK_TOO_FULL */
+async function mustHaveRoom(ground: BackupGround, client: pg.Client, level: Level): Promise<void> {
+  const { rows } = await client.query<{ bytes: string }>(
+    'SELECT pg_database_size(current_database()) AS bytes',
+  );
+  const databaseBytes = Number(rows[0]?.bytes ?? 0);
+  const last = (await listBackups(ground.folder)).find(({ manifest }) => manifest !== null);
+  const bytes = dumpEstimate(databaseBytes, last?.manifest ?? null);
+  const short = shortOfRoom({ bytes, where: ground.folder }, await freeBytes(ground.folder));
+  if (short) throw noRoom(short, ground.folder);
+  if (level === 'restore') await mustHaveRoomForCopy(ground, databaseBytes, bytes);
+}
+
+/**
+ * Only of a server of ours is the disk known. The dump may lie on the same one, so both have to fit.
+ * @throws DISK_TOO_FULL
+ */
+export async function mustHaveRoomForCopy(
+  { engine, project, image, endpoint }: ToolsGround,
+  databaseBytes: number,
+  besideBytes = 0,
+): Promise<void> {
+  if (endpoint.accessory === null) return;
+  const free = await engine.freeDiskBytes(project, image);
+  const where = 'the disk of the database';
+  const short = shortOfRoom({ bytes: copyEstimate(databaseBytes) + besideBytes, where }, free);
+  if (short) throw noRoom(short, where);
+}
+
+function noRoom(short: string, where: string): OpsError {
+  return new OpsError('DISK_TOO_FULL', {
+    message: `${short}. Nothing was changed; players are not affected.`,
+    next: ['free space there, or set backup.dir in gameops.yaml to a larger disk', 'gameops prune'],
+    facts: { where },
+  });
+}
+
+async function dumpAndProve(
+  ground: BackupGround,
+  request: BackupRequest,
+  client: pg.Client,
+  tools: Tools,
+  id: string,
+): Promise<TakenBackup> {
+  const began = performance.now();
+  const { rows } = await client.query<{ version: string; owner: string }>(
+    `SELECT current_setting('server_version') AS version, current_user AS owner`,
+  );
+  mustKnow(tools, rows[0]?.version ?? '');
+  const file = await createDump(ground.folder, id);
+  try {
+    const seen = await dump(ground, client, tools, file, id);
+    const written = await file.seal();
+    const dumpedMs = Math.round(performance.now() - began);
+    ground.emit({
+      type: 'note',
+      level: 'detail',
+      message: `dumped ${formatBytes(written.bytes)} in ${dumpedMs} ms`,
+    });
+    const verified = { level: request.level, at: new Date().toISOString(), ms: 0 };
+    const base: Manifest = {
+      ...{
+        format: 1,
+        id,
+        project: ground.project,
+        database: ground.endpoint.database,
+        owner: rows[0]?.owner,
+      },
+      ...{ takenAt: seen.takenAt, ms: dumpedMs, ...written, ...seen.facts, activity: seen.activity },
+      ...{ toolVersion: tools.version, image: tools.image },
+      ...{ release: request.release, reason: request.reason, verified },
+    };
+    const proof = {
+      ...{ tools, endpoint: ground.endpoint, level: request.level },
+      ...(ground.signal ? { signal: ground.signal } : {}),
+    };
+    await proveDump(file.path, base, proof);
+    const ms = Math.round(performance.now() - began);
+    const manifest = {
+      ...base,
+      ms,
+      verified: { ...verified, at: new Date().toISOString(), ms: ms - dumpedMs },
+    };
+    return { ...(await publish(ground.folder, manifest)), manifest };
+  } catch (error) {
+    await file.discard();
+    throw error;
+  }
+}
+
+/**
+ * pg_dump refuses a server newer than itself, half a minute later and in words of its own. From an older one it makes
+ * what that server can't take back: pg_restore 18 sets what Postgres 16 has never heard of. @throws BACKUP_FAILED
+ */
+export function mustKnow(tools: Pick<Tools, 'version' | 'image'>, serverVersion: string): void {
+  const [tool, server] = [majorOf(tools.version), majorOf(serverVersion)];
+  if (tool === server) return;
+  const why = tool < server ? "can't dump it" : 'makes backups that could not be restored there';
+  throw new OpsError('BACKUP_FAILED', {
+    message: `The server is Postgres ${serverVersion.split(' ')[0]}, but pg_dump of ${tools.image} is ${tools.version} and ${why}. The database was not touched.`,
+    next: [`set images.postgres in gameops.yaml to postgres:${server}`],
+    facts: { serverVersion, toolVersion: tools.version, image: tools.image },
+  });
+}
+
+interface Dumped {
+  takenAt: string;
+  facts: DatabaseFacts;
+  activity: Activity;
+}
+
+/** pg_dump and our own counting look at one snapshot, so that the manifest tells exactly what is in the file. */
+async function dump(
+  ground: BackupGround,
+  client: pg.Client,
+  tools: Tools,
+  file: DumpFile,
+  id: string,
+): Promise<Dumped> {
+  const activity = await readActivity(client);
+  await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+  const { rows } = await client.query<{ snapshot: string; at: Date }>(
+    'SELECT pg_export_snapshot() AS snapshot, now() AS at',
+  );
+  const [{ snapshot, at }] = rows as [{ snapshot: string; at: Date }];
+  // When either fails, the other has no purpose any more.
+  const failed = new AbortController();
+  const signal = ground.signal ? AbortSignal.any([ground.signal, failed.signal]) : failed.signal;
+  const giveUp = (error: unknown) => {
+    failed.abort(error);
+    throw error;
+  };
+  const command = [
+    ...['pg_dump', '--format=custom', '--compress=1', '--no-password'],
+    ...[`--lock-wait-timeout=${lockWaitMs}`, `--snapshot=${snapshot}`],
+  ];
+  const tell = progressOf(ground.emit);
+  const dumping = tools.run(command, {
+    database: ground.endpoint.database,
+    application: sessionNames.dump(id),
+    signal,
+    output: async (bytes) => {
+      await file.write(bytes);
+      tell(file.bytes());
+    },
+  });
+  // Both to their end: nothing may write into a file that is being removed.
+  const [counted, piped] = await Promise.allSettled([readFacts(client).catch(giveUp), dumping.catch(giveUp)]);
+  if (failed.signal.aborted) throw failed.signal.reason;
+  if (counted.status === 'rejected') throw counted.reason;
+  if (piped.status === 'rejected') throw piped.reason;
+  const { exitCode, stderr } = piped.value;
+  await client.query('COMMIT');
+  if (exitCode !== 0) throw failure(`pg_dump ended with ${exitCode}: ${lastWords(stderr)}`);
+  return { takenAt: at.toISOString(), facts: counted.value, activity };
+}
+
+function progressOf(emit: Emit): (bytes: number) => void {
+  let toldAt = performance.now();
+  return (bytes) => {
+    if (performance.now() - toldAt < 500) return;
+    toldAt = performance.now();
+    emit({ type: 'progress', label: 'backup', done: bytes, total: null, unit: 'bytes' });
+  };
+}
+
+function inWords(ground: BackupGround, error: unknown): unknown {
+  if (isOpsError(error) || ground.signal?.aborted) return error;
+  if (isConnectionLoss(error)) return unreachable(ground.endpoint, error);
+  // Of the server; anything else is a bug and passes as it is.
+  return codeOf(error) === '' ? error : failure(messageOf(error), error);
+}
+
+function failure(what: string, cause?: unknown): OpsError {
+  return new OpsError('BACKUP_FAILED', {
+    message: `No backup was made: ${what}. The database was not touched, players are not affected.`,
+    next: ['put right what it names, then gameops db backup', 'gameops doctor'],
+    facts: { sqlstate: codeOf(cause) },
+    cause,
+  });
+}
+
+/** @param pinned ids that a kept release points to. @returns what was removed */
+export async function pruneBackups(
+  folder: string,
+  keep: number,
+  pinned: ReadonlySet<string> = new Set(),
+): Promise<string[]> {
+  const removed: string[] = [];
+  for (const { id } of expendable(await listBackups(folder), keep, pinned)) {
+    await removeBackup(folder, id);
+    removed.push(id);
+  }
+  return removed;
+}

@@ -1,0 +1,161 @@
+/**
+ * What Postgres runs outside of a transaction only, one statement at a time. Promises: a statement that was killed
+ * half-way is recognized by what it left in the catalogue, cleared away and run again; what was done is not done twice;
+ * what has a way back is taken back when a later statement fails.
+ */
+import type pg from 'pg';
+import { namePattern, unquoted } from '../sql/split.ts';
+
+export type Step =
+  | { kind: 'create-index'; index: string; table: string }
+  | { kind: 'drop-index'; index: string }
+  | { kind: 'reindex' }
+  | { kind: 'detach'; table: string; partition: string }
+  /** Harmless to repeat. */
+  | { kind: 'repeatable' }
+  /** Runs in a transaction of its own, together with its line in the journal. */
+  | { kind: 'transactional' }
+  | { kind: 'refused'; why: string };
+
+const rx = (source: string) => new RegExp(source.replaceAll('NAME', `(${namePattern})`), 'i');
+const createIndex = rx(
+  String.raw`^create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?NAME\s+on\s+(?:only\s+)?NAME`,
+);
+const dropIndex = rx(
+  String.raw`^drop\s+index\s+concurrently\s+(?:if\s+exists\s+)?NAME(?:\s+(?:restrict|cascade))?$`,
+);
+const detach = rx(
+  String.raw`^alter\s+table\s+(?:if\s+exists\s+)?NAME\s+detach\s+partition\s+NAME\s+concurrently$`,
+);
+
+/** @param code without comments, see `Statement.code` */
+export function stepOf(code: string): Step {
+  const created = createIndex.exec(code);
+  // `ON` has no business as a name: then the index has none.
+  if (created?.[1] && created[2] && !/^on$/i.test(created[1]))
+    return { kind: 'create-index', index: created[1], table: created[2] };
+  if (/^create\s+(unique\s+)?index\s+concurrently\b/i.test(code))
+    return {
+      kind: 'refused',
+      why: 'builds a concurrent index without a name: after a crash it could not be found',
+    };
+  const dropped = dropIndex.exec(code);
+  if (dropped?.[1]) return { kind: 'drop-index', index: dropped[1] };
+  const detached = detach.exec(code);
+  if (detached?.[1] && detached[2]) return { kind: 'detach', table: detached[1], partition: detached[2] };
+  if (/^drop\s+index\s+concurrently\b/i.test(code))
+    return {
+      kind: 'refused',
+      why: 'drops several indexes concurrently in one statement, which Postgres can not',
+    };
+  if (/^reindex\b.*\bconcurrently\b/is.test(code)) return { kind: 'reindex' };
+  if (/^vacuum\b/i.test(code)) return { kind: 'repeatable' };
+  if (/^((create|drop|alter)\s+(database|tablespace|subscription)|alter\s+system)\b/i.test(code))
+    return { kind: 'refused', why: 'changes the server, not the schema: that is no migration' };
+  return { kind: 'transactional' };
+}
+
+/** Building an index takes as long as it takes; the session's own limits are for everything else. */
+export async function runLong(client: pg.ClientBase, sql: string): Promise<void> {
+  await client.query({ text: sql, query_timeout: 86_400_000 } as pg.QueryConfig);
+}
+
+interface Index {
+  /** Qualified and quoted. */
+  name: string;
+  /** null: something else has that name. */
+  valid: boolean | null;
+  definition: string | null;
+}
+
+async function indexOn(client: pg.ClientBase, table: string, index: string): Promise<Index | null> {
+  const { rows } = await client.query<Index>(
+    `SELECT format('%I.%I', n.nspname, c.relname) AS name, i.indisvalid AS valid, pg_get_indexdef(i.indexrelid) AS definition
+       FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
+       JOIN pg_class c ON c.relnamespace = t.relnamespace AND c.relname = $2
+       LEFT JOIN pg_index i ON i.indexrelid = c.oid
+      WHERE t.oid = to_regclass($1)`,
+    [table, unquoted(index)],
+  );
+  return rows[0] ?? null;
+}
+
+async function indexNamed(client: pg.ClientBase, index: string): Promise<Index | null> {
+  const { rows } = await client.query<Index>(
+    `SELECT format('%I.%I', n.nspname, c.relname) AS name, i.indisvalid AS valid, pg_get_indexdef(i.indexrelid) AS definition
+       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_index i ON i.indexrelid = c.oid
+      WHERE c.oid = to_regclass($1)`,
+    [index],
+  );
+  return rows[0] ?? null;
+}
+
+/** SQL that takes the step back, or null where nothing does. Asked before it runs. */
+export async function undoOf(client: pg.ClientBase, step: Step): Promise<string | null> {
+  if (step.kind === 'create-index') {
+    const there = await indexOn(client, step.table, step.index);
+    if (there?.valid) return null;
+    const { rows } = await client.query<{ schema: string | null }>(
+      `SELECT format('%I', n.nspname) AS schema FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.oid = to_regclass($1)`,
+      [step.table],
+    );
+    return rows[0]?.schema ? `DROP INDEX CONCURRENTLY IF EXISTS ${rows[0].schema}.${step.index}` : null;
+  }
+  if (step.kind === 'drop-index') {
+    const there = await indexNamed(client, step.index);
+    return there?.definition?.replace(/^CREATE (UNIQUE )?INDEX /, 'CREATE $1INDEX CONCURRENTLY ') ?? null;
+  }
+  return step.kind === 'repeatable' || step.kind === 'reindex' ? '' : null;
+}
+
+/**
+ * Clears away what a killed or failed attempt left. @returns true when the step is done already.
+ * @param begun it was begun before, and there was nothing to be done at that time that only looks like it
+ */
+export async function reconcile(client: pg.ClientBase, step: Step, begun: boolean): Promise<boolean> {
+  switch (step.kind) {
+    case 'create-index': {
+      const there = await indexOn(client, step.table, step.index);
+      if (there?.valid === false) await runLong(client, `DROP INDEX CONCURRENTLY IF EXISTS ${there.name}`);
+      return begun && there?.valid === true;
+    }
+    case 'drop-index':
+      return begun && (await indexNamed(client, step.index)) === null;
+    case 'reindex': {
+      const { rows } = await client.query<{ name: string }>(
+        `SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+           JOIN pg_namespace n ON n.oid = c.relnamespace
+          WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'`,
+      );
+      for (const { name } of rows) await runLong(client, `DROP INDEX CONCURRENTLY IF EXISTS ${name}`);
+      return false;
+    }
+    case 'detach':
+      return reconcileDetach(client, step, begun);
+    default:
+      return false;
+  }
+}
+
+async function reconcileDetach(
+  client: pg.ClientBase,
+  { table, partition }: Step & { kind: 'detach' },
+  begun: boolean,
+): Promise<boolean> {
+  const { rows } = await client.query<{ pending: boolean }>(
+    `SELECT inhdetachpending AS pending FROM pg_inherits
+      WHERE inhparent = to_regclass($1) AND inhrelid = to_regclass($2)`,
+    [table, partition],
+  );
+  if (rows[0]?.pending) await runLong(client, `ALTER TABLE ${table} DETACH PARTITION ${partition} FINALIZE`);
+  return rows[0]?.pending === true || (begun && rows.length === 0);
+}
+
+/** Undoes the undone safely, too: what it would make may be there half. */
+export async function takeBack(client: pg.ClientBase, undo: string): Promise<void> {
+  if (undo === '') return;
+  const step = stepOf(undo);
+  const isBack = await reconcile(client, step, true);
+  if (!isBack) await runLong(client, undo);
+}

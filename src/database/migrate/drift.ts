@@ -1,0 +1,45 @@
+/**
+ * Whether somebody changed the live schema without a migration: it is compared with what it was when the last run
+ * ended. Reads the catalogue; writes only its own line.
+ */
+import type pg from 'pg';
+import {
+  areComparable,
+  catalogueOf,
+  type Difference,
+  differenceOf,
+  fingerprintOf,
+} from '../server/catalogue.ts';
+import type { Ledger } from './ledger.ts';
+
+/** What the remembered schema belongs to: after a killed run it belongs to something else and tells nothing. */
+const headSql = `SELECT coalesce(count(*) || ':' || max(id), '') AS head FROM public.pgmigrations`;
+
+/** Under the lock. */
+export async function rememberSchema(client: pg.ClientBase): Promise<void> {
+  const catalogue = await catalogueOf(client);
+  const { rows } = await client.query<{ head: string }>(headSql);
+  await client.query('UPDATE gameops.state SET drift = $1', [
+    JSON.stringify({
+      fingerprint: fingerprintOf(catalogue),
+      head: rows[0]?.head ?? '',
+      catalogue: catalogue.lines,
+    }),
+  ]);
+}
+
+export type Drift =
+  /** No run has ended since gameops keeps the ledger, the last one was killed, or the server has another version since. */
+  { known: false; fingerprint: string } | ({ known: true; fingerprint: string } & Difference);
+
+export async function driftOf(client: pg.ClientBase, ledger: Ledger): Promise<Drift> {
+  const catalogue = await catalogueOf(client);
+  const fingerprint = fingerprintOf(catalogue);
+  const { drift } = ledger;
+  // Half an index is no drift: the next run goes on with it.
+  if (!drift || ledger.unfinished.length > 0 || !areComparable(drift.fingerprint, fingerprint))
+    return { known: false, fingerprint };
+  const { rows } = await client.query<{ head: string }>(headSql);
+  if (rows[0]?.head !== drift.head) return { known: false, fingerprint };
+  return { known: true, fingerprint, ...differenceOf(drift.catalogue, catalogue.lines) };
+}

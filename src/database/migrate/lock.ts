@@ -1,0 +1,115 @@
+/**
+ * The lock of a migration run, and who is in its way. Promises: waits by polling, so that nobody deadlocks with a
+ * concurrent index; every wait has an end, and its end names the session that was in the way.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
+import { OpsError } from '../../errors.ts';
+import { type DatabaseEndpoint, withClient } from '../server/connection.ts';
+
+/** node-pg-migrate's PG_MIGRATE_LOCK_ID, held equal by a test: the package itself is loaded only to run a migration. */
+export const migrationLockKey = 7_241_865_325_823_964;
+
+/**
+ * node-pg-migrate's own key, so that a stray run of it is excluded too. By polling: a session that waits inside
+ * pg_advisory_lock holds a snapshot that CREATE INDEX CONCURRENTLY of the holder waits for, and both wait for ever.
+ * The lock ends with the session, so no unlock can fail or be forgotten. @throws MIGRATION_BUSY
+ */
+export async function takeLock(
+  client: pg.Client,
+  deadline: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  for (;;) {
+    signal?.throwIfAborted();
+    const { rows } = await client.query<{ got: boolean }>('SELECT pg_try_advisory_lock($1) AS got', [
+      migrationLockKey,
+    ]);
+    if (rows[0]?.got) return;
+    if (Date.now() > deadline) {
+      const [holder] = await sessions(client, holders);
+      throw busy('another migration run holds the lock', holder);
+    }
+    await pause(200, signal);
+  }
+}
+
+/** Ends early with the reason of `signal`, not with the timer's own error. */
+export async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  await sleep(ms, undefined, signal ? { signal } : {}).catch(() => signal?.throwIfAborted());
+}
+
+export interface Blocker {
+  pid: number;
+  user: string;
+  application: string;
+  state: string;
+  seconds: number;
+}
+
+const who = `pid, usename AS user, coalesce(application_name, '') AS application, coalesce(state, 'unknown') AS state,
+  extract(epoch FROM now() - coalesce(xact_start, backend_start))::int AS seconds`;
+const holders = `SELECT ${who} FROM pg_locks JOIN pg_stat_activity USING (pid)
+  WHERE locktype = 'advisory' AND granted AND ((classid::bigint << 32) | objid::bigint) = ${migrationLockKey}`;
+const oldestTransaction = `SELECT ${who} FROM pg_stat_activity
+  WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+  ORDER BY xact_start LIMIT 1`;
+
+async function sessions(client: pg.Client, query: string): Promise<Blocker[]> {
+  return client.query<Blocker>(query).then(
+    ({ rows }) => rows,
+    () => [],
+  );
+}
+
+/** Who is in our way most probably, when nobody was seen there. */
+export async function likelyBlocker(client: pg.Client): Promise<Blocker | undefined> {
+  return (await sessions(client, oldestTransaction))[0];
+}
+
+/** Runs the work and meanwhile looks, from a session of its own, who blocks `pid`. */
+export async function watchingBlockers<T>(
+  endpoint: DatabaseEndpoint,
+  pid: number,
+  seen: (blocker: Blocker) => void,
+  work: () => Promise<T>,
+): Promise<T> {
+  const over = new AbortController();
+  const watching = withClient(endpoint, async (client) => {
+    while (!over.signal.aborted) {
+      const [blocker] = await sessions(
+        client,
+        `SELECT ${who} FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids(${Number(pid)})) ORDER BY xact_start`,
+      );
+      if (blocker) seen(blocker);
+      await sleep(100, undefined, { signal: over.signal }).catch(() => {});
+    }
+  }).catch(() => {});
+  try {
+    return await work();
+  } finally {
+    over.abort();
+    await watching;
+  }
+}
+
+export function busy(what: string, blocker: Blocker | undefined): OpsError {
+  const name = blocker
+    ? `session ${blocker.pid} of ${blocker.user} (${blocker.application || 'unnamed'}), ${blocker.state} for ${blocker.seconds} s`
+    : '';
+  return new OpsError('MIGRATION_BUSY', {
+    message: `${what}${name ? `: ${name}` : ''}; the schema is as it was, players are not affected`,
+    next: [
+      'run the command again when that session is done',
+      ...(blocker ? [`or end it: SELECT pg_terminate_backend(${blocker.pid})`] : []),
+    ],
+    facts: blocker
+      ? {
+          pid: blocker.pid,
+          user: blocker.user,
+          application: blocker.application,
+          seconds: blocker.seconds,
+        }
+      : {},
+  });
+}

@@ -1,0 +1,290 @@
+/**
+ * One migration, one direction, through node-pg-migrate's runner. Promises: transaction, node-pg-migrate's row and the
+ * ledger's row become real together or not at all; statements that can't be in a transaction are journaled one by one.
+ * Never retries and never decides what to run.
+ */
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { basename, dirname, extname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { MigrationBuilder } from 'node-pg-migrate';
+import type pg from 'pg';
+import { type Statement, splitStatements } from '../sql/split.ts';
+import type { Actions } from './code.ts';
+import { reconcile, runLong, stepOf, takeBack, undoOf } from './concurrent.ts';
+import { checkStatements, invalid } from './files.ts';
+import { appliedTable, type Direction, journalEndSql } from './ledger.ts';
+
+export interface Task {
+  name: string;
+  file: string;
+  direction: Direction;
+  isTransactional: boolean;
+  /** SQL, or code's own actions, which then have to be transactional. */
+  what: string | Actions;
+  /** SQL that runs first, inside the same transaction; outside of one, in that of the first statement that has its own. */
+  before: string;
+  /** SQL of the ledger, inside the same transaction. */
+  book: string;
+}
+
+export interface Pace {
+  lockMs: number;
+  statementMs: number;
+  /** How long a statement that holds nobody up may wait for others. */
+  patienceMs: number;
+}
+
+/**
+ * The runner wants a folder and finds one file in it, whichever: what runs comes from the loader, so that it also runs
+ * when its own file is gone. A small folder, because it is listed for each migration.
+ */
+const self = fileURLToPath(import.meta.url);
+const program = join(dirname(self), '../../bin/gameops.js');
+const anyFile = existsSync(program) ? program : self;
+
+/** After any failure the session may be inside a failed transaction. */
+export async function runMigration(client: pg.Client, task: Task, pace: Pace): Promise<void> {
+  const stage = task.isTransactional
+    ? transactionalStage(client, task, pace)
+    : journaledStage(client, task, pace);
+  const { runner } = await import('node-pg-migrate');
+  await runner({
+    dbClient: { query: stage.query } as never,
+    dir: dirname(anyFile),
+    ignorePattern: `(?!${basename(anyFile).replaceAll('.', '\\.')}$).*`,
+    direction: task.direction,
+    count: 1,
+    checkOrder: false,
+    noLock: true,
+    migrationsTable: appliedTable,
+    singleTransaction: false,
+    logger: silent,
+    migrationLoaderStrategies: [
+      {
+        extensions: [extname(anyFile)],
+        loader: async () => [{ id: `/${task.name}.sql`, filePaths: [], actions: actionsOf(task) as never }],
+      },
+    ],
+  });
+  if (!stage.isDone())
+    throw invalid(task.file, 'calls pgm.noTransaction(): write "gameops: transaction=off" on top');
+}
+
+const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+function actionsOf({ what, isTransactional }: Task): Actions {
+  if (typeof what !== 'string') return what;
+  const run = (pgm: MigrationBuilder) => {
+    if (!isTransactional) pgm.noTransaction();
+    pgm.sql(what);
+  };
+  return { up: run, down: (pgm: MigrationBuilder) => run(pgm) };
+}
+
+interface Stage {
+  /** What node-pg-migrate takes for its connection. */
+  query(text: string | pg.QueryConfig, values?: unknown[]): Promise<unknown>;
+  isDone(): boolean;
+}
+
+const nothing = { rows: [], rowCount: 0 };
+
+/**
+ * Its questions about its own table, which is there, and about what is applied, which the caller knows. They come first;
+ * what comes after them is the migration's own.
+ */
+function answering({ name, direction }: Task): (text: string) => object | null {
+  let isOver = false;
+  return (text) => {
+    if (isOver) return null;
+    if (/^SELECT \w+ FROM information_schema\./.test(text)) return { rows: [{}], rowCount: 1 };
+    if (!text.startsWith(`SELECT name FROM "public"."${appliedTable}"`)) return null;
+    isOver = true;
+    return { rows: direction === 'down' ? [{ name }] : [] };
+  };
+}
+
+const isBookkeeping = (text: string): boolean =>
+  /^(INSERT INTO|DELETE FROM) "public"\."pgmigrations" /.test(text);
+
+/**
+ * Everything inside one transaction, also what code asks while it makes up its statements. The first statement brings
+ * BEGIN along, the last one the books and COMMIT. SQL asks nothing, so all of it is one round trip.
+ */
+function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
+  let isOpen = false;
+  let isBegun = false;
+  let isDone = false;
+  let books = '';
+  let sql = '';
+  const maySet = typeof task.what !== 'string' || /\b(set|set_config|reset|discard)\b/i.test(task.what);
+  const answerTo = answering(task);
+  const opening = () => {
+    const begin = isOpen ? '' : `BEGIN;\n${task.before}`;
+    isOpen = true;
+    return begin;
+  };
+  return {
+    isDone: () => isDone,
+    async query(text, values) {
+      if (typeof text !== 'string' || values !== undefined) {
+        if (!isOpen) await client.query(opening());
+        return client.query(text as string, values);
+      }
+      const known = answerTo(text);
+      if (known) return known;
+      // Its own, once; any other of the kind is the migration's, and refused below.
+      if (text === 'BEGIN;' && !isBegun) {
+        isBegun = true;
+        return nothing;
+      }
+      if (isBookkeeping(text)) {
+        books = text;
+        return nothing;
+      }
+      if (text === 'COMMIT;' && books !== '') {
+        await client.query(
+          `${opening()}${sql}${books}\n${task.book}\nCOMMIT;${maySet ? resetSql(pace) : ''}`,
+        );
+        isDone = true;
+        return nothing;
+      }
+      if (typeof task.what === 'string') {
+        // Its last statement may end in a comment, or in nothing.
+        sql += `${text}\n;\n`;
+        return nothing;
+      }
+      checkStatements(task.file, text, true);
+      return client.query(`${opening()}${text}`);
+    },
+  };
+}
+
+/** What a migration may have SET for the session must not meet the next one. */
+const resetSql = ({ lockMs, statementMs }: Pace): string =>
+  `RESET ROLE; RESET search_path; SET lock_timeout = ${lockMs}; SET statement_timeout = ${statementMs};`;
+
+// Outside of a transaction ------------------------------------------------------------------------------------------
+
+function journaledStage(client: pg.Client, task: Task, pace: Pace): Stage {
+  let isDone = false;
+  const answerTo = answering(task);
+  return {
+    isDone: () => isDone,
+    async query(text) {
+      if (typeof text !== 'string') throw new Error('a journaled migration is plain SQL');
+      const known = answerTo(text);
+      if (known) return known;
+      if (isBookkeeping(text)) {
+        const books = `${text}\n${journalEndSql(task.name)}\n${task.book}`;
+        await client.query(`BEGIN;\n${books}\nCOMMIT;`);
+        isDone = true;
+        return nothing;
+      }
+      await withPatience(client, pace, () => runSteps(client, task, pace, splitStatements(text)));
+      return nothing;
+    },
+  };
+}
+
+interface JournalRow {
+  step: number;
+  sum: string;
+  undo: string | null;
+  done: boolean;
+}
+
+async function journalOf(client: pg.Client, name: string, direction: Direction): Promise<JournalRow[]> {
+  const { rows } = await client.query<JournalRow>(
+    'SELECT step, sum, undo, done FROM gameops.steps WHERE migration = $1 AND direction = $2 ORDER BY step',
+    [name, direction],
+  );
+  return rows;
+}
+
+/** What tells that a statement of the journal is the one on file. */
+export const sumOf = (code: string): string => createHash('sha256').update(code).digest('hex').slice(0, 16);
+
+async function runSteps(
+  client: pg.Client,
+  task: Task,
+  pace: Pace,
+  statements: readonly Statement[],
+): Promise<void> {
+  let journal = await journalOf(client, task.name, task.direction);
+  if (journal.some(({ step, sum }) => sumOf(statements[step]?.code ?? '') !== sum)) {
+    if (!(await takeBackSteps(client, task.name, task.direction)))
+      throw invalid(
+        task.file,
+        'was half done with another text, and parts of that have no way back: put the former text back',
+      );
+    journal = [];
+  }
+  // What is saved has to be saved before it goes. A run that goes on saves what is still there.
+  let { before } = task;
+  for (const [at, statement] of statements.entries()) {
+    const row = journal.find(({ step }) => step === at);
+    if (row?.done) continue;
+    await runStep(client, { ...task, before }, pace, { at, statement, row });
+    if (stepOf(statement.code).kind === 'transactional') before = '';
+  }
+}
+
+async function runStep(
+  client: pg.Client,
+  { name, direction, before }: Task,
+  { lockMs }: Pace,
+  { at, statement, row }: { at: number; statement: Statement; row: JournalRow | undefined },
+): Promise<void> {
+  const step = stepOf(statement.code);
+  const note = (undo: string | null, done: boolean) => ({
+    text: `INSERT INTO gameops.steps (migration, direction, step, sum, undo, done) VALUES ($1, $2, $3, $4, $5, $6)
+           ON CONFLICT (migration, direction, step) DO UPDATE SET done = excluded.done`,
+    values: [name, direction, at, sumOf(statement.code), undo, done],
+  });
+  if (step.kind === 'transactional') {
+    await client.query(`BEGIN;\nSET LOCAL lock_timeout = ${lockMs};\n${before}${statement.text}`);
+    await client.query(note(null, true));
+    await client.query('COMMIT');
+    return;
+  }
+  // An index that was there before this migration began is not the one it makes.
+  const isBegun = row !== undefined && (step.kind !== 'create-index' || row.undo !== null);
+  if (!(await reconcile(client, step, isBegun))) {
+    if (!row) await client.query(note(await undoOf(client, step), false));
+    await runLong(client, statement.text);
+  }
+  await client.query(note(row?.undo ?? null, true));
+}
+
+/** @returns false, and nothing is changed, when something that was done has no way back */
+export async function takeBackSteps(client: pg.Client, name: string, direction: Direction): Promise<boolean> {
+  const journal = await journalOf(client, name, direction);
+  if (journal.some(({ done, undo }) => done && undo === null)) return false;
+  for (const { step, undo } of journal.reverse()) {
+    if (undo !== null) await takeBack(client, undo);
+    await client.query('DELETE FROM gameops.steps WHERE migration = $1 AND direction = $2 AND step = $3', [
+      name,
+      direction,
+      step,
+    ]);
+  }
+  return true;
+}
+
+/**
+ * Concurrent statements hold up neither readers nor writers, so they may wait and take long; a short lock timeout
+ * would only leave invalid indexes.
+ */
+export async function withPatience<T>(client: pg.Client, pace: Pace, work: () => Promise<T>): Promise<T> {
+  const timeouts = (lockMs: number, statementMs: number) =>
+    client.query(`SET lock_timeout = ${lockMs}; SET statement_timeout = ${statementMs}`);
+  await timeouts(Math.max(1, Math.round(pace.patienceMs)), 0);
+  try {
+    return await work();
+  } finally {
+    await client.query('ROLLBACK').catch(() => {});
+    await timeouts(pace.lockMs, pace.statementMs).catch(() => {});
+  }
+}

@@ -1,0 +1,208 @@
+/**
+ * What going forward and going back have in common: one session that holds the lock, limits that players don't feel,
+ * retries with an end, and the words for what went wrong.
+ */
+import type pg from 'pg';
+import { isOpsError, OpsError } from '../../errors.ts';
+import type { Emit } from '../../report/events.ts';
+import { endOrphans } from '../backup/orphans.ts';
+import {
+  codeOf,
+  type DatabaseEndpoint,
+  isConnectionLoss,
+  isSqlState,
+  messageOf,
+  unreachable,
+  withClient,
+} from '../server/connection.ts';
+import { listMigrations, type Migration } from './files.ts';
+import {
+  ensureLedger,
+  type Ledger,
+  ledgerFailed,
+  nextForReadOnly,
+  readOnly,
+  reconcileLedger,
+} from './ledger.ts';
+import { type Blocker, busy, likelyBlocker, pause, takeLock, watchingBlockers } from './lock.ts';
+import { runMigration, type Task, takeBackSteps, withPatience } from './one.ts';
+
+export interface RunOptions {
+  emit: Emit;
+  /** What the folder holds, when the caller has read it already. */
+  files?: readonly Migration[];
+  /** Heeded between migrations and while waiting, never inside one. */
+  signal?: AbortSignal;
+  /** Bound of waiting for the lock, and of each migration's waiting for its tables. */
+  waitMs?: number;
+  /** Bound of one statement of a migration. */
+  statementMs?: number;
+  /** SQL that runs last in the transaction of each migration; of one without, in that of its books. */
+  beforeCommit?: string;
+}
+
+export interface Done {
+  name: string;
+  ms: number;
+}
+
+export interface Run {
+  endpoint: DatabaseEndpoint;
+  client: pg.Client;
+  pid: number;
+  /** null: there is no folder, as when only an old image is left. */
+  dir: string | null;
+  files: readonly Migration[];
+  ledger: Ledger;
+  options: RunOptions;
+  /** Failed outside of a transaction, with a part done that has no way back. */
+  partly: Set<string>;
+}
+
+const lockMs = 300;
+
+/** @throws MIGRATION_INVALID, MIGRATION_BUSY, MIGRATION_FAILED, DATABASE_UNREACHABLE; the reason of `signal` */
+export async function underLock<T>(
+  endpoint: DatabaseEndpoint,
+  dir: string | null,
+  options: RunOptions,
+  use: (run: Run) => Promise<T>,
+): Promise<T> {
+  // Read before a database is touched.
+  const files = dir === null ? [] : (options.files ?? (await listMigrations(dir)));
+  // Takes a moment to load, and so does connecting.
+  if (files.length > 0) import('node-pg-migrate').catch(() => {});
+  const work = async (client: pg.Client): Promise<T> => {
+    await takeLock(client, Date.now() + waitMsOf(options), options.signal);
+    options.emit({ type: 'note', level: 'detail', message: 'the lock of migrations is ours' });
+    const ended = await endOrphans(client);
+    if (ended > 0)
+      options.emit({ type: 'note', level: 'info', message: `ended ${ended} dump(s) whose gameops is gone` });
+    await ensureLedger(client);
+    const { ledger, notes } = await reconcileLedger(client, files);
+    for (const message of notes) options.emit({ type: 'note', level: 'info', message });
+    const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+    const pid = rows[0]?.pid ?? 0;
+    return flushedOnce(client, () =>
+      use({ endpoint, client, pid, dir, files, ledger, options, partly: new Set() }),
+    );
+  };
+  try {
+    return await withClient(endpoint, work, { lockMs, statementMs: statementMsOf(options) });
+  } catch (error) {
+    if (isOpsError(error)) throw error;
+    if (isConnectionLoss(error)) throw unreachable(endpoint, error);
+    throw isSqlState(codeOf(error)) ? ledgerFailed(error) : error;
+  }
+}
+
+/**
+ * A commit waits for the disk, a thousand of them a thousand times. The log is written in order and a migration is in it
+ * together with its books, so one wait at the end, before anybody is told, is worth the same.
+ */
+async function flushedOnce<T>(client: pg.Client, work: () => Promise<T>): Promise<T> {
+  const flush = () => client.query('RESET synchronous_commit; UPDATE gameops.state SET format = format');
+  await client.query('SET synchronous_commit = off');
+  let done: T;
+  try {
+    done = await work();
+  } catch (error) {
+    await flush().catch(() => {});
+    throw error;
+  }
+  await flush();
+  return done;
+}
+
+const waitMsOf = (options: RunOptions): number => options.waitMs ?? 60_000;
+const statementMsOf = (options: RunOptions): number => options.statementMs ?? 600_000;
+const paceOf = (options: RunOptions, deadline: number) => ({
+  lockMs,
+  statementMs: statementMsOf(options),
+  patienceMs: deadline - Date.now(),
+});
+
+/** lock_not_available and deadlock_detected: nothing was done and it may well work in a moment. */
+const worthRetrying = ['55P03', '40P01'];
+
+/** Whole or not at all, what was done outside of a transaction too. @returns ms @throws MIGRATION_BUSY, or as the server */
+export async function runWithRetry(run: Run, task: Task): Promise<number> {
+  const { client, endpoint, options } = run;
+  const started = performance.now();
+  const deadline = Date.now() + waitMsOf(options);
+  let blocker: Blocker | undefined;
+  for (let attempt = 1, pauseMs = 100; ; attempt += 1, pauseMs = Math.min(pauseMs * 2, 2_000)) {
+    const once = () => runMigration(client, task, paceOf(options, deadline));
+    // A concurrent statement waits long in its first attempt, too.
+    const isWatched = attempt > 1 || !task.isTransactional;
+    const see = (one: Blocker) => {
+      blocker = one;
+    };
+    try {
+      await (isWatched ? watchingBlockers(endpoint, run.pid, see, once) : once());
+      return Math.round(performance.now() - started);
+    } catch (error) {
+      // node-pg-migrate leaves the session inside the failed transaction.
+      await client.query('ROLLBACK').catch(() => {});
+      const isWaiting = worthRetrying.includes(codeOf(error));
+      if (!isWaiting || Date.now() + pauseMs > deadline) {
+        if (!task.isTransactional) await clearAway(run, task);
+        if (!isWaiting) throw error;
+        throw busy(
+          `migration ${task.name} waited too long for a lock`,
+          blocker ?? (await likelyBlocker(client)),
+        );
+      }
+    }
+    const message = `migration ${task.name} found its table in use; trying again in ${pauseMs} ms`;
+    options.emit({ type: 'note', level: 'detail', message });
+    await pause(pauseMs, options.signal);
+  }
+}
+
+/** Best effort here: what is left is in the journal, and the next run goes on with it. */
+async function clearAway({ client, options, partly }: Run, { name, direction }: Task): Promise<void> {
+  const pace = paceOf(options, Date.now() + 30_000);
+  const isBack = await withPatience(client, pace, () => takeBackSteps(client, name, direction)).catch(
+    () => false,
+  );
+  if (isBack) return;
+  partly.add(name);
+  const message = `part of ${name} is done and has no way back: the next run goes on behind it`;
+  options.emit({ type: 'note', level: 'warning', message });
+}
+
+/** What a killed run left half done and this one does not go on with is taken back. @throws MIGRATION_INVALID */
+export async function settleUnfinished(run: Run, goingOn: (name: string, direction: string) => boolean) {
+  const { client, ledger, options } = run;
+  for (const { name, direction } of ledger.unfinished.filter((one) => !goingOn(one.name, one.direction))) {
+    const pace = paceOf(options, Date.now() + waitMsOf(options));
+    const isBack = await withPatience(client, pace, () => takeBackSteps(client, name, direction));
+    const message = `${name} was half ${direction === 'up' ? 'applied' : 'taken back'} by a run that was killed; ${isBack ? 'that is undone' : 'it stays so'}`;
+    options.emit({ type: 'note', level: isBack ? 'info' : 'warning', message });
+  }
+}
+
+export function migrationFailed(
+  run: Pick<Run, 'endpoint'>,
+  name: string,
+  error: unknown,
+  around: { what: string; next: [string, ...string[]]; facts: Record<string, readonly string[]> },
+): OpsError {
+  if (isConnectionLoss(error)) return unreachable(run.endpoint, error);
+  const { constraint, table, column, hint } = error as Record<string, string | undefined>;
+  const next = codeOf(error) === readOnly ? nextForReadOnly : around.next;
+  return new OpsError('MIGRATION_FAILED', {
+    message: `migration ${name} failed: ${messageOf(error)}. ${around.what}; players are where they were`,
+    next: [...next, ...(hint ? [hint] : [])],
+    facts: {
+      migration: name,
+      sqlstate: codeOf(error),
+      ...(table ? { table } : {}),
+      ...(column ? { column } : {}),
+      ...(constraint ? { constraint } : {}),
+      ...around.facts,
+    },
+    cause: error,
+  });
+}
