@@ -5,8 +5,8 @@
 
 import { label } from '../contract.ts';
 import type { Engine } from '../engine/port.ts';
-import { passwordIn } from '../env/rules-secrets.ts';
-import { isSecret } from '../env/subject.ts';
+import { passwordIn } from '../env/rules/secrets.ts';
+import { isSecret } from '../env/rules/subject.ts';
 import { isOpsError } from '../errors.ts';
 import { error, type Finding, ok, warning } from '../host/judge.ts';
 import type { Context } from '../operations/context.ts';

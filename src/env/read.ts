@@ -5,11 +5,11 @@
 import { statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { OpsError } from '../errors.ts';
-import { envBytesMax, readUpTo } from './file-text.ts';
+import { envBytesMax, readUpTo } from './file/text.ts';
+import { type EnvText, readTokens, settingsIn, valuesIn } from './file/tokens.ts';
 import { isLoopback } from './hosts.ts';
 import { type KnownSettings, knownSettings, type SettingProblem, settingKeys } from './schema.ts';
 import { type Gathered, gather, type Source, winners } from './sources.ts';
-import { type EnvText, readTokens, settingsIn, valuesIn } from './tokens.ts';
 import { type UserKeys, userProblems } from './user-keys.ts';
 
 export type { Source };

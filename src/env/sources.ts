@@ -4,8 +4,8 @@
  */
 import { spawnSync } from 'node:child_process';
 import { resolve } from 'node:path';
-import { readUpTo, valueBytesMax } from './file-text.ts';
-import { readTokens, type Setting, valuesIn } from './tokens.ts';
+import { readUpTo, valueBytesMax } from './file/text.ts';
+import { readTokens, type Setting, valuesIn } from './file/tokens.ts';
 
 export type Source = 'process' | 'process-file' | 'file-file' | 'command' | 'file';
 

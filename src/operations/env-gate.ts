@@ -4,9 +4,9 @@
  */
 import { dirname, relative } from 'node:path';
 import { exampleOf } from '../commands/env/check.ts';
-import { checkEnv } from '../env/check.ts';
-import { factsOf } from '../env/file-facts.ts';
-import { type EnvFinding, shownKey } from '../env/findings.ts';
+import { factsOf } from '../env/file/facts.ts';
+import { checkEnv } from '../env/rules/check.ts';
+import { type EnvFinding, shownKey } from '../env/rules/findings.ts';
 import { winnersBeside } from '../env/sources.ts';
 import { OpsError } from '../errors.ts';
 import type { ProjectRecord } from '../record/record.ts';

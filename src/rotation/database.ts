@@ -15,7 +15,7 @@ import {
   takeOver,
   withRoleAdmin,
 } from '../database/server/roles.ts';
-import { type Edit, withLogin } from '../env/edit.ts';
+import { type Edit, withLogin } from '../env/file/edit.ts';
 import { generateSecret } from '../env/generate.ts';
 import type { EnvFile } from '../env/read.ts';
 import { OpsError } from '../errors.ts';

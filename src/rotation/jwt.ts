@@ -2,7 +2,7 @@
 
 import type { RotateOptions } from '../cli/options.ts';
 import type { Rotation } from '../commands/env/rotate.ts';
-import type { Edit } from '../env/edit.ts';
+import type { Edit } from '../env/file/edit.ts';
 import { generateSecret } from '../env/generate.ts';
 import type { EnvFile } from '../env/read.ts';
 import { OpsError } from '../errors.ts';

@@ -1,8 +1,8 @@
 /** How a rotation changes .env: under the project's lock, in one rename, and only if it is still what was looked at. */
 import { readFileSync } from 'node:fs';
-import { type Edit, editEnv } from '../env/edit.ts';
+import { type Edit, editEnv } from '../env/file/edit.ts';
+import { replaceFile } from '../env/file/write.ts';
 import type { EnvFile } from '../env/read.ts';
-import { replaceFile } from '../env/write.ts';
 import { OpsError } from '../errors.ts';
 import type { Context } from '../operations/context.ts';
 import { lockImage, withLock } from '../operations/project.ts';

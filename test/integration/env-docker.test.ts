@@ -4,9 +4,9 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { checkEnv } from '../../src/env/check.ts';
-import { readAs } from '../../src/env/dialects.ts';
-import { readTokens } from '../../src/env/tokens.ts';
+import { readAs } from '../../src/env/file/dialects.ts';
+import { readTokens } from '../../src/env/file/tokens.ts';
+import { checkEnv } from '../../src/env/rules/check.ts';
 import { envCases } from '../support/env-cases.ts';
 import { emptyFolder } from '../support/program.ts';
 

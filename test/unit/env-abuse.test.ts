@@ -12,8 +12,8 @@ import {
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { verbs } from '../../src/cli/verbs.ts';
+import { replaceFile } from '../../src/env/file/write.ts';
 import { generateEnv } from '../../src/env/generate.ts';
-import { replaceFile } from '../../src/env/write.ts';
 import { emptyFolder, type Folder, gameops } from '../support/program.ts';
 
 const plain = generateEnv('arena');

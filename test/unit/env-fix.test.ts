@@ -3,9 +3,9 @@ import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { fixEnv } from '../../src/env/fix.ts';
+import { fixEnv } from '../../src/env/file/fix.ts';
+import { readTokens, valuesIn } from '../../src/env/file/tokens.ts';
 import { generateEnv } from '../../src/env/generate.ts';
-import { readTokens, valuesIn } from '../../src/env/tokens.ts';
 import { envCases } from '../support/env-cases.ts';
 import { emptyFolder, gameops } from '../support/program.ts';
 

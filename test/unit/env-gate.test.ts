@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { generateEnv } from '../../src/env/generate.ts';
-import { type Rule, rules } from '../../src/env/rules.ts';
+import { type Rule, rules } from '../../src/env/rules/rules.ts';
 import { fingerprintOfSetting } from '../../src/operations/candidate.ts';
 import type { Context, EnvFile } from '../../src/operations/context.ts';
 import { warnOfLostKey } from '../../src/operations/env-gate.ts';

@@ -3,10 +3,10 @@ import { parseEnv } from 'node:util';
 import dotenv from 'dotenv';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { checkEnv } from '../../src/env/check.ts';
-import { readAs } from '../../src/env/dialects.ts';
-import { differences } from '../../src/env/portable.ts';
-import { joinTokens, readTokens, settingsIn, valuesIn } from '../../src/env/tokens.ts';
+import { readAs } from '../../src/env/file/dialects.ts';
+import { differences } from '../../src/env/file/portable.ts';
+import { joinTokens, readTokens, settingsIn, valuesIn } from '../../src/env/file/tokens.ts';
+import { checkEnv } from '../../src/env/rules/check.ts';
 import { envCases } from '../support/env-cases.ts';
 
 const asObject = (values: ReadonlyMap<string, string> | 'refused') =>

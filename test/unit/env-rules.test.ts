@@ -1,12 +1,12 @@
 /** Every rule of `env check`: a sample that it finds, a sample that it leaves alone, and its section on the page. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { type CheckRequest, checkEnv } from '../../src/env/check.ts';
-import type { FileFacts } from '../../src/env/file-facts.ts';
+import type { FileFacts } from '../../src/env/file/facts.ts';
+import { readTokens } from '../../src/env/file/tokens.ts';
 import { gatherFor } from '../../src/env/read.ts';
-import { type Rule, type RuleId, type RuleLevel, rules } from '../../src/env/rules.ts';
+import { type CheckRequest, checkEnv } from '../../src/env/rules/check.ts';
+import { type Rule, type RuleId, type RuleLevel, rules } from '../../src/env/rules/rules.ts';
 import { winners } from '../../src/env/sources.ts';
-import { readTokens } from '../../src/env/tokens.ts';
 import type { UserKeys } from '../../src/env/user-keys.ts';
 
 const strong = {

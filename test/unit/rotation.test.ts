@@ -1,7 +1,7 @@
 /** What comes next in a rotation, as text; that every place where one can be killed leads to the same end; and edits of .env. */
 import { describe, expect, it, test } from 'vitest';
 import { scramVerifier } from '../../src/database/server/scram.ts';
-import { editEnv, withLogin } from '../../src/env/edit.ts';
+import { editEnv, withLogin } from '../../src/env/file/edit.ts';
 import {
   applyJwtStep,
   applyRoleStep,

@@ -5,13 +5,13 @@
 
 import { dirname } from 'node:path';
 import { closest } from 'fastest-levenshtein';
-import { shownKey } from '../../env/findings.ts';
-import { localFingerprint } from '../../env/fingerprint.ts';
+import { localFingerprint } from '../../env/file/fingerprint.ts';
+import { readTokens } from '../../env/file/tokens.ts';
 import { gatherFor } from '../../env/read.ts';
+import { shownKey } from '../../env/rules/findings.ts';
+import { isSecret } from '../../env/rules/subject.ts';
 import { type SettingKey, settingAbout } from '../../env/schema.ts';
 import type { Origin, Source } from '../../env/sources.ts';
-import { isSecret } from '../../env/subject.ts';
-import { readTokens } from '../../env/tokens.ts';
 import { acceptsOf } from '../../env/user-keys.ts';
 import { type EnvContext, textOfEnv } from '../../operations/env-context.ts';
 import type { Outcome } from '../../report/outcome.ts';

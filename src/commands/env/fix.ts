@@ -1,8 +1,8 @@
 /**
  * `env fix`: repairs what is mechanical, says of each repair what it was. Values stay what they are, and are not shown.
  */
-import { fixEnv } from '../../env/fix.ts';
-import { replaceFile } from '../../env/write.ts';
+import { fixEnv } from '../../env/file/fix.ts';
+import { replaceFile } from '../../env/file/write.ts';
 import { OpsError } from '../../errors.ts';
 import { type EnvContext, textOfEnv } from '../../operations/env-context.ts';
 import type { Outcome } from '../../report/outcome.ts';

@@ -3,9 +3,9 @@
  * behind values, keys that come twice. Promises that every value stays what it was, and that comments and order are
  * kept; what needs a decision is left alone. Pure.
  */
-import { shownKey } from './findings.ts';
+import { shownKey } from '../rules/findings.ts';
+import type { RuleId } from '../rules/rules.ts';
 import { bareSafe } from './portable.ts';
-import type { RuleId } from './rules.ts';
 import {
   type EnvText,
   joinTokens,

@@ -2,13 +2,13 @@
  * What can be said of the values: what is missing, unknown, of the wrong kind, or at odds with another one. Pure.
  */
 import { closest, distance } from 'fastest-levenshtein';
+import { settingsIn } from '../file/tokens.ts';
+import { isLoopback } from '../hosts.ts';
+import { knownSettings } from '../schema.ts';
+import { userProblems } from '../user-keys.ts';
 import { shownKey } from './findings.ts';
 import { type Found, found } from './found.ts';
-import { isLoopback } from './hosts.ts';
-import { knownSettings } from './schema.ts';
 import { askedKeys, endPlace, placeIn, placeOf, type Subject, textOf } from './subject.ts';
-import { settingsIn } from './tokens.ts';
-import { userProblems } from './user-keys.ts';
 
 export function valueFindings(subject: Subject): Found[] {
   const wrong = wrongValues(subject);

@@ -5,7 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, lstatSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { type Found, found } from './found.ts';
+import { type Found, found } from '../rules/found.ts';
 
 export interface FileFacts {
   /** Permission bits. */

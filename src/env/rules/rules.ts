@@ -2,7 +2,7 @@
  * The rules: a stable id each, how grave it is, and what it is for. docs/env-rules.md explains every one under its id,
  * and the tests hold a bad and a good sample for each.
  */
-import type { RuleText } from '../report/findings/model.ts';
+import type { RuleText } from '../../report/findings/model.ts';
 import type { EnvSeverity } from './findings.ts';
 
 export interface Rule {

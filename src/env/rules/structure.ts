@@ -3,10 +3,10 @@
  * make of it. Pure.
  */
 
+import { differences } from '../file/portable.ts';
+import { type EnvText, type Setting, settingsIn } from '../file/tokens.ts';
 import { shownKey } from './findings.ts';
 import { type Found, found } from './found.ts';
-import { differences } from './portable.ts';
-import { type EnvText, type Setting, settingsIn } from './tokens.ts';
 
 export function structureFindings(text: EnvText): Found[] {
   const settings = settingsIn(text);

@@ -2,11 +2,12 @@
  * What is checked: the text, where every value comes from, and what is asked of the settings. Read by others; the rules
  * only look.
  */
+
+import { type EnvText, type Setting, settingsIn, valuesIn } from '../file/tokens.ts';
+import { isRevealing, type SettingKey, settingAbout } from '../schema.ts';
+import type { Origin, SourceProblem } from '../sources.ts';
+import type { UserKeys } from '../user-keys.ts';
 import type { Place } from './found.ts';
-import { isRevealing, type SettingKey, settingAbout } from './schema.ts';
-import type { Origin, SourceProblem } from './sources.ts';
-import { type EnvText, type Setting, settingsIn, valuesIn } from './tokens.ts';
-import type { UserKeys } from './user-keys.ts';
 
 export interface Subject {
   text: EnvText;

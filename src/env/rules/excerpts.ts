@@ -1,7 +1,7 @@
 /** The lines that findings are about, as they may be shown: only the key; every character of a value or comment is a dot. */
-import type { Finding } from '../report/findings/model.ts';
+import type { Finding } from '../../report/findings/model.ts';
+import type { EnvText, Piece } from '../file/tokens.ts';
 import { shownKey } from './findings.ts';
-import type { EnvText, Piece } from './tokens.ts';
 
 export function excerptsOf(text: EnvText): (finding: Finding) => string | null {
   const pieces = new Map(text.pieces.map((piece) => [piece.line, piece]));

@@ -1,16 +1,16 @@
 /**
  * Every rule over one .env, and what gameops.yaml says of the rules. Pure but for what it is given.
  */
-import type { FileFacts } from './file-facts.ts';
-import { fileFindings } from './file-facts.ts';
+import type { FileFacts } from '../file/facts.ts';
+import { fileFindings } from '../file/facts.ts';
 import type { EnvFinding, EnvReport } from './findings.ts';
 import { reportOf } from './findings.ts';
 import type { Found } from './found.ts';
 import { levelOf, type RuleLevel } from './rules.ts';
-import { secretFindings } from './rules-secrets.ts';
-import { structureFindings } from './rules-structure.ts';
-import { valueFindings } from './rules-values.ts';
+import { secretFindings } from './secrets.ts';
+import { structureFindings } from './structure.ts';
 import type { Subject } from './subject.ts';
+import { valueFindings } from './values.ts';
 
 export interface CheckRequest extends Subject {
   /** As the report shows it. */

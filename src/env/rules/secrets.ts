@@ -1,10 +1,11 @@
 /**
  * How good the secrets are. Estimates only: what passes may still be a bad one. Pure; no value leaves.
  */
+
+import { valuesIn } from '../file/tokens.ts';
 import { shownKey } from './findings.ts';
 import { type Found, found } from './found.ts';
 import { isSecret, placeOf, type Subject, textOf } from './subject.ts';
-import { valuesIn } from './tokens.ts';
 
 const lengthMin = 16;
 /** Fewer are found by trying, with time and a copy of a hash. */

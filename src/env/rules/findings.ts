@@ -2,7 +2,7 @@
  * What `env check` has to say. A finding names rule, place and key; its message is made of names and numbers of ours,
  * never of a value.
  */
-import type { Finding } from '../report/findings/model.ts';
+import type { Finding } from '../../report/findings/model.ts';
 
 export type EnvSeverity = 'error' | 'warning';
 
