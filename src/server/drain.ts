@@ -3,10 +3,10 @@
  * cut without a 1012, not all in one tick, and it ends at the deadline whatever happens.
  */
 import type { Logger } from 'pino';
-import type { Http } from './http.ts';
+import type { Http } from './http/http.ts';
+import type { Sockets } from './players/sockets.ts';
 import type { Readiness } from './readiness.ts';
 import type { Identity } from './settings.ts';
-import type { Sockets } from './sockets.ts';
 
 export interface Leaving {
   why: string;

@@ -8,24 +8,24 @@ import type { ServerSettings } from '../env/schema.ts';
 import { limits } from '../protocol.ts';
 import { tokenVerifier } from '../tokens.ts';
 import { listenForAdmin } from './admin.ts';
-import type { Ground } from './admission.ts';
-import { openBus } from './bus.ts';
-import { openCounts } from './counts.ts';
 import { leave } from './drain.ts';
-import { openHandover } from './handover.ts';
-import { createHttp } from './http.ts';
+import { createHttp } from './http/http.ts';
+import { watchLoop } from './loop-lag.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
-import type { Player } from './player.ts';
-import { openPresence, type PresenceTimes, presenceTimes } from './presence.ts';
-import { startPulse } from './pulse.ts';
+import type { Ground } from './players/admission.ts';
+import { openHandover } from './players/handover.ts';
+import type { Player } from './players/player.ts';
+import { tellWithAcknowledgements } from './players/receive.ts';
+import { openRooms } from './players/rooms.ts';
+import { openSockets, type Sockets } from './players/sockets.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
-import { tellWithAcknowledgements } from './receive.ts';
-import { openRooms } from './rooms.ts';
+import { openBus } from './redis/bus.ts';
+import { openCounts } from './redis/counts.ts';
+import { startPulse } from './redis/exchange.ts';
+import { openPresence, type PresenceTimes, presenceTimes } from './redis/presence.ts';
 import type { Identity } from './settings.ts';
-import { openSockets, type Sockets } from './sockets.ts';
-import { openStore } from './store.ts';
 import { listenOnUnixSocket } from './unix-socket.ts';
-import { watchLoop } from './vitals.ts';
+import { openStore } from './world/store.ts';
 
 /**
  * When a neighbour dies, all of its players are here within a quarter of a second. With Node's own 511 connections time

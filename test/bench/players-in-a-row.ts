@@ -3,8 +3,8 @@
 import { pino } from 'pino';
 import { regionOf, roomSize, roomsOf } from '../../src/load/crowd.ts';
 import { limits } from '../../src/protocol.ts';
-import { openBus } from '../../src/server/bus.ts';
 import { createReadiness } from '../../src/server/readiness.ts';
+import { openBus } from '../../src/server/redis/bus.ts';
 import { startLoad } from '../support/load.ts';
 import type { TlsSite } from '../support/tls-site.ts';
 import {

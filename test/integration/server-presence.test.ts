@@ -2,9 +2,9 @@
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import type { RoomEvent } from '../../src/protocol.ts';
-import { type Bus, openBus } from '../../src/server/bus.ts';
-import { type Here, openPresence, type Presence } from '../../src/server/presence.ts';
 import { createReadiness } from '../../src/server/readiness.ts';
+import { type Bus, openBus } from '../../src/server/redis/bus.ts';
+import { type Here, openPresence, type Presence } from '../../src/server/redis/presence.ts';
 import { type GameGround, gameGround } from '../support/game-ground.ts';
 import { until } from '../support/game-server.ts';
 

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { closeCode, world } from '../../src/protocol.ts';
-import { attempts } from '../../src/server/limits.ts';
+import { attempts } from '../../src/server/http/limits.ts';
 import { type GameGround, gameGround } from '../support/game-ground.ts';
 import type { GameServer } from '../support/game-server.ts';
 import { until } from '../support/game-server.ts';

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { readOrder, worstOf } from '../../src/server/handover.ts';
-import { handoverPace, nextHandoverPace, nextPatience, patience } from '../../src/server/pace.ts';
+import { readOrder, worstOf } from '../../src/server/players/handover.ts';
+import { handoverPace, nextHandoverPace, nextPatience, patience } from '../../src/server/players/pace.ts';
 
 const calm = { lagMs: 5, joinMs: 20 };
 

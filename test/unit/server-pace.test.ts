@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { drainPace } from '../../src/server/pace.ts';
+import { drainPace } from '../../src/server/players/pace.ts';
 
 const overMs = (players: number, drainMs: number) => {
   const { tickMs, perTick } = drainPace(players, drainMs);

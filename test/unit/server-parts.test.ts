@@ -1,14 +1,14 @@
 import { describe, expect, test, vi } from 'vitest';
 import { isRegion, parseUpward, world } from '../../src/protocol.ts';
 import { levelSetter } from '../../src/server/admin.ts';
-import { fullBucket, takeFrom } from '../../src/server/allowance.ts';
-import { entryOf } from '../../src/server/bus.ts';
-import { findAt } from '../../src/server/finds.ts';
-import { body } from '../../src/server/input.ts';
-import { compareIds, judgeMemory } from '../../src/server/memory.ts';
-import { readSession, sessionText } from '../../src/server/player.ts';
-import { isSameOrigin, refusalOf } from '../../src/server/upgrade.ts';
-import { percentile99 } from '../../src/server/vitals.ts';
+import { body } from '../../src/server/http/input.ts';
+import { percentile99 } from '../../src/server/loop-lag.ts';
+import { readSession, sessionText } from '../../src/server/players/player.ts';
+import { fullBucket, takeFrom } from '../../src/server/players/token-bucket.ts';
+import { isSameOrigin, refusalOf } from '../../src/server/players/upgrade.ts';
+import { entryOf } from '../../src/server/redis/bus.ts';
+import { compareIds, judgeMemory } from '../../src/server/redis/bus-continuity.ts';
+import { findAt } from '../../src/server/world/tile-content.ts';
 
 describe('whether Redis remembers', () => {
   test('nothing was read yet, or what was read is there: it is the same memory', () => {

@@ -3,7 +3,7 @@
  * Made when it is first asked for: a deploy waits for every millisecond of a start.
  */
 import * as z from 'zod/mini';
-import { servedByHeader } from '../contract.ts';
+import { servedByHeader } from '../../contract.ts';
 import { idempotencyKey } from './input.ts';
 import type { Limit } from './limits.ts';
 

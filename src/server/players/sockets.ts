@@ -6,16 +6,16 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
-import { isProbe } from '../contract.ts';
-import { type CloseReason, closeCode, limits, movedReason, parseUpward } from '../protocol.ts';
-import type { TokenCheck } from '../tokens.ts';
+import { isProbe } from '../../contract.ts';
+import { type CloseReason, closeCode, limits, movedReason, parseUpward } from '../../protocol.ts';
+import type { TokenCheck } from '../../tokens.ts';
+import type { Counts } from '../redis/counts.ts';
 import { admit, type Ground } from './admission.ts';
-import { fullBucket, rates, takeFrom } from './allowance.ts';
-import type { Counts } from './counts.ts';
-import { startWheel } from './heartbeat.ts';
 import { drainPace } from './pace.ts';
 import { hereOf, type Player } from './player.ts';
 import { receive } from './receive.ts';
+import { startWheel } from './timer-wheel.ts';
+import { fullBucket, rates, takeFrom } from './token-bucket.ts';
 import { refusalOf, socketOptions } from './upgrade.ts';
 import { close, frameOf, isOpen, type Link, openLink, send } from './wire.ts';
 

@@ -1,7 +1,7 @@
 /** What HTTP callers send, checked at the edge. Promises that whatever it returns may be stored as it is. */
 import * as z from 'zod/mini';
-import { isRegion, type Person, regionPattern, world } from '../protocol.ts';
-import type { TokenCheck } from '../tokens.ts';
+import { isRegion, type Person, regionPattern, world } from '../../protocol.ts';
+import type { TokenCheck } from '../../tokens.ts';
 
 /** Fastify's error handler turns it into this status. */
 export function refuse(statusCode: number, code: string, message: string): Error {

@@ -2,10 +2,10 @@
  * What a welcome player sends. Promises that an acknowledgement means "Redis has it", that a sequence is told to others
  * once however often it comes, and that one player's flood is bounded before anything is parsed.
  */
-import { isRegion, parseUpward, type Upward } from '../protocol.ts';
+import { isRegion, parseUpward, type Upward } from '../../protocol.ts';
 import { type Ground, move, resync } from './admission.ts';
-import { rates, takeFrom } from './allowance.ts';
 import { hereOf, type Player } from './player.ts';
+import { rates, takeFrom } from './token-bucket.ts';
 import { close, isOpen, tell } from './wire.ts';
 
 type Say = Extract<Upward, { t: 'say' }>;

@@ -1,8 +1,8 @@
 /** One connected player, as this server knows him, and the session that outlives the connection. */
-import type { Person } from '../protocol.ts';
-import { type Bucket, fullBucket, rates } from './allowance.ts';
-import type { Here } from './presence.ts';
+import type { Person } from '../../protocol.ts';
+import type { Here } from '../redis/presence.ts';
 import type { Listener } from './rooms.ts';
+import { type Bucket, fullBucket, rates } from './token-bucket.ts';
 import type { Link } from './wire.ts';
 
 export interface Player extends Listener {

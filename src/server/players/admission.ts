@@ -5,7 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
-import { isProbe, redisKeys } from '../contract.ts';
+import { isProbe, redisKeys } from '../../contract.ts';
 import {
   type CloseReason,
   firstRegion,
@@ -16,14 +16,14 @@ import {
   type Person,
   parseDownward,
   type RoomMessage,
-} from '../protocol.ts';
-import type { Bucket } from './allowance.ts';
-import type { Bus } from './bus.ts';
-import type { Metrics } from './metrics.ts';
+} from '../../protocol.ts';
+import type { Metrics } from '../metrics.ts';
+import type { Bus } from '../redis/bus.ts';
+import type { Presence } from '../redis/presence.ts';
+import type { Identity } from '../settings.ts';
 import { hereOf, newPlayer, type Player, readSession, type Session, sessionText } from './player.ts';
-import type { Presence } from './presence.ts';
 import { messageText, type Rooms } from './rooms.ts';
-import type { Identity } from './settings.ts';
+import type { Bucket } from './token-bucket.ts';
 import { close, frameOf, isOpen, type Link, send, tell, textOf } from './wire.ts';
 
 export interface Ground {

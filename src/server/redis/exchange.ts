@@ -3,14 +3,14 @@
  * whether players are to be sent elsewhere. Never rejects; what can't be said now is said half a second later.
  */
 import type { Logger } from 'pino';
-import { redisKeys, type Vitals } from '../contract.ts';
+import { redisKeys, type Vitals } from '../../contract.ts';
+import { type Gauges, percentile99 } from '../loop-lag.ts';
+import type { Metrics } from '../metrics.ts';
+import type { Handover } from '../players/handover.ts';
+import type { Sockets } from '../players/sockets.ts';
+import type { Identity } from '../settings.ts';
 import type { Bus } from './bus.ts';
-import type { Handover } from './handover.ts';
-import type { Metrics } from './metrics.ts';
 import type { Presence } from './presence.ts';
-import type { Identity } from './settings.ts';
-import type { Sockets } from './sockets.ts';
-import { type Gauges, percentile99 } from './vitals.ts';
 
 export interface Pulse {
   /** The worst of the last second, ms. */

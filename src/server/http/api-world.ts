@@ -1,10 +1,10 @@
 /** Routes of the world: who you are, regions, what is found in them, who found most. */
 import { randomUUID } from 'node:crypto';
 import * as z from 'zod/mini';
-import { type Headcount, isRegion, protocolVersion, world } from '../protocol.ts';
-import { mintToken, tokenLifeMs } from '../tokens.ts';
+import { type Headcount, isRegion, protocolVersion, world } from '../../protocol.ts';
+import { mintToken, tokenLifeMs } from '../../tokens.ts';
+import { findAt } from '../world/tile-content.ts';
 import type { Api, Route } from './api.ts';
-import { findAt } from './finds.ts';
 import { body, guestName, oneRegion, read, readKey, refuse } from './input.ts';
 import { attempts } from './limits.ts';
 import { discovery, person } from './openapi.ts';

@@ -6,14 +6,14 @@
  * closed with 1012 at the same pace; an order that is taken back ends it between any two players; everybody is counted once.
  */
 import type { Logger } from 'pino';
-import { type HandoverOrder, type HandoverProgress, redisKeys, type Vitals } from '../contract.ts';
-import type { Bus } from './bus.ts';
-import type { Counts } from './counts.ts';
-import type { Metrics } from './metrics.ts';
+import { type HandoverOrder, type HandoverProgress, redisKeys, type Vitals } from '../../contract.ts';
+import type { Metrics } from '../metrics.ts';
+import type { Bus } from '../redis/bus.ts';
+import type { Counts } from '../redis/counts.ts';
+import { quietly } from '../redis/redis.ts';
+import type { Identity } from '../settings.ts';
 import { handoverPace, nextHandoverPace, nextPatience, patience, type Strain } from './pace.ts';
 import type { Player } from './player.ts';
-import { quietly } from './redis.ts';
-import type { Identity } from './settings.ts';
 import { close, isOpen, tell } from './wire.ts';
 
 export interface Handover {

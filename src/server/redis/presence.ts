@@ -8,8 +8,8 @@
  * Promises: nobody present is announced twice, nobody is announced as gone in a handover, no ghost after `goneMs` and
  * one sweep. Times are Redis' own, so clocks of servers don't matter.
  */
-import { redisKeys } from '../contract.ts';
-import { type Person, world } from '../protocol.ts';
+import { redisKeys } from '../../contract.ts';
+import { type Person, world } from '../../protocol.ts';
 import type { Bus } from './bus.ts';
 import { ownArg } from './bus.ts';
 

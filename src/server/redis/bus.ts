@@ -7,12 +7,12 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
-import { redisKeys } from '../contract.ts';
-import { limits, type RoomEvent } from '../protocol.ts';
-import { judgeMemory } from './memory.ts';
-import type { Readiness } from './readiness.ts';
+import { redisKeys } from '../../contract.ts';
+import { limits, type RoomEvent } from '../../protocol.ts';
+import type { Readiness } from '../readiness.ts';
+import type { Identity } from '../settings.ts';
+import { judgeMemory } from './bus-continuity.ts';
 import { connect } from './redis.ts';
-import type { Identity } from './settings.ts';
 
 export interface BusEntry {
   room: string;

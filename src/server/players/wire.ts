@@ -8,7 +8,7 @@
  */
 import type { Duplex } from 'node:stream';
 import { WebSocket } from 'ws';
-import { type CloseReason, closeCode, type Downward, limits } from '../protocol.ts';
+import { type CloseReason, closeCode, type Downward, limits } from '../../protocol.ts';
 
 export interface Link {
   readonly socket: WebSocket;

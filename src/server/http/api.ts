@@ -4,19 +4,19 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
-import { redisKeys } from '../contract.ts';
-import type { Person } from '../protocol.ts';
-import type { TokenCheck } from '../tokens.ts';
-import { openAccounts } from './accounts.ts';
+import { redisKeys } from '../../contract.ts';
+import type { Person } from '../../protocol.ts';
+import type { TokenCheck } from '../../tokens.ts';
+import type { Bus } from '../redis/bus.ts';
+import type { Presence } from '../redis/presence.ts';
+import type { Identity } from '../settings.ts';
+import { openAccounts } from '../world/accounts.ts';
+import type { Store } from '../world/store.ts';
 import { accountRoutes } from './api-accounts.ts';
 import { worldRoutes } from './api-world.ts';
-import type { Bus } from './bus.ts';
 import { readBearer, refuse } from './input.ts';
 import { addLimits } from './limits.ts';
 import { type Described, openApi } from './openapi.ts';
-import type { Presence } from './presence.ts';
-import type { Identity } from './settings.ts';
-import type { Store } from './store.ts';
 
 export interface ApiRequest {
   identity: Identity;

@@ -5,10 +5,10 @@
  */
 import { Pool } from 'pg';
 import type { Logger } from 'pino';
-import { type BootVerdict, type ImageNeeds, mayBoot, type SchemaSeen } from '../boot-rule.ts';
-import type { ServerSettings } from '../env/schema.ts';
-import type { Discovery, Person } from '../protocol.ts';
-import type { Readiness } from './readiness.ts';
+import { type BootVerdict, type ImageNeeds, mayBoot, type SchemaSeen } from '../../boot-rule.ts';
+import type { ServerSettings } from '../../env/schema.ts';
+import type { Discovery, Person } from '../../protocol.ts';
+import type { Readiness } from '../readiness.ts';
 
 export interface Exploration {
   player: Person;

@@ -5,7 +5,7 @@
  * Resume is one synchronous step: what the ring holds after a player's offset, then he is among those who hear what
  * comes. Nothing can happen between the two.
  */
-import type { BusEntry } from './bus.ts';
+import type { BusEntry } from '../redis/bus.ts';
 import { frameOf, type Link, sendAll } from './wire.ts';
 
 /** One player's place in a room. */

@@ -6,8 +6,8 @@
  */
 import type { IncomingMessage } from 'node:http';
 import type { ServerOptions } from 'ws';
-import { endpoint } from '../contract.ts';
-import { limits, protocolVersion } from '../protocol.ts';
+import { endpoint } from '../../contract.ts';
+import { limits, protocolVersion } from '../../protocol.ts';
 
 // `closeTimeout` is newer than the published types.
 export const socketOptions: ServerOptions & { closeTimeout: number } = {

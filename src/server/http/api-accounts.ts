@@ -1,14 +1,14 @@
 /** Routes of accounts: register, login, refresh, logout, profile. Guests play without one. */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import * as z from 'zod/mini';
-import type { Person } from '../protocol.ts';
-import { mintToken, tokenLifeMs } from '../tokens.ts';
-import { type Accounts, nameKey } from './accounts.ts';
+import type { Person } from '../../protocol.ts';
+import { mintToken, tokenLifeMs } from '../../tokens.ts';
+import { type Accounts, nameKey } from '../world/accounts.ts';
+import { Busy, hashPassword, isPassword } from '../world/passwords.ts';
 import type { Api, Route } from './api.ts';
 import { body, read, refuse } from './input.ts';
 import { attempts, tooMany } from './limits.ts';
 import { failure, person } from './openapi.ts';
-import { Busy, hashPassword, isPassword } from './passwords.ts';
 
 const login = z.object({
   token: z.string(),

@@ -5,7 +5,7 @@
  */
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import type { Pool } from 'pg';
-import type { Person } from '../protocol.ts';
+import type { Person } from '../../protocol.ts';
 
 export interface Account {
   player: Person;

@@ -1,5 +1,5 @@
 /** What lies on which tile. PURE: the same tile holds the same, whichever server is asked. */
-import { hashOf } from '../protocol.ts';
+import { hashOf } from '../../protocol.ts';
 
 const kinds = ['a warm spring', 'a sunken bell', 'a nest of drones', 'iron ore', 'an old road', 'glass sand'];
 const marks = ['', ' under roots', ' in the fog', ' beside a cairn', ', still warm', ' nobody has named'];

@@ -3,11 +3,11 @@
  * on without its count.
  */
 import type { Logger } from 'pino';
-import { redisKeys } from '../contract.ts';
+import { redisKeys } from '../../contract.ts';
+import type { Player } from '../players/player.ts';
+import type { Identity } from '../settings.ts';
 import { type Bus, ownArg } from './bus.ts';
-import type { Player } from './player.ts';
 import { quietly } from './redis.ts';
-import type { Identity } from './settings.ts';
 
 export interface Counts {
   /** Players that a drain is about to close. One who is on another connection already was not let go by this one. */

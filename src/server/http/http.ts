@@ -5,10 +5,10 @@
  */
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
-import { endpoint, servedByHeader } from '../contract.ts';
+import { endpoint, servedByHeader } from '../../contract.ts';
+import type { Metrics } from '../metrics.ts';
+import type { Readiness } from '../readiness.ts';
 import { type ApiRequest, apiPlugin } from './api.ts';
-import type { Metrics } from './metrics.ts';
-import type { Readiness } from './readiness.ts';
 
 export interface HttpRequest extends ApiRequest {
   readiness: Readiness;
