@@ -11,9 +11,9 @@ import { label, migrationsFile } from '../../src/contract.ts';
 import { listMigrations } from '../../src/database/migrate/files.ts';
 import { dockerEngine } from '../../src/engine/docker/engine.ts';
 import { packageRoot } from '../../src/package-root.ts';
-import { type Clients, inDetail, inWords, startClients } from '../support/clients.ts';
-import { type MigratingSite, openMigratingSite } from '../support/migrating-site.ts';
-import type { Ran } from '../support/site.ts';
+import { type Clients, inDetail, inWords, startClients } from '../support/players/clients.ts';
+import { type MigratingSite, openMigratingSite } from '../support/site/migrating-site.ts';
+import type { Ran } from '../support/site/site.ts';
 
 const clientCount = Number(process.argv[2] ?? 32);
 const playerCount = Number(process.argv[3] ?? 500);

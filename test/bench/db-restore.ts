@@ -11,8 +11,8 @@ import { restoreBackup, type Stage } from '../../src/database/backup/restore.ts'
 import { takeBackup } from '../../src/database/backup/take.ts';
 import { databaseEndpoint } from '../../src/database/server/connection.ts';
 import { dockerEngine } from '../../src/engine/docker/engine.ts';
-import { engineImage } from '../support/engine-image.ts';
-import { gameGround } from '../support/game-ground.ts';
+import { gameGround } from '../support/players/game-ground.ts';
+import { engineImage } from '../support/site/engine-image.ts';
 
 const rounds = Number(process.argv[2] ?? 3);
 const megabytes = Number(process.argv[3] ?? 1_000);

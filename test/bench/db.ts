@@ -10,8 +10,8 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import pg from 'pg';
 import { packageRoot } from '../../src/package-root.ts';
-import { ground } from '../support/accessories.ts';
-import { openSchemaSite, type RanDb, type SchemaSite } from '../support/schema-site.ts';
+import { ground } from '../support/site/accessories.ts';
+import { openSchemaSite, type RanDb, type SchemaSite } from '../support/site/schema-site.ts';
 import { judge, judgeLeast, median, missed, say, sleep, table, worst } from './table.ts';
 
 const files = 1_000;

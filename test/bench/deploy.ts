@@ -6,7 +6,7 @@
 import { cpus } from 'node:os';
 import Docker from 'dockerode';
 import { label } from '../../src/contract.ts';
-import { openSite, type Ran, type Site } from '../support/site.ts';
+import { openSite, type Ran, type Site } from '../support/site/site.ts';
 
 const rounds = Number(process.argv[2] ?? 5);
 /** Longer than old Nginx workers may live on, so that no quiet time is added to what was asked. */

@@ -18,7 +18,7 @@ import { readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { packageRoot } from '../../src/package-root.ts';
-import { type GameGround, gameGround } from '../support/game-ground.ts';
+import { type GameGround, gameGround } from '../support/players/game-ground.ts';
 import type { CrowdRequest, Proof, Window } from './peers/crowd.ts';
 import type { Kind } from './peers/players.ts';
 import { installPeers, startStack } from './peers/stacks.ts';

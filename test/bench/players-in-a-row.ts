@@ -5,8 +5,8 @@ import { regionOf, roomSize, roomsOf } from '../../src/load/crowd.ts';
 import { limits } from '../../src/protocol.ts';
 import { createReadiness } from '../../src/server/readiness.ts';
 import { openBus } from '../../src/server/redis/bus.ts';
-import { startLoad } from '../support/load.ts';
-import type { TlsSite } from '../support/tls-site.ts';
+import { startLoad } from '../support/players/load.ts';
+import type { TlsSite } from '../support/site/tls-site.ts';
 import {
   childrenOf,
   gameProcesses,
@@ -15,7 +15,7 @@ import {
   pidOf,
   redisUrlOf,
   rssMiB,
-} from '../support/vital-signs.ts';
+} from '../support/site/vital-signs.ts';
 import { judge, say, sleep, worst } from './table.ts';
 
 interface Sample {

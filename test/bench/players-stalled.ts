@@ -8,8 +8,8 @@ import { type LoadPlayer, newTimes, startPlayer } from '../../src/client/player.
 import { port } from '../../src/contract.ts';
 import { protocolVersion } from '../../src/protocol.ts';
 import { mintToken } from '../../src/tokens.ts';
-import type { TlsSite } from '../support/tls-site.ts';
-import { gameProcesses, rssMiB } from '../support/vital-signs.ts';
+import type { TlsSite } from '../support/site/tls-site.ts';
+import { gameProcesses, rssMiB } from '../support/site/vital-signs.ts';
 import { judge, median, say, sleep, worst } from './table.ts';
 
 const mates = 50;

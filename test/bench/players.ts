@@ -6,9 +6,9 @@
  */
 import { cpus, loadavg } from 'node:os';
 import type { LoadReport } from '../../src/load/load.ts';
-import { startHttpProbe } from '../support/http-probe.ts';
-import { startLoad } from '../support/load.ts';
-import { openTlsSite, type TlsSite } from '../support/tls-site.ts';
+import { startHttpProbe } from '../support/players/http-probe.ts';
+import { startLoad } from '../support/players/load.ts';
+import { openTlsSite, type TlsSite } from '../support/site/tls-site.ts';
 import {
   cpuSeconds,
   gameProcesses,
@@ -17,7 +17,7 @@ import {
   pidOf,
   rssMiB,
   takeGauges,
-} from '../support/vital-signs.ts';
+} from '../support/site/vital-signs.ts';
 import { manyDeploys } from './players-in-a-row.ts';
 import { stalledReader } from './players-stalled.ts';
 import { judgeLeast, judgeRounds, median, missed, say, sleep, table, worst } from './table.ts';

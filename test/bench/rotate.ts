@@ -7,8 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { label } from '../../src/contract.ts';
 import type { Event } from '../../src/report/events.ts';
-import { type Clients, inWords, startClients } from '../support/clients.ts';
-import { openSite, type Ran } from '../support/site.ts';
+import { type Clients, inWords, startClients } from '../support/players/clients.ts';
+import { openSite, type Ran } from '../support/site/site.ts';
 import { judge, missed, say, table, worst } from './table.ts';
 
 const asked = Object.fromEntries(process.argv.slice(2).map((pair) => pair.split('=')));

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { label } from '../../src/contract.ts';
 import type { Event } from '../../src/report/events.ts';
-import { openSite, type Site } from '../support/site.ts';
+import { openSite, type Site } from '../support/site/site.ts';
 import type { DaemonReport } from './daemon-restart.ts';
 import { liveOf, recover, whatIsNotWhole } from './scenarios.ts';
 

@@ -28,7 +28,7 @@ export async function lintSamples(): Promise<LintSamples> {
   const file = join(folder, 'told.json');
   const vitest = join(packageRoot(), 'node_modules', 'vitest', 'vitest.mjs');
   const asked = ['run', '--project', 'unit', '--reporter=json', `--outputFile=${file}`];
-  const ran = spawnSync(process.execPath, [vitest, ...asked, 'test/unit/lint.test.ts'], {
+  const ran = spawnSync(process.execPath, [vitest, ...asked, 'test/unit/database/lint.test.ts'], {
     cwd: packageRoot(),
     encoding: 'utf8',
   });

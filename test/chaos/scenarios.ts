@@ -5,8 +5,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { label, namesOf } from '../../src/contract.ts';
 import type { Event } from '../../src/report/events.ts';
-import { type Clients, inWords } from '../support/clients.ts';
-import { type Ran, type Site, stepsOf } from '../support/site.ts';
+import { type Clients, inWords } from '../support/players/clients.ts';
+import { type Ran, type Site, stepsOf } from '../support/site/site.ts';
 
 export type Strategy = 'blue-green' | 'rolling';
 

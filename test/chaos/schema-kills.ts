@@ -3,7 +3,7 @@
  * runs at the same time. Counts what was half applied, what needed hands, and how long the lock stayed.
  */
 import { migrationLockKey } from '../../src/database/migrate/lock.ts';
-import type { SchemaSite } from '../support/schema-site.ts';
+import type { SchemaSite } from '../support/site/schema-site.ts';
 
 export interface Kills {
   kills: number;

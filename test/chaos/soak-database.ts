@@ -5,10 +5,10 @@
 import { rm } from 'node:fs/promises';
 import { takeBackup } from '../../src/database/backup/take.ts';
 import { rules } from '../../src/database/lint/lint.ts';
-import { ground } from '../support/accessories.ts';
-import { backupLab, copyOf, everything } from '../support/backups.ts';
-import { damages, proven } from '../support/damages.ts';
-import { openSchemaSite } from '../support/schema-site.ts';
+import { ground } from '../support/site/accessories.ts';
+import { backupLab, copyOf, everything } from '../support/site/backups.ts';
+import { damages, proven } from '../support/site/damages.ts';
+import { openSchemaSite } from '../support/site/schema-site.ts';
 import { lintSamples } from './lint-samples.ts';
 import { type Kills, killRuns, prepareKills, twoAtOnce } from './schema-kills.ts';
 

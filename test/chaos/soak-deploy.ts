@@ -2,8 +2,8 @@
  * The numbers of "nobody notices a deploy", in full: `npm run test:soak -- deploy`. Prints what it sees as it goes and
  * a table at the end; exits 1 when a number is missed. Works on a project of its own and leaves nothing.
  */
-import { type Clients, type ClientsReport, inWords, startClients } from '../support/clients.ts';
-import { openSite, type Site } from '../support/site.ts';
+import { type Clients, type ClientsReport, inWords, startClients } from '../support/players/clients.ts';
+import { openSite, type Site } from '../support/site/site.ts';
 import { daemonRestart } from './daemon-restart.ts';
 import {
   interruptAndResume,

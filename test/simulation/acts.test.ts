@@ -6,7 +6,7 @@ import { withProjectLock } from '../../src/operations/lock.ts';
 import type { SchemaWish } from '../../src/release/model.ts';
 import { planAct, planResume, planStay, withNewestWish } from '../../src/release/plan.ts';
 import { setWish } from '../../src/runner/schema.ts';
-import type { MemoryEngine } from '../support/memory-engine.ts';
+import type { MemoryEngine } from '../support/memory/memory-engine.ts';
 import {
   answers,
   gameContainers,
@@ -18,8 +18,8 @@ import {
   simulation,
   startNginx,
   type Verb,
-} from '../support/simulation.ts';
-import { intent, release } from '../support/worlds.ts';
+} from '../support/memory/simulation.ts';
+import { intent, release } from '../support/memory/worlds.ts';
 
 const deploy: Verb = {
   plan: (_session, world) =>

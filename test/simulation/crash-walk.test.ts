@@ -9,7 +9,7 @@ import { isOpsError } from '../../src/errors.ts';
 import type { Intent, Release, SchemaWish } from '../../src/release/model.ts';
 import { planAct, planBackOut, planHandBack, planResume } from '../../src/release/plan.ts';
 import { canHandBack } from '../../src/runner/gate.ts';
-import type { MemoryEngine, MemoryState } from '../support/memory-engine.ts';
+import type { MemoryEngine, MemoryState } from '../support/memory/memory-engine.ts';
 import {
   answers,
   type Behaviour,
@@ -20,8 +20,8 @@ import {
   servedTargets,
   simulation,
   type Verb,
-} from '../support/simulation.ts';
-import { intent, release } from '../support/worlds.ts';
+} from '../support/memory/simulation.ts';
+import { intent, release } from '../support/memory/worlds.ts';
 
 const behaviours: Record<string, Behaviour> = {
   'game:good': 'good',

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { namesOf } from '../../src/contract.ts';
 import type { ContainerSpec, Engine } from '../../src/engine/port.ts';
 import { engineContract } from '../support/engine-contract.ts';
-import { memoryEngine, ProcessDied, type Program } from '../support/memory-engine.ts';
+import { memoryEngine, ProcessDied, type Program } from '../support/memory/memory-engine.ts';
 
 /** The few programs that the suite runs. */
 function coreutils(spec: ContainerSpec): Program {

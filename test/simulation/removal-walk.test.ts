@@ -7,7 +7,7 @@ import type { Engine } from '../../src/engine/port.ts';
 import { OpsError } from '../../src/errors.ts';
 import type { Context } from '../../src/operations/context.ts';
 import { planAct } from '../../src/release/plan.ts';
-import type { MemoryEngine } from '../support/memory-engine.ts';
+import type { MemoryEngine } from '../support/memory/memory-engine.ts';
 import {
   answers,
   gameContainers,
@@ -15,8 +15,8 @@ import {
   runVerb,
   servedTargets,
   simulation,
-} from '../support/simulation.ts';
-import { intent, release } from '../support/worlds.ts';
+} from '../support/memory/simulation.ts';
+import { intent, release } from '../support/memory/worlds.ts';
 
 /** What the removing verbs ask of their context; they read no .env. */
 function contextOf(engine: Engine): Context {

@@ -1,6 +1,6 @@
 /**
  * Pieces of .env that readers disagree about, and plain ones that they agree about. Held against the real readers:
- * test/unit/env-reader.test.ts (Node, dotenv) and test/integration/env-docker.test.ts (docker).
+ * test/unit/env/reader.test.ts (Node, dotenv) and test/integration/env/env-docker.test.ts (docker).
  */
 export const envCases: readonly (readonly [name: string, text: string])[] = [
   ['plain', 'A=1\n'],

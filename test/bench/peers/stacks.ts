@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { cp, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { packageRoot } from '../../../src/package-root.ts';
-import type { GameGround } from '../../support/game-ground.ts';
+import type { GameGround } from '../../support/players/game-ground.ts';
 import type { Kind } from './players.ts';
 
 export interface Stack {

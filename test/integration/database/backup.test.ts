@@ -1,0 +1,413 @@
+import { createHash } from 'node:crypto';
+import { readdir, readFile, rm, stat, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import Docker from 'dockerode';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { namesOf } from '../../../src/contract.ts';
+import { listBackups } from '../../../src/database/backup/files.ts';
+import type { Level } from '../../../src/database/backup/model.ts';
+import { withTools } from '../../../src/database/backup/pg-tools.ts';
+import {
+  type BackupGround,
+  pruneBackups,
+  type TakenBackup,
+  takeBackup,
+} from '../../../src/database/backup/take.ts';
+import { verifyBackup } from '../../../src/database/backup/verify.ts';
+import { withClient } from '../../../src/database/server/connection.ts';
+import { emptyFolder } from '../../support/program.ts';
+import {
+  type BackupLab,
+  backupLab,
+  type CliOptions,
+  change,
+  copyOf,
+  everything,
+} from '../../support/site/backups.ts';
+import { cut, damages, flip, middle, proven } from '../../support/site/damages.ts';
+import { engineImage } from '../../support/site/engine-image.ts';
+import { fullDisk } from '../../support/site/full-disk.ts';
+
+let lab: BackupLab;
+let first: TakenBackup;
+let second: TakenBackup;
+
+const request = (level: Level = 'read') => ({ level, release: 7, reason: 'test' });
+
+beforeAll(async () => {
+  lab = await backupLab('backup');
+  await lab.query(everything);
+  first = await takeBackup(await lab.open(), request());
+  await lab.query('DELETE FROM finds WHERE id % 100 = 0');
+  second = await takeBackup(await lab.open(), request('sha256'));
+});
+afterAll(() => lab?.remove());
+
+describe('a backup', () => {
+  it('is a file that only its owner reads, in a folder that only its owner enters, and nothing else', async () => {
+    const folder = join(first.path, '..');
+    expect((await stat(folder)).mode & 0o777).toBe(0o700);
+    expect((await readdir(folder)).sort()).toEqual(['.gitignore', `${first.id}.dump`, `${first.id}.json`]);
+    for (const name of await readdir(folder))
+      expect((await stat(join(folder, name))).mode & 0o777).toBe(0o600);
+  });
+
+  it('tells what it is: rows of every table, newest migration, server, release, proof', async () => {
+    const { manifest, damage } = first;
+    expect(damage).toBeNull();
+    expect(manifest).toMatchObject({
+      ...{ format: 1, project: lab.on.project, database: lab.endpoint.database, release: 7, reason: 'test' },
+      ...{ newestMigration: '2_second', verified: { level: 'read' } },
+      rows: {
+        ...{ 'public.players': 500, 'public.finds': 4000, 'public.moves_26': 200 },
+        'public.pgmigrations': 2,
+      },
+    });
+    const content = await readFile(first.path);
+    expect(manifest.bytes).toBe(content.length);
+    expect(manifest.sha256).toBe(createHash('sha256').update(content).digest('hex'));
+    expect(manifest.image).toMatch(/^sha256:/);
+  });
+
+  it('counts what is in the file, also while players write', async () => {
+    const writing =
+      lab.query(`DO $$ BEGIN PERFORM set_config('synchronous_commit', 'off', false); FOR n IN 1..300 LOOP
+      INSERT INTO moves VALUES ('2026-05-01', n); COMMIT; PERFORM pg_sleep(0.002); END LOOP; END $$`);
+    const taking = takeBackup(await lab.open(), request('restore'));
+    const [taken] = await Promise.all([taking, writing]);
+    expect(taken.manifest.verified.level).toBe('restore');
+    expect(await lab.query(`SELECT datname FROM pg_database WHERE datname LIKE 'gameops%'`)).toEqual([]);
+  });
+
+  it('two at once are two', async () => {
+    const ground = await lab.open();
+    const both = await Promise.all([takeBackup(ground, request()), takeBackup(ground, request())]);
+    const listed = await listBackups(ground.folder);
+    expect(listed.map(({ id, damage }) => [id, damage]).sort()).toEqual(
+      both.map(({ id }) => [id, null]).sort(),
+    );
+  });
+
+  it('is proven again, and better, later', async () => {
+    const { folder } = await copyOf(second);
+    const ground = await lab.open({ folder });
+    const [before] = await listBackups(folder);
+    const after = await withTools(ground, (tools) =>
+      verifyBackup(folder, before as TakenBackup, { tools, endpoint: lab.endpoint, level: 'restore' }),
+    );
+    expect([before?.manifest?.verified.level, after.manifest?.verified.level]).toEqual(['sha256', 'restore']);
+    expect((await listBackups(folder))[0]?.manifest?.verified.level).toBe('restore');
+    await rm(folder, { recursive: true });
+  });
+
+  it('goes when newer ones are kept, but never the last one that was read', async () => {
+    const ground = await lab.open();
+    const ids: string[] = [];
+    for (const level of ['read', 'sha256', 'sha256', 'sha256'] as const) {
+      ids.push((await takeBackup(ground, request(level))).id);
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+    }
+    expect(await pruneBackups(ground.folder, 2)).toEqual([ids[1]]);
+    expect((await listBackups(ground.folder)).map(({ id }) => id)).toEqual([ids[3], ids[2], ids[0]]);
+  });
+});
+
+describe('damage', () => {
+  it.each(damages)('$what is found by the proof $level', async ({ level, damage }) => {
+    const copy = await copyOf(first);
+    await damage(copy, second);
+    expect(['not whole', 'damaged']).toContain(await proven(lab, copy.folder, level));
+    await rm(copy.folder, { recursive: true });
+  });
+
+  it('the same proofs find nothing in one that is whole', async () => {
+    const copy = await copyOf(first);
+    for (const level of ['sha256', 'read', 'restore'] as const)
+      expect(await proven(lab, copy.folder, level)).toBe('whole');
+    await rm(copy.folder, { recursive: true });
+  });
+
+  it('is told by `db backups`: what is seen at once in the list, what is hidden with --verify', async () => {
+    const own = emptyFolder();
+    const { json } = await lab.cli(['db', 'backup'], { cwd: own.path }).ended;
+    expect(json.result).toMatchObject({ verified: { level: 'read' }, damage: null, removed: [] });
+    await change(json.result.path, flip(middle));
+    const listed = await lab.cli(['db', 'backups'], { cwd: own.path }).ended;
+    expect(listed.json.result.backups).toMatchObject([{ id: json.result.id, damage: null }]);
+    const proven = await lab.cli(['db', 'backups', '--verify', 'sha256'], { cwd: own.path }).ended;
+    expect(proven.code).toBe(5);
+    expect(proven.json.error).toMatchObject({ code: 'BACKUP_DAMAGED' });
+    expect(proven.json.result.backups).toMatchObject([{ damage: 'content differs' }]);
+    await change(json.result.path, cut(0.5));
+    const seen = await lab.cli(['db', 'backups'], { cwd: own.path }).ended;
+    expect(seen.json.result.backups).toMatchObject([{ damage: 'size differs' }]);
+    own.remove();
+  });
+});
+
+describe('what goes wrong', () => {
+  /** What the folder shows of a backup: nothing. */
+  const nothingIn = async (folder: string) => {
+    expect(await listBackups(folder)).toEqual([]);
+    expect((await readdir(folder)).filter((name) => name !== '.gitignore')).toEqual([]);
+  };
+
+  it.each([
+    ['a wrong password', { password: 'wrong-Pa55' }, 'DATABASE_UNREACHABLE', /password/],
+    ['a missing database', { database: 'nowhere' }, 'DATABASE_UNREACHABLE', /no database nowhere/],
+    ['a server that is down', { port: 1 }, 'DATABASE_UNREACHABLE', /no database answers/],
+  ])('%s is named, and leaves nothing', async (_what, over, code, words) => {
+    const ground = await lab.open();
+    const failing = takeBackup({ ...ground, endpoint: { ...lab.endpoint, ...over } }, request());
+    const error = await failing.catch((it) => it);
+    expect(error).toMatchObject({ code, message: expect.stringMatching(words) });
+    await nothingIn(ground.folder);
+  });
+
+  it('a disk that becomes full while dumping leaves no file', async () => {
+    const own = emptyFolder();
+    // 32 kB: what is written beyond it fails, as it does on a disk that has no more.
+    const through = ['sh', '-c', 'ulimit -f 64; exec "$@"', 'sh'];
+    const failed = await lab.cli(['db', 'backup'], { cwd: own.path, through }).ended;
+    expect(failed.code).toBe(5);
+    expect(failed.json.error).toMatchObject({ code: 'DISK_TOO_FULL', facts: { reason: 'EFBIG' } });
+    await nothingIn(lab.folder(own.path));
+    await expect.poll(dumps, { timeout: 20_000 }).toEqual([]);
+    own.remove();
+  });
+
+  it('a disk that is full from the start is met before anything is made', async () => {
+    const own = emptyFolder();
+    const disk = await fullDisk(join(own.path, 'engine.sock'), 'from the start');
+    // The copy of a trial restore would lie on the disk of the database.
+    const asked = ['db', 'backup', '--verify', 'restore'];
+    const failed = await lab.cli(asked, { cwd: own.path, env: { DOCKER_HOST: disk.host } }).ended;
+    disk.close();
+    expect(failed).toMatchObject({ code: 5, json: { error: { code: 'DISK_TOO_FULL' } } });
+    await nothingIn(lab.folder(own.path));
+    own.remove();
+  });
+
+  it('a folder that can not be written is named', async () => {
+    const failing = takeBackup(await lab.open({ folder: '/proc/self/backups' }), request());
+    await expect(failing).rejects.toMatchObject({
+      code: 'BACKUP_FAILED',
+      facts: { path: '/proc/self/backups' },
+    });
+  });
+
+  it('a dump that the server ends is no backup', async () => {
+    const ground = await lab.open();
+    await locked(async () => {
+      const failing = takeBackup(ground, request()).catch((it) => it);
+      await expect.poll(dumps, { timeout: 20_000 }).toHaveLength(1);
+      await lab.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE ${isDump}`);
+      expect(await failing).toMatchObject({ code: 'BACKUP_FAILED', exitCode: 5 });
+    });
+    await nothingIn(ground.folder);
+  });
+
+  it('a table that stays locked ends it after a bounded wait, named', async () => {
+    const ground = await lab.open();
+    await locked(async () => {
+      await expect(takeBackup(ground, request())).rejects.toMatchObject({
+        code: 'BACKUP_FAILED',
+        message: expect.stringMatching(/lock|timeout/),
+      });
+    });
+    await nothingIn(ground.folder);
+  });
+
+  it('Ctrl-C ends it at once and leaves nothing', async () => {
+    const own = emptyFolder();
+    await locked(async () => {
+      const { child, ended } = lab.cli(['db', 'backup'], { cwd: own.path });
+      await expect.poll(dumps, { timeout: 20_000 }).toHaveLength(1);
+      child.kill('SIGINT');
+      expect(await ended).toMatchObject({ code: 130, json: { error: { code: 'INTERRUPTED' } } });
+      await expect.poll(dumps, { timeout: endsMs }).toEqual([]);
+    });
+    await nothingIn(lab.folder(own.path));
+    own.remove();
+  });
+
+  it('a server that only reads is backed up all the same', async () => {
+    await lab.query(`ALTER ROLE ${lab.endpoint.user} SET default_transaction_read_only = on`);
+    try {
+      const taken = await takeBackup(await lab.open(), request());
+      expect(taken.manifest.rows).toEqual((await takeBackup(await lab.open(), request())).manifest.rows);
+    } finally {
+      await lab.query(
+        `BEGIN READ WRITE; ALTER ROLE ${lab.endpoint.user} RESET default_transaction_read_only; COMMIT`,
+      );
+    }
+  });
+});
+
+const isDump = `application_name LIKE 'gameops-dump-%'`;
+const dumps = () => lab.query(`SELECT pid FROM pg_stat_activity WHERE ${isDump}`);
+/** Less than the 10 s for which one waits for a table: it was ended, and did not give up. */
+const endsMs = 8_000;
+
+/** Nobody can dump meanwhile. */
+function locked(act: () => Promise<void>): Promise<void> {
+  return withClient(lab.endpoint, async (holder) => {
+    await holder.query('BEGIN; LOCK TABLE moves_26 IN ACCESS EXCLUSIVE MODE');
+    await act();
+  });
+}
+
+describe('gameops killed while it dumps', () => {
+  /** Until as much as that is in the partial file. */
+  const partialOf = async (folder: string, bytes: number) => {
+    const names = await readdir(folder).catch(() => []);
+    const partial = names.find((name) => name.endsWith('.partial'));
+    return partial !== undefined && (await stat(join(folder, partial))).size >= bytes ? partial : null;
+  };
+
+  const killed = async (over: CliOptions, folder: string, bytes: number) => {
+    const { child, ended } = lab.cli(['db', 'backup'], over);
+    await expect.poll(() => partialOf(folder, bytes), { timeout: 20_000, interval: 2 }).not.toBeNull();
+    await expect.poll(dumps, { timeout: 20_000, interval: 2 }).toHaveLength(1);
+    child.kill('SIGKILL');
+    await ended;
+  };
+
+  it('no pg_dump goes on, whether it waits or writes, and what it left is swept by the next backup', async () => {
+    const own = emptyFolder();
+    const folder = lab.folder(own.path);
+    await locked(async () => {
+      await killed({ cwd: own.path }, folder, 0);
+      await expect.poll(dumps, { timeout: endsMs }).toEqual([]);
+    });
+    await lab.query(
+      `CREATE UNLOGGED TABLE bulk AS SELECT md5(n::text) || md5((n * 3)::text) AS a FROM generate_series(1, 1800000) n`,
+    );
+    await rm(folder, { recursive: true });
+    await killed({ cwd: own.path }, folder, 500_000);
+    await expect.poll(dumps, { timeout: 20_000 }).toEqual([]);
+    // The session that counts rows beside the dump ends when it looks whether its client is there.
+    const sessions = `SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'gameops-%'`;
+    await expect.poll(() => lab.query(sessions), { timeout: 20_000 }).toEqual([]);
+    await lab.query('DROP TABLE bulk');
+
+    expect(await listBackups(folder)).toEqual([]);
+    const partial = join(folder, (await partialOf(folder, 0)) ?? '');
+    // As if a minute had gone by: a younger one may be somebody's who has only begun.
+    await utimes(partial, new Date(0), new Date(0));
+    const { json } = await lab.cli(['db', 'backup'], { cwd: own.path }).ended;
+    expect((await readdir(folder)).sort()).toEqual([
+      '.gitignore',
+      `${json.result.id}.dump`,
+      `${json.result.id}.json`,
+    ]);
+    own.remove();
+  });
+
+  it('a dump without its gameops is ended by the next backup, one with it is not', async () => {
+    const session = (application: string) =>
+      withClientOpen({ application }, (client) => client.query('SELECT pg_sleep(0)'));
+    const [orphan, mine, owner] = await Promise.all([
+      session('gameops-dump-20260101-000000-aaaa'),
+      session('gameops-dump-20260101-000000-bbbb'),
+      session('gameops-backup-20260101-000000-bbbb'),
+    ]);
+    await takeBackup(await lab.open(), request());
+    await expect.poll(dumps, { timeout: 20_000 }).toHaveLength(1);
+    await Promise.all([orphan.close(), mine.close(), owner.close()]);
+  });
+
+  /** A session that stays until it is closed. */
+  async function withClientOpen(
+    limits: { application: string },
+    act: (client: Parameters<Parameters<typeof withClient>[1]>[0]) => Promise<unknown>,
+  ) {
+    let close = () => {};
+    let opened = () => {};
+    const isOpen = new Promise<void>((resolve) => {
+      opened = resolve;
+    });
+    const closing = new Promise<void>((resolve) => {
+      close = resolve;
+    });
+    const ended = withClient(
+      lab.endpoint,
+      async (client) => {
+        await act(client);
+        opened();
+        await closing;
+      },
+      limits,
+    );
+    await isOpen;
+    return {
+      close() {
+        close();
+        return ended;
+      },
+    };
+  }
+});
+
+describe('a server that gameops does not run', () => {
+  /** As another machine's: at its address, with tools in a container of their own. */
+  const external = async (over: Partial<BackupGround> = {}) => {
+    const info = await new Docker().getContainer(namesOf(lab.on.project).postgres).inspect();
+    const host = info.NetworkSettings.Networks[namesOf(lab.on.project).network]?.IPAddress ?? '';
+    return lab.open({ endpoint: { ...lab.endpoint, host, port: 5432, accessory: null }, ...over });
+  };
+  const tools = async () =>
+    (await lab.on.engine.observe(lab.on.project)).filter(({ role }) => role === 'tools');
+
+  it('is dumped by tools of the image, which are gone afterwards and show no password meanwhile', async () => {
+    const ground = await external();
+    let seen = '';
+    await withTools(ground, async () => {
+      const [container] = await tools();
+      seen = JSON.stringify(await new Docker().getContainer(container?.id ?? '').inspect());
+    });
+    expect(seen).toContain('tools');
+    expect(seen).not.toContain(JSON.stringify(lab.endpoint.password).slice(1, -1));
+    const taken = await takeBackup(ground, request('restore'));
+    expect(taken.manifest.rows).toMatchObject({ 'public.players': 500 });
+    expect(await tools()).toEqual([]);
+  });
+
+  it('the tools go with a gameops that is killed', async () => {
+    const own = emptyFolder();
+    const { endpoint } = await external();
+    await locked(async () => {
+      const env = { DB_HOST: endpoint.host };
+      const { child, ended } = lab.cli(['db', 'backup'], { cwd: own.path, env });
+      await expect.poll(dumps, { timeout: 20_000 }).toHaveLength(1);
+      child.kill('SIGKILL');
+      await ended;
+      await expect.poll(tools, { timeout: 20_000 }).toEqual([]);
+      // Cut off before it could take leave, its session goes when it has waited for the table for as long as it may.
+      await expect.poll(dumps, { timeout: 20_000 }).toEqual([]);
+    });
+    own.remove();
+  });
+
+  it('that is newer than the tools is refused, with the image to name', async () => {
+    const tag = `${lab.on.project}-old:1`;
+    const old = '#!/bin/sh\necho "pg_dump (PostgreSQL) 13.22"\n';
+    const context = [
+      {
+        path: 'Dockerfile',
+        content: `FROM ${await engineImage('postgres')}\nCOPY pg_dump /old/\nENV PATH=/old:$PATH\n`,
+      },
+      { path: 'pg_dump', content: old, mode: 0o755 },
+    ];
+    await lab.on.engine.buildImage({ tag, context, labels: {} });
+    const ground = await external({ image: tag });
+    const error = await takeBackup(ground, request()).catch((it) => it);
+    expect(error).toMatchObject({
+      code: 'BACKUP_FAILED',
+      next: [expect.stringContaining('images.postgres')],
+    });
+    expect(error.message).toMatch(/Postgres \d+.*pg_dump.*13\.22/);
+    expect(await listBackups(ground.folder)).toEqual([]);
+    await lab.on.engine.removeImage(tag);
+  });
+});

@@ -1,0 +1,335 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import {
+  findBackup,
+  listUndos,
+  restoreBackup,
+  restoreUndo,
+  type Stage,
+} from '../../../src/database/backup/restore.ts';
+import { type BackupGround, type TakenBackup, takeBackup } from '../../../src/database/backup/take.ts';
+import { catalogueOf } from '../../../src/database/server/catalogue.ts';
+import { withClient } from '../../../src/database/server/connection.ts';
+import { emptyFolder } from '../../support/program.ts';
+import { type BackupLab, backupLab, change, everything } from '../../support/site/backups.ts';
+import { engineImage } from '../../support/site/engine-image.ts';
+
+let lab: BackupLab;
+let ground: BackupGround;
+let backup: TakenBackup;
+let before: string;
+
+beforeAll(async () => {
+  lab = await backupLab('restore');
+});
+afterAll(() => lab?.remove());
+
+beforeEach(async () => {
+  await lab.query(everything);
+  ground = await lab.open();
+  backup = await takeBackup(ground, { level: 'read', release: null, reason: 'test' });
+  before = await content();
+  await lab.query(`
+    INSERT INTO players (name) VALUES ('late'); UPDATE players SET points = 9 WHERE id <= 10;
+    DELETE FROM finds WHERE id <= 5; SELECT nextval('tickets'); CREATE TABLE later (id int); DROP VIEW best`);
+  expect(await content()).not.toBe(before);
+  return async () => {
+    for (const { name } of await listUndos(ground)) await lab.query(`DROP DATABASE "${name}"`, 'postgres');
+  };
+});
+
+/** Every row of every table, where every sequence stands, and the schema. */
+function content(database = lab.endpoint.database): Promise<string> {
+  return withClient({ ...lab.endpoint, database }, async (client) => {
+    const { rows: tables } = await client.query<{ name: string }>(
+      `SELECT oid::regclass::text AS name FROM pg_class
+       WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY 1`,
+    );
+    const parts: unknown[] = [];
+    for (const { name } of tables) {
+      const { rows } = await client.query(
+        `SELECT md5(string_agg(t::text, ';' ORDER BY t::text)) FROM ${name} t`,
+      );
+      parts.push(name, rows);
+    }
+    const { rows: sequences } = await client.query(
+      `SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2`,
+    );
+    return JSON.stringify([parts, sequences, (await catalogueOf(client)).lines]);
+  });
+}
+
+const halfMade = () =>
+  lab.query<{ name: string }>(
+    `SELECT datname AS name FROM pg_database WHERE datname LIKE 'gameops%'`,
+    'postgres',
+  );
+
+describe('restoring', () => {
+  it('brings every row, every sequence and the schema back, and keeps what was there to go back to', async () => {
+    const changed = await content();
+    const { undo } = await restoreBackup(ground, backup);
+    expect(await content()).toBe(before);
+    expect(await content(undo)).toBe(changed);
+    expect(await listUndos(ground)).toMatchObject([
+      { name: undo, comment: expect.stringContaining(backup.id) },
+    ]);
+    expect(await halfMade()).toEqual([]);
+    // Within the same second, too.
+    const back = await restoreUndo(ground, undo);
+    expect(await content()).toBe(changed);
+    expect((await listUndos(ground)).map(({ name }) => name)).toEqual([back.undo]);
+  });
+
+  it('keeps rights and settings of the database, and how it sorts', async () => {
+    const { database } = lab.endpoint;
+    await lab.query(`
+      DO $$ BEGIN CREATE ROLE guest; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+      REVOKE ALL ON DATABASE "${database}" FROM PUBLIC; GRANT CONNECT ON DATABASE "${database}" TO guest;
+      ALTER DATABASE "${database}" SET search_path = "$user", public; ALTER DATABASE "${database}" SET work_mem = '5MB';
+      ALTER ROLE guest IN DATABASE "${database}" SET lock_timeout = '1s'`);
+    const shape = () =>
+      lab.query(
+        `SELECT d.datcollate, d.datctype, d.encoding, d.datlocprovider, d.datacl::text, pg_get_userbyid(d.datdba) AS owner,
+           (SELECT json_agg(json_build_array(setrole, setconfig) ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid) AS settings
+         FROM pg_database d WHERE datname = '${database}'`,
+        'postgres',
+      );
+    const had = await shape();
+    await restoreBackup(ground, backup);
+    expect(await shape()).toEqual(had);
+    await lab.query(
+      `ALTER DATABASE "${database}" RESET ALL; ALTER ROLE guest IN DATABASE "${database}" RESET ALL;
+       GRANT CONNECT, TEMPORARY ON DATABASE "${database}" TO PUBLIC; REVOKE ALL ON DATABASE "${database}" FROM guest`,
+    );
+  });
+
+  it('whose owner this server does not know, as on one made anew, comes back as the property of the login', async () => {
+    const { user } = lab.endpoint;
+    expect(backup.manifest.owner).toBe(user);
+    await lab.query('CREATE ROLE former; ALTER TABLE players OWNER TO former');
+    const ofFormer = await takeBackup(ground, { level: 'read', release: null, reason: 'test' });
+    await lab.query(`ALTER TABLE players OWNER TO "${user}"; DROP ROLE former`);
+    const manifest = { ...ofFormer.manifest, owner: 'former' };
+    await restoreBackup(ground, { ...ofFormer, manifest });
+    const owners = `SELECT tableowner AS who FROM pg_tables WHERE tablename = 'players'`;
+    expect(await lab.query(owners)).toEqual([{ who: user }]);
+  });
+
+  it('lets clients that reconnect wait for a moment only, and no session of the old one lives on', async () => {
+    let isOver = false;
+    const answers: string[] = [];
+    const player = async () => {
+      while (!isOver) {
+        const rows = await lab.query<{ n: string }>('SELECT count(*) AS n FROM players').catch(() => null);
+        if (rows) answers.push(rows[0]?.n ?? '');
+      }
+    };
+    const players = [player(), player(), player()];
+    const idle = withClient(
+      lab.endpoint,
+      (client) => new Promise((_, reject) => client.on('end', () => reject(new Error('ended')))),
+    );
+    const ended = expect(idle).rejects.toThrow('ended');
+    const { sessions } = await restoreBackup(ground, backup);
+    await ended;
+    await expect.poll(() => answers.includes('500'), { timeout: 30_000 }).toBe(true);
+    isOver = true;
+    await Promise.all(players);
+    expect(sessions).toBeGreaterThan(0);
+    expect(new Set(answers)).toEqual(new Set(['501', '500']));
+    expect(answers.lastIndexOf('501')).toBeLessThan(answers.indexOf('500'));
+  });
+});
+
+describe('`gameops db restore`', () => {
+  it('asks, with what would be lost, and changes nothing without an answer', async () => {
+    const own = emptyFolder();
+    const taken = await lab.cli(['db', 'backup'], { cwd: own.path }).ended;
+    const { id } = taken.json.result;
+    await lab.query(`INSERT INTO players (name) SELECT 'more ' || n FROM generate_series(1, 37) n`);
+    const changed = await content();
+    await expect
+      .poll(
+        async () => {
+          const asked = await lab.cli(['db', 'restore', id], { cwd: own.path }).ended;
+          expect(asked).toMatchObject({ code: 2, json: { error: { code: 'CONFIRMATION_NEEDED' } } });
+          expect(asked.json.error?.next).toEqual([`gameops db restore ${id} --yes`]);
+          return asked.json.error?.message;
+        },
+        { timeout: 30_000 },
+      )
+      .toMatch(/37 rows added.*37 in public\.players \(501 rows then, 538 now\)/);
+    expect(await content()).toBe(changed);
+
+    const done = await lab.cli(['db', 'restore', id, '--yes'], { cwd: own.path }).ended;
+    expect(done.code).toBe(0);
+    const { undo } = done.json.result;
+    expect(done.json.result).toMatchObject({
+      ...{ id, goBack: `gameops db restore ${undo}`, drop: expect.stringContaining(`dropdb -U`) },
+      loss: { writes: { inserted: 37, updated: 0, deleted: 0 } },
+    });
+    expect(await lab.query('SELECT count(*)::int AS n FROM players')).toEqual([{ n: 501 }]);
+    const listed = await lab.cli(['db', 'backups'], { cwd: own.path }).ended;
+    expect(listed.json.result.undos).toMatchObject([{ name: undo }]);
+
+    const back = await lab.cli(['db', 'restore', undo, '--yes'], { cwd: own.path }).ended;
+    expect(back.code).toBe(0);
+    expect(await content()).toBe(changed);
+    expect([taken, done, back].map(({ out, err }) => out + err).join()).not.toContain(lab.endpoint.password);
+    own.remove();
+  });
+
+  it("names a backup that is not there, refuses one that is damaged, and waits for nobody's lock", async () => {
+    const own = emptyFolder();
+    const changed = await content();
+    const unknown = await lab.cli(['db', 'restore', '20260101-000000-aaaa', '--yes'], { cwd: own.path })
+      .ended;
+    expect(unknown).toMatchObject({ code: 2, json: { error: { code: 'BACKUP_UNKNOWN' } } });
+    const nobody = await lab.cli(['db', 'restore', 'postgres', '--yes'], { cwd: own.path }).ended;
+    expect(nobody).toMatchObject({ code: 2, json: { error: { code: 'BACKUP_UNKNOWN' } } });
+    const taken = await lab.cli(['db', 'backup'], { cwd: own.path }).ended;
+    const { id, path } = taken.json.result;
+    const holder = { holder: 'ada', host: 'desk', verb: 'deploy', since: '2026-01-01T00:00:00.000Z' };
+    const lock = await lab.on.engine.lock(lab.on.project, await engineImage(), holder);
+    const locked = await lab.cli(['db', 'restore', id, '--yes'], { cwd: own.path }).ended;
+    expect(locked).toMatchObject({ code: 8, json: { error: { code: 'LOCKED' } } });
+    await lock.release();
+    await change(path, (dump) => dump.fill(0, 2_000, 2_100));
+    const damaged = await lab.cli(['db', 'restore', id, '--yes'], { cwd: own.path }).ended;
+    expect(damaged).toMatchObject({ code: 5, json: { error: { code: 'BACKUP_DAMAGED' } } });
+    expect(await content()).toBe(changed);
+    expect(await halfMade()).toEqual([]);
+    own.remove();
+  });
+});
+
+describe('a restore that can not be', () => {
+  it('leaves players where they are when the server only reads', async () => {
+    const { user } = lab.endpoint;
+    await lab.query(`ALTER ROLE "${user}" SET default_transaction_read_only = on`);
+    const failing = await restoreBackup(ground, backup).catch((it) => it);
+    await lab.query(`BEGIN READ WRITE; ALTER ROLE "${user}" RESET default_transaction_read_only; COMMIT`);
+    expect(failing).toMatchObject({ code: 'RESTORE_FAILED', facts: { sqlstate: '25006' } });
+    expect(await lab.query('SELECT count(*)::int AS n FROM players')).toEqual([{ n: 501 }]);
+  });
+
+  it('ends within seconds when a session can not be ended, names it, and players are back', async () => {
+    await lab.query(`CREATE ROLE keeper LOGIN CREATEDB PASSWORD 'keeper-Pa55'`);
+    await lab.query('CREATE DATABASE kept OWNER keeper', 'postgres');
+    const endpoint = { ...lab.endpoint, database: 'kept', user: 'keeper', password: 'keeper-Pa55' };
+    await lab.query('SET ROLE keeper; CREATE TABLE mine (id int); INSERT INTO mine VALUES (1)', 'kept');
+    const own = await lab.open({ endpoint });
+    const taken = await takeBackup(own, { level: 'restore', release: null, reason: 'test' });
+    // Of a superuser, which the owner of the database may not end.
+    await withClient({ ...lab.endpoint, database: 'kept' }, async (stubborn) => {
+      const failed = await restoreBackup(own, taken).catch((it) => it);
+      expect(failed).toMatchObject({ code: 'RESTORE_FAILED', facts: { sqlstate: expect.any(String) } });
+      await stubborn.query('SELECT 1');
+    });
+    expect(
+      await withClient(endpoint, async (client) => (await client.query('SELECT id FROM mine')).rows),
+    ).toEqual([{ id: 1 }]);
+    await restoreBackup(own, taken);
+    for (const { name } of await listUndos(own)) await lab.query(`DROP DATABASE "${name}"`, 'postgres');
+    await lab.query('DROP DATABASE kept', 'postgres');
+    await lab.query('DROP ROLE keeper', 'postgres');
+    expect(await halfMade()).toEqual([]);
+  });
+});
+
+describe('a gameops that is killed while it restores', () => {
+  const stages: [Stage, 'as it was' | 'restored'][] = [
+    ['creating', 'as it was'],
+    ['filling', 'as it was'],
+    ['comparing', 'as it was'],
+    ['swapping', 'as it was'],
+    ['swapping-half', 'as it was'],
+    ['swapped', 'restored'],
+  ];
+
+  it.each(stages)(
+    'at "%s" leaves a database that serves, %s, and the next restore goes through',
+    async (stage, how) => {
+      const changed = await content();
+      await killedAt(stage);
+      // The server may take a moment to see that the session is gone.
+      await expect
+        .poll(() => content().catch(() => null), { timeout: 60_000 })
+        .toBe(how === 'restored' ? before : changed);
+      const restored = await restoreBackup(ground, await findBackup(ground.folder, backup.id));
+      expect(await content()).toBe(before);
+      expect(await halfMade()).toEqual([]);
+      expect((await listUndos(ground)).map(({ name }) => name)).toContain(restored.undo);
+    },
+  );
+
+  it('in the middle of filling leaves the old database, and the next restore drops what is half full', async () => {
+    await lab.query('CREATE TABLE bulk AS SELECT md5(n::text) AS a FROM generate_series(1, 1200000) n');
+    const large = await takeBackup(ground, { level: 'sha256', release: null, reason: 'test' });
+    const changed = await content();
+    const child = await starting(large.id, 'none');
+    await expect.poll(filling, { timeout: 120_000, interval: 2 }).toHaveLength(1);
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    await sessionsAreGone();
+    expect(await content()).toBe(changed);
+    expect(await halfMade()).toHaveLength(1);
+    await restoreBackup(ground, large);
+    expect(await halfMade()).toEqual([]);
+    expect(await filling()).toEqual([]);
+    expect(await content()).toBe(changed);
+  });
+
+  const filling = () =>
+    lab.query(
+      `SELECT pid FROM pg_stat_activity WHERE datname LIKE 'gameops%' AND query LIKE 'COPY%'`,
+      'postgres',
+    );
+
+  async function killedAt(stage: Stage): Promise<void> {
+    const child = await starting(backup.id, stage);
+    const [, signal] = await once(child, 'exit');
+    expect(signal).toBe('SIGKILL');
+    await sessionsAreGone();
+  }
+
+  /** What a session still holds is not swept: it could be somebody's who lives. */
+  const sessionsAreGone = () =>
+    expect
+      .poll(
+        () =>
+          lab.query(
+            `SELECT application_name FROM pg_stat_activity
+             WHERE application_name IN (SELECT datname FROM pg_database WHERE datname LIKE 'gameops%')`,
+            'postgres',
+          ),
+        { timeout: 60_000 },
+      )
+      .toEqual([]);
+
+  /** @param stage at which it kills itself */
+  async function starting(id: string, stage: Stage | 'none'): Promise<ChildProcess> {
+    const program = `
+      import { dockerEngine } from './src/engine/docker/engine.ts';
+      import { findBackup, restoreBackup } from './src/database/backup/restore.ts';
+      const { stage, id, ...ground } = JSON.parse(process.env.KILLED);
+      const engine = await dockerEngine();
+      const backup = await findBackup(ground.folder, id);
+      await restoreBackup({ ...ground, engine, emit() {} }, backup, (at) => {
+        if (at === stage) process.kill(process.pid, 'SIGKILL');
+      });`;
+    const outfile = join(process.cwd(), 'node_modules', `.killed-${lab.on.project}.mjs`);
+    const stdin = { contents: program, resolveDir: process.cwd(), loader: 'ts' } as const;
+    await build({ stdin, outfile, bundle: true, platform: 'node', format: 'esm', packages: 'external' });
+    const { engine: _engine, emit: _emit, ...plain } = ground;
+    const env = { ...process.env, KILLED: JSON.stringify({ ...plain, stage, id }) };
+    const child = spawn(process.execPath, [outfile], { env, stdio: 'inherit' });
+    child.once('exit', () => rmSync(outfile, { force: true }));
+    return child;
+  }
+});

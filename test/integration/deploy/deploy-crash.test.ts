@@ -1,0 +1,93 @@
+/** A few of the blows that `npm run test:soak -- deploy` deals by the dozen: test/chaos/. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { namesOf } from '../../../src/contract.ts';
+import {
+  interruptAndResume,
+  killAndRecover,
+  killReplicaIn,
+  liveOf,
+  recover,
+  whatIsNotWhole,
+} from '../../chaos/scenarios.ts';
+import { type Clients, startClients } from '../../support/players/clients.ts';
+import { statusOf, until } from '../../support/players/game-server.ts';
+import { openSite, type Site } from '../../support/site/site.ts';
+
+describe('a deploy under load', () => {
+  let site: Site;
+  let clients: Clients;
+  beforeAll(async () => {
+    site = await openSite({ replicas: 2, name: 'crash' });
+    const first = await site.run(['deploy', '--watch', '1s']);
+    expect(first.exitCode, first.stdout).toBe(0);
+    clients = await startClients({ url: await site.url(), clients: 16, pauseMs: 20 });
+  });
+  afterAll(async () => {
+    await clients?.stop();
+    await site?.close();
+  });
+
+  it.each([
+    ['before the fleet is up', { at: 'step-started', nth: 2 }, 'resume', 'blue-green'],
+    ['at the switch', { at: 'step-started', nth: 4 }, 'deploy', 'blue-green'],
+    ['after the point of no return', { at: 'step-done', nth: 7 }, 'resume', 'blue-green'],
+    ['between two batches', { at: 'step-done', nth: 7 }, 'resume', 'rolling'],
+  ] as const)(
+    'killed %s is finished by the next command, and nobody notices',
+    async (_, moment, recovery, strategy) => {
+      const struck = await killAndRecover(site, clients, { strategy, moment, recovery });
+      expect(struck).toMatchObject({ hit: true, problems: [] });
+    },
+  );
+
+  it('stops at a safe boundary on Ctrl-C and is resumed', async () => {
+    const struck = await interruptAndResume(site, clients, {
+      strategy: 'blue-green',
+      moment: { at: 'step-started', nth: 5 },
+    });
+    expect(struck).toMatchObject({ hit: true, problems: [] });
+  });
+
+  it('backs out when a new replica is killed while it is watched', async () => {
+    const struck = await killReplicaIn(site, { kind: 'watch', whose: 'new', strategy: 'blue-green' });
+    expect(struck).toMatchObject({ hit: true, problems: [], exitCode: 5 });
+  });
+
+  it('comes back whole when every container is restarted, as by a reboot', async () => {
+    const live = await liveOf(site);
+    const running = (await site.containers()).filter(({ State }) => State === 'running');
+    await Promise.all(running.map(({ Id }) => site.docker.getContainer(Id).restart({ t: 60 })));
+    await until(async () => (await statusOf(new URL('/api/discoveries', await site.url()).href)) === 200);
+    expect(await whatIsNotWhole(site, live)).toEqual([]);
+  });
+
+  it('comes back whole when its network was removed under it', async () => {
+    const live = await liveOf(site);
+    const network = site.docker.getNetwork(namesOf(site.project).network);
+    for (const { Id, State } of await site.containers())
+      if (State === 'running') await network.disconnect({ Container: Id, Force: true });
+    await network.remove();
+    expect((await site.run(['resume'])).exitCode).toBe(0);
+    expect(await statusOf(new URL('/api/discoveries', await site.url()).href)).toBe(200);
+    expect(await whatIsNotWhole(site, live)).toEqual([]);
+  });
+
+  it('comes back at the address it had when Nginx and Postgres were removed, by what doctor says', async () => {
+    const live = await liveOf(site);
+    const url = await site.url();
+    const { proxy, postgres } = namesOf(site.project);
+    const remove = (name: string) => site.docker.getContainer(name).remove({ force: true });
+    await Promise.all([proxy, postgres].map(remove));
+    const told = await site.run(['doctor']);
+    const running = told.json?.result.findings.find(({ id }: { id: string }) => id === 'running');
+    expect(running).toMatchObject({
+      level: 'warning',
+      message: `not running: ${proxy}, ${postgres}`,
+      fix: 'gameops resume',
+    });
+    expect(await recover(site, 'resume')).toEqual([]);
+    expect(await site.url()).toBe(url);
+    await until(async () => (await statusOf(new URL('/api/discoveries', url).href)) === 200);
+    expect(await whatIsNotWhole(site, live)).toEqual([]);
+  });
+});

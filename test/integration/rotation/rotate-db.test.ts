@@ -1,0 +1,149 @@
+/**
+ * The database's role rotated under clients and players that are never idle, with kills in between: nobody fails, nobody's
+ * socket is closed, no reconnect to the database is refused, and whatever a killed call left, the next goes on.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { label } from '../../../src/contract.ts';
+import type { Clients } from '../../support/players/clients.ts';
+import {
+  begins,
+  expectDone,
+  expectUnnoticed,
+  kindsIn,
+  openRotationSite,
+  type RotationSite,
+  says,
+} from '../../support/site/rotation.ts';
+
+describe('env rotate db', () => {
+  let ground: RotationSite;
+  let clients: Clients;
+  let loginOf: (user: string, password: string) => pg.ClientConfig;
+  const query = async (sql: string) => {
+    const { DB_USER = '', DB_PASSWORD = '' } = await ground.site.env();
+    const client = new pg.Client(loginOf(DB_USER, DB_PASSWORD));
+    await client.connect();
+    try {
+      return (await client.query(sql)).rows;
+    } finally {
+      await client.end();
+    }
+  };
+
+  let backupOfBefore: string;
+  beforeAll(async () => {
+    ground = await openRotationSite('rotate-db');
+    // Whoever has it beside DB_*, has to find the same in both.
+    const { DB_USER: user, DB_PASSWORD: password, DB_NAME: name } = await ground.site.env();
+    await ground.site.setEnv({
+      DATABASE_URL: `postgres://${user}:${password}@postgres:5432/${name}?sslmode=disable`,
+    });
+    backupOfBefore = (await ground.run('db', 'backup')).json?.result.id;
+    const postgres = (await ground.site.containers()).find(({ Labels }) => Labels[label.role] === 'postgres');
+    const host = Object.values(postgres?.NetworkSettings.Networks ?? {})[0]?.IPAddress ?? '';
+    const { DB_NAME } = await ground.site.env();
+    loginOf = (user, password) => ({ host, port: 5432, database: DB_NAME ?? '', user, password });
+    clients = await ground.startClients();
+  });
+
+  afterAll(async () => {
+    await clients?.stop().catch(() => undefined);
+    await ground?.site.close();
+  });
+
+  /** Somebody who has what .env says, and comes anew all the time. */
+  function reconnecting() {
+    const failures: string[] = [];
+    let isOver = false;
+    let count = 0;
+    const loop = (async () => {
+      while (!isOver) {
+        count += 1;
+        await query('SELECT 1').catch((error: Error) => failures.push(error.message));
+        await sleep(25);
+      }
+    })();
+    return async () => {
+      isOver = true;
+      await loop;
+      return { failures, count };
+    };
+  }
+
+  it('an installation with one role is taken over; killed before every step, the next call goes on; nobody notices', async () => {
+    const old = await ground.site.env();
+    const stop = reconnecting();
+    const plan = await ground.rotate('db', '--plan');
+    expect(kindsIn(plan)).toEqual([...['take-over', 'hand-on', 'deploy', 'mark', 'disable']]);
+    await clients.window();
+    for (const word of ['take-over', 'hand-on', 'deploy']) await ground.killedAt('db', says(word));
+    await ground.killedAt('db', begins('await-ready'));
+    for (const word of ['mark', 'disable']) await ground.killedAt('db', says(word));
+    const ran = await ground.rotate('db', '--wait', '20s');
+    expectDone(ran);
+    const owner = `${old.DB_USER}_owner`;
+    expect(ran.json?.result).toMatchObject({ state: 'done', user: `${old.DB_USER}_alternate`, owner });
+    await expectUnnoticed(clients, 1);
+    expect((await ground.run('env', 'check', '--strict')).json?.result.findings).toEqual([]);
+    const { failures, count } = await stop();
+    expect(failures).toEqual([]);
+    expect(count).toBeGreaterThan(100);
+    const former = new pg.Client(loginOf(old.DB_USER ?? '', old.DB_PASSWORD ?? ''));
+    await expect(former.connect()).rejects.toThrow(/not permitted to log in|password authentication failed/);
+  });
+
+  it('everything belongs to the owner, what is made from now on too, and Postgres is as it was made', async () => {
+    const owner = `${(await ground.site.env()).DB_NAME}_owner`;
+    await query('CREATE TABLE made_later (id int)');
+    const owners = await query(
+      `SELECT DISTINCT pg_get_userbyid(relowner) AS who FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+       WHERE nspname IN ('public', 'gameops')`,
+    );
+    expect(owners).toEqual([{ who: owner }]);
+    await query('DROP TABLE made_later');
+    const ran = await ground.run('deploy', '--again', '--watch', '1s');
+    expectDone(ran);
+    const warnings = ran.events.filter((event) => event.type === 'note' && event.level === 'warning');
+    expect(warnings).toEqual([]);
+    expect((await ground.run('db', 'status')).exitCode).toBe(0);
+  });
+
+  it('the next time they change places; who still uses the old one is named, and never cut off', async () => {
+    const { DB_USER = '', DB_PASSWORD = '' } = await ground.site.env();
+    const straggler = new pg.Client({ ...loginOf(DB_USER, DB_PASSWORD), application_name: 'nightly-report' });
+    await straggler.connect();
+    const stop = reconnecting();
+    await clients.window();
+    const ran = await ground.rotate('db', '--wait', '2s');
+    expect([ran.exitCode, ran.json?.error?.code]).toEqual([6, 'ROTATION_UNFINISHED']);
+    expect(ran.json?.error?.message).toContain('nightly-report');
+    expect((await straggler.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+    await straggler.end();
+    expectDone(await ground.rotate('db'));
+    expect((await ground.site.env()).DB_USER).toBe(DB_USER.replace('_alternate', ''));
+    await expectUnnoticed(clients, 1);
+    expect((await stop()).failures).toEqual([]);
+  });
+
+  it('a release from before goes back up with the role and password of today', async () => {
+    expectDone(await ground.run('rollback'));
+    await expectUnnoticed(clients, 1);
+  });
+
+  it('a backup of before there was an owner can be restored, and all that comes out of it is his', async () => {
+    await clients.stop();
+    expectDone(await ground.run('db', 'restore', backupOfBefore, '--yes'));
+    const { DB_NAME } = await ground.site.env();
+    const owners = await query(
+      `SELECT DISTINCT pg_get_userbyid(relowner) AS who FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+       WHERE nspname IN ('public', 'gameops')`,
+    );
+    expect(owners).toEqual([{ who: `${DB_NAME}_owner` }]);
+  });
+
+  it('no secret, old or new, was in any output or in the journal', async () => {
+    expect(await ground.leaked()).toEqual([]);
+  });
+});

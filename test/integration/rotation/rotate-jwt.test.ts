@@ -1,0 +1,124 @@
+/**
+ * JWT_SECRET rotated under clients and players that are never idle, with kills in between: nobody fails, nobody's socket is
+ * closed, and whatever a killed call left, the next goes on.
+ */
+import { stat, writeFile } from 'node:fs/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { mintToken } from '../../../src/tokens.ts';
+import type { Clients } from '../../support/players/clients.ts';
+import {
+  begins,
+  expectDone,
+  expectUnnoticed,
+  kindsIn,
+  openRotationSite,
+  type RotationSite,
+} from '../../support/site/rotation.ts';
+
+describe('env rotate jwt', () => {
+  let ground: RotationSite;
+  let first: string;
+  let before: string;
+  let clients: Clients;
+  beforeAll(async () => {
+    ground = await openRotationSite('rotate-jwt');
+    before = await ground.envText();
+    first = (await ground.site.env()).JWT_SECRET ?? '';
+    clients = await ground.startClients();
+  });
+
+  afterAll(async () => {
+    await clients?.stop().catch(() => undefined);
+    await ground?.site.close();
+  });
+
+  it('--plan says every step and changes nothing', async () => {
+    const ran = await ground.rotate('jwt', '--plan');
+    expectDone(ran);
+    expect(kindsIn(ran)).toEqual([
+      ...['write-env', 'deploy', 'write-env', 'deploy', 'note', 'wait', 'write-env', 'deploy'],
+    ]);
+    expect(ran.json?.result).toMatchObject({ what: 'jwt', state: 'planned', done: [], release: 1 });
+    expect(await ground.envText()).toBe(before);
+  });
+
+  it('killed in three places and gone on with, until only time is left; nobody notices', async () => {
+    await ground.killedAt('jwt', begins('await-ready'));
+    expect(await ground.site.env()).toMatchObject({ JWT_SECRET: first, JWT_SECRET_NEXT: expect.any(String) });
+    await ground.killedAt('jwt', (event) => event.type === 'step-done' && event.step.kind === 'commit');
+    // The second deploy: the new key signs.
+    let drains = 0;
+    await ground.killedAt('jwt', (event) => begins('drain')(event) && ++drains === 2);
+    const ran = await ground.rotate('jwt');
+    expectDone(ran);
+    expect(ran.json?.result).toMatchObject({ state: 'waiting', keys: { next: null } });
+    expect(Date.parse(ran.json?.result.until)).toBeGreaterThan(Date.now() + 11 * 3_600_000);
+    await expectUnnoticed(clients, 2);
+  });
+
+  it('.env has the new key, the old one is accepted; comments, order and mode are kept', async () => {
+    const env = await ground.site.env();
+    expect(env).toMatchObject({ JWT_SECRET_PREVIOUS: first });
+    expect(env.JWT_SECRET).not.toBe(first);
+    const without = (text: string) =>
+      text
+        .split('\n')
+        .filter((line) => !line.startsWith('JWT_SECRET'))
+        .join('\n');
+    expect(without(await ground.envText())).toBe(without(before));
+    expect((await stat(ground.envPath)).mode & 0o777).toBe(0o600);
+    expect((await ground.run('env', 'check', '--strict')).exitCode).toBe(0);
+  });
+
+  it('called again while tokens live, it does nothing', async () => {
+    const ran = await ground.rotate('jwt');
+    expect(ran.json?.result).toMatchObject({ state: 'waiting', done: [] });
+  });
+
+  it('a release from before goes back up with the keys that players hold tokens of', async () => {
+    expectDone(await ground.run('rollback'));
+    await expectUnnoticed(clients, 1);
+    expectDone(await ground.run('deploy', '--again', '--watch', '1s'));
+    await clients.stop();
+  });
+
+  it('the old key goes when it may, unnoticed by those who have come since; then it opens nothing', async () => {
+    clients = await ground.startClients();
+    const ran = await ground.rotate('jwt', '--now');
+    expectDone(ran);
+    expect(ran.json?.result).toMatchObject({ state: 'done', left: [], keys: { next: null, previous: null } });
+    await expectUnnoticed(clients, 1);
+    await clients.stop();
+    const ask = async (secret: string) =>
+      fetch(new URL('/api/discoveries', await ground.site.url()), {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${mintToken(secret, { id: 'ada', name: 'Ada' }, 60_000)}`,
+          'content-type': 'application/json',
+          'idempotency-key': `rotate-${Math.random()}`,
+        },
+        body: JSON.stringify({ region: 'r1-1', x: 1, y: 1 }),
+      }).then(({ status }) => status);
+    expect(await ask(first)).toBe(401);
+    expect(await ask((await ground.site.env()).JWT_SECRET ?? '')).toBeLessThan(300);
+  });
+
+  it('with the .env of somebody who missed it, nothing is done', async () => {
+    const now = await ground.envText();
+    await writeFile(ground.envPath, before);
+    const ran = await ground.rotate('jwt');
+    await writeFile(ground.envPath, now);
+    expect([ran.exitCode, ran.json?.error?.code]).toEqual([3, 'ROTATION_REFUSED']);
+  });
+
+  it('a key that comes from elsewhere is left to its owner', async () => {
+    const { JWT_SECRET = '' } = await ground.site.env();
+    const ran = await ground.site.run(['env', 'rotate', 'jwt'], { env: { JWT_SECRET } });
+    expect([ran.exitCode, ran.json?.error?.code]).toEqual([3, 'ROTATION_REFUSED']);
+    expect(ran.json?.error?.message).toContain('the environment');
+  });
+
+  it('no secret, old or new, was in any output or in the journal', async () => {
+    expect(await ground.leaked()).toEqual([]);
+  });
+});

@@ -1,0 +1,288 @@
+import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { imageNeeds, mayBoot } from '../../../src/boot-rule.ts';
+import { nextPrefix } from '../../../src/commands/db/create.ts';
+import { stepOf } from '../../../src/database/migrate/concurrent.ts';
+import { listMigrations, parseMigration } from '../../../src/database/migrate/files.ts';
+import { migrationLockKey } from '../../../src/database/migrate/lock.ts';
+import { unreachable } from '../../../src/database/server/connection.ts';
+import { keepsValues, removalsIn, wordsOf } from '../../../src/database/sql/removals.ts';
+import { statementsOf } from '../../../src/database/sql/split.ts';
+
+const good = '-- Up Migration\nCREATE TABLE a (id int);\n-- Down Migration\nDROP TABLE a;\n';
+
+const folders: string[] = [];
+async function folderOf(...names: string[]): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'gameops-migrations-'));
+  folders.push(dir);
+  await Promise.all(names.map((name) => writeFile(join(dir, name), good)));
+  return dir;
+}
+afterEach(async () => {
+  for (const dir of folders.splice(0)) await rm(dir, { recursive: true });
+});
+
+describe('a folder of migrations', () => {
+  it('is read in the order of the numbers, not of the letters', async () => {
+    const dir = await folderOf(
+      '10_c.sql',
+      '9_b.sql',
+      '001_a.sql',
+      '20260101000000000_utc.sql',
+      '1700000000000_ms.sql',
+    );
+    const names = (await listMigrations(dir)).map(({ name }) => name);
+    expect(names).toEqual(['001_a', '9_b', '10_c', '1700000000000_ms', '20260101000000000_utc']);
+  });
+
+  it('is refused when two files are the same migration', async () => {
+    const dir = await folderOf('1_a.sql', '1_a.js');
+    await expect(listMigrations(dir)).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
+  });
+
+  it('may be empty, absent, or hold a README', async () => {
+    expect(await listMigrations(await folderOf())).toEqual([]);
+    expect(await listMigrations(await folderOf('README.md', '.keep'))).toEqual([]);
+    expect(await listMigrations('/nowhere/at/all')).toEqual([]);
+  });
+
+  it('is refused, with the path, when it or a file of it can not be read', async () => {
+    const dir = await folderOf('1_a.sql');
+    await expect(listMigrations(join(dir, '1_a.sql'))).rejects.toMatchObject({
+      code: 'MIGRATION_INVALID',
+      facts: { path: join(dir, '1_a.sql'), reason: 'ENOTDIR' },
+    });
+    await symlink('/nowhere', join(dir, '2_b.sql'));
+    await expect(listMigrations(dir)).rejects.toMatchObject({ facts: { path: join(dir, '2_b.sql') } });
+  });
+
+  it('is refused when a file is not UTF-8: another text would run than the one that was written', async () => {
+    const dir = await folderOf();
+    await writeFile(
+      join(dir, '1_a.sql'),
+      Buffer.concat([Buffer.from(good), Buffer.from([0x2d, 0x2d, 0xff])]),
+    );
+    await expect(listMigrations(dir)).rejects.toMatchObject({ facts: { file: '1_a.sql' } });
+  });
+
+  it.each(['init.sql', '001.sql', "1_a'b.sql", '1_a.py', '1_a.d.ts', '1_a b.sql'])(
+    'is refused for the name %s',
+    async (name) => {
+      await expect(listMigrations(await folderOf(name))).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
+    },
+  );
+});
+
+describe("the bundled server's own migrations", () => {
+  it('follow the rules, and any release before can live with them', async () => {
+    const migrations = await listMigrations(join(import.meta.dirname, '../../../migrations'));
+    expect(migrations.map(({ phase }) => phase)).toEqual(migrations.map(() => 'expand'));
+    expect(migrations.length).toBeGreaterThan(0);
+  });
+});
+
+describe('a migration file', () => {
+  it('is additive and reversible unless its header says otherwise', () => {
+    expect(parseMigration('1_a.sql', good)).toEqual({
+      name: '1_a',
+      file: '1_a.sql',
+      kind: 'sql',
+      phase: 'expand',
+      reversible: 'yes',
+      isTransactional: true,
+      allow: [],
+      up: 'CREATE TABLE a (id int);',
+      down: 'DROP TABLE a;',
+    });
+    expect(parseMigration('1_a.sql', `-- gameops: phase=contract reversible=lossy\n${good}`)).toMatchObject({
+      phase: 'contract',
+      reversible: 'lossy',
+    });
+  });
+
+  it.each([
+    ['no Up marker: the down would run as an up', '-- Down Migration\nDROP TABLE a;'],
+    ['no Down marker', '-- Up Migration\nSELECT 1;'],
+    ['Down before Up', '-- Down Migration\nDROP TABLE a;\n-- Up Migration\nSELECT 1;'],
+    ['a comment that begins like a marker', good.replace('CREATE', '-- Down migration of a\nCREATE')],
+    ['SQL above the Up marker', `SELECT 1;\n${good}`],
+    ['an empty Up', '-- Up Migration\n-- later\n-- Down Migration\nSELECT 1;'],
+    ['an empty Down that claims to be reversible', '-- Up Migration\nSELECT 1;\n-- Down Migration\n'],
+    ['a COMMIT', good.replace('CREATE', 'commit; CREATE')],
+    ['a BEGIN behind a comment', good.replace('CREATE', '/* x /* y */ ; */ BEGIN; CREATE')],
+    ['an END', good.replace('CREATE', 'END; CREATE')],
+    ['START TRANSACTION in the Down', good.replace('DROP', 'START  TRANSACTION; DROP')],
+    [
+      'a concurrent index inside a transaction',
+      good.replace('CREATE', 'CREATE INDEX CONCURRENTLY i ON b (c); CREATE'),
+    ],
+    ['a VACUUM inside a transaction', good.replace('CREATE', 'VACUUM; CREATE')],
+    [
+      'a concurrent index without a name, which could not be found after a crash',
+      `-- gameops: transaction=off\n${good.replace('CREATE', 'CREATE INDEX CONCURRENTLY ON b (c); CREATE')}`,
+    ],
+    [
+      'what changes the server',
+      `-- gameops: transaction=off\n${good.replace('CREATE', 'ALTER SYSTEM SET x = 1; CREATE')}`,
+    ],
+    ['an unknown header word', `-- gameops: phase=sideways\n${good}`],
+    ['an unknown header key', `-- gameops: toString=yes\n${good}`],
+  ])('is refused for %s', (_why, text) => {
+    expect(() => parseMigration('1_a.sql', text)).toThrow(
+      expect.objectContaining({ code: 'MIGRATION_INVALID' }),
+    );
+  });
+
+  it.each([
+    [
+      'the body of a function',
+      'CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN; COMMIT; END; $$;',
+    ],
+    ['a tagged body', 'DO $x$ BEGIN PERFORM $$;commit;$$; END $x$;'],
+    ['a standard body', 'CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END; SELECT 3;'],
+    ['a string', "INSERT INTO a VALUES ('; COMMIT; it''s', E'\\'; COMMIT;');"],
+    ['a quoted name', 'CREATE TABLE "; COMMIT; " (id int);'],
+    ['a comment', 'SELECT 1; -- ; COMMIT;\nSELECT 2;'],
+    ['a savepoint', 'SAVEPOINT s; SELECT 1; ROLLBACK TO SAVEPOINT s;'],
+  ])('may have transaction words in %s', (_where, up) => {
+    const text = `-- gameops: reversible=no\n-- Up Migration\n${up}\n-- Down Migration\n`;
+    expect(parseMigration('1_a.sql', text).up).toBe(up);
+  });
+
+  it('is split where Postgres would split it', () => {
+    expect(statementsOf('a; /* ; */ b $$;$$ c;\n-- d;\n;')).toHaveLength(2);
+    expect(statementsOf("SELECT 'never ends; COMMIT;")).toHaveLength(1);
+  });
+});
+
+describe('an image and a schema', () => {
+  const file = (name: string, phase: 'expand' | 'contract' = 'expand') => ({ name, phase });
+  const older = imageNeeds([file('1_a')]);
+  const newer = imageNeeds([file('1_a'), file('2_b'), file('3_c', 'contract')]);
+
+  it('fit when what the image needs is applied; a contract migration that waits is not needed', () => {
+    expect(newer).toEqual({ needs: '2_b', knows: '3_c' });
+    expect(mayBoot(newer, { applied: new Set(['1_a', '2_b']), floor: null })).toBe('yes');
+    expect(mayBoot(newer, { applied: new Set(['1_a']), floor: null })).toBe('schema-too-old');
+  });
+
+  it('still fit after an expand, so that an old replica can start again, and no longer after a contract', () => {
+    expect(mayBoot(older, { applied: new Set(['1_a', '2_b']), floor: null })).toBe('yes');
+    const contracted = { applied: new Set(['1_a', '2_b', '3_c']), floor: '3_c' };
+    expect(mayBoot(older, contracted)).toBe('image-too-old');
+    expect(mayBoot(newer, contracted)).toBe('yes');
+  });
+});
+
+describe('what a way back removes', () => {
+  it.each([
+    ['DROP TABLE IF EXISTS a, "B".c CASCADE', ['drops a', 'drops B.c']],
+    [
+      'ALTER TABLE ONLY a DROP x, DROP COLUMN IF EXISTS "Y", DROP CONSTRAINT c, ALTER z DROP DEFAULT',
+      ['drops a.x', 'drops a.Y'],
+    ],
+    ['TRUNCATE TABLE a, public.b', ['empties a', 'empties b']],
+    ['DELETE FROM a WHERE x = 1', ['deletes rows of a']],
+    ['UPDATE a SET x = 1, (y, z) = (2, 3) FROM b', ['writes over a.x', 'writes over a.y', 'writes over a.z']],
+    ['ALTER TABLE a ALTER x TYPE int, ALTER y SET DEFAULT 1', ['changes the type of a.x']],
+    ['INSERT INTO a VALUES (1) ON CONFLICT (id) DO UPDATE SET x = 2', ['writes over a.x']],
+    [
+      'MERGE INTO a USING b ON a.id = b.id WHEN MATCHED AND b.x THEN DELETE WHEN MATCHED THEN UPDATE SET x = 1',
+      ['deletes rows of a', 'writes over a.x'],
+    ],
+    ['WITH gone AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM gone', ['deletes rows of a']],
+    ['CREATE FUNCTION f() RETURNS void BEGIN ATOMIC DELETE FROM a; END', []],
+    ['DROP INDEX i; -- DROP TABLE a', []],
+    ['ALTER TABLE a ADD x int', []],
+  ])('is read from %s', async (sql, found) => {
+    const { removals, unsaved } = await removalsIn(sql);
+    expect({ words: removals.map(wordsOf), unsaved }).toEqual({ words: found, unsaved: [] });
+  });
+
+  it.each([
+    ['DROP SCHEMA shop CASCADE', 'drops the schema shop and all that hangs on it'],
+    ['DROP TYPE public.mood CASCADE', 'drops the type mood and all that hangs on it'],
+    ['DROP DOMAIN name CASCADE', 'drops the domain name and all that hangs on it'],
+    ['TRUNCATE a CASCADE', 'empties every table that refers to a'],
+    ['ALTER TYPE pair DROP ATTRIBUTE x CASCADE', 'changes x of the type pair'],
+    ['SELCT 1', 'runs what gameops does not understand: SELCT 1'],
+  ])('beyond what can be counted is named: %s', async (sql, words) => {
+    // What stands beside it is still seen.
+    const { unsaved, removals } = await removalsIn(`DROP TABLE b; ${sql}`);
+    expect(unsaved).toEqual([words]);
+    expect(removals.map(wordsOf)).toContain('drops b');
+  });
+
+  it.each([
+    ['text', 'numeric', true],
+    ['varchar(3)', 'text', true],
+    ['int', 'int8', true],
+    ['int', 'numeric', false],
+    ['numeric', 'int4', true],
+    ['numeric(10, 2)', 'numeric', false],
+    ['numeric', 'numeric', true],
+    ['date', 'timestamptz', false],
+    ['int[]', '_int4', true],
+    ['text USING left(x, 3)', 'text', false],
+  ])('is nothing where a new type keeps every value or fails: %s from %s, %s', async (to, from, keeps) => {
+    const [change] = (await removalsIn(`ALTER TABLE a ALTER x TYPE ${to}`)).removals;
+    expect(change?.to && keepsValues(change.to, from)).toBe(keeps);
+  });
+});
+
+describe('statements outside of a transaction', () => {
+  it.each([
+    [
+      'CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "I" ON ONLY a.t (x)',
+      { kind: 'create-index', index: '"I"', table: 'a.t' },
+    ],
+    ['drop index concurrently if exists a.i', { kind: 'drop-index', index: 'a.i' }],
+    ['REINDEX (VERBOSE) TABLE CONCURRENTLY t', { kind: 'reindex' }],
+    ['ALTER TABLE p DETACH PARTITION c CONCURRENTLY', { kind: 'detach', table: 'p', partition: 'c' }],
+    ['VACUUM t', { kind: 'repeatable' }],
+    ["UPDATE t SET a = 'CREATE INDEX CONCURRENTLY'", { kind: 'transactional' }],
+    ['CREATE INDEX CONCURRENTLY ON t (x)', { kind: 'refused' }],
+    ['DROP INDEX CONCURRENTLY a, b', { kind: 'refused' }],
+  ])('are told apart: %s', (sql, step) => {
+    expect(stepOf(sql)).toMatchObject(step);
+  });
+});
+
+describe('the number of a new migration', () => {
+  const now = new Date('2026-03-04T05:06:07.008Z');
+  it('comes after all others, in their manner', () => {
+    expect(nextPrefix([], now)).toBe('20260304050607008');
+    expect(nextPrefix(['0001_a', '0009_b'], now)).toBe('0010');
+    expect(nextPrefix(['1700000000000_a'], now)).toBe(String(now.getTime()));
+    expect(nextPrefix(['20990101000000000_a'], now)).toBe('20990101000000001');
+  });
+});
+
+describe('a database that does not answer', () => {
+  const endpoint = {
+    host: '127.0.0.1',
+    port: 1,
+    database: 'arena',
+    user: 'arena',
+    password: 'sEcret',
+    accessory: 'arena-postgres',
+  };
+
+  it.each(['28P01', '28000', '3D000', '53300', '57P03', '42501', 'ECONNREFUSED', ''])(
+    'is told with a way out and without the password (%s)',
+    (code) => {
+      for (const accessory of ['arena-postgres', null]) {
+        const error = unreachable({ ...endpoint, accessory }, Object.assign(new Error('no'), { code }));
+        expect(error).toMatchObject({ code: 'DATABASE_UNREACHABLE', exitCode: 4 });
+        expect(JSON.stringify([error.message, error.next, error.facts])).not.toContain('sEcret');
+      }
+    },
+  );
+});
+
+it('the lock key is node-pg-migrate’s own, so that a stray run of it is excluded', async () => {
+  const { PG_MIGRATE_LOCK_ID } = await import('node-pg-migrate');
+  expect(migrationLockKey).toBe(PG_MIGRATE_LOCK_ID);
+});

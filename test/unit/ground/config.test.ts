@@ -1,0 +1,194 @@
+/** gameops.yaml: what is wrong is named with its line, and what was meant. */
+import { readFileSync } from 'node:fs';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { configJsonSchema, defaultConfig, loadConfig, parseConfig } from '../../../src/config.ts';
+import { OpsError } from '../../../src/errors.ts';
+import { formatBytes, formatMs, parseBytes, parseDurationMs } from '../../../src/units.ts';
+
+function refusal(text: string): OpsError {
+  try {
+    parseConfig(text, 'gameops.yaml');
+  } catch (error) {
+    if (error instanceof OpsError) return error;
+    throw error;
+  }
+  throw new Error('it was taken');
+}
+
+describe('what is refused', () => {
+  it.each([
+    [
+      'a key with a typo',
+      'server:\n  replcas: 3\n',
+      'gameops.yaml:2: server.replcas: unknown key; did you mean replicas?',
+    ],
+    [
+      'a top-level key with a typo',
+      'deploi: {}\n',
+      'gameops.yaml:1: deploi: unknown key; did you mean deploy?',
+    ],
+    [
+      'a key that resembles nothing',
+      'web:\n  quux: 1\n',
+      'gameops.yaml:2: web.quux: unknown key; known here: dir',
+    ],
+    ['no replicas', 'server: { replicas: 0 }\n', 'gameops.yaml:1: server.replicas: expected at least 1'],
+    [
+      '51 replicas',
+      'server:\n  port: 3000\n  replicas: 51\n',
+      'gameops.yaml:3: server.replicas: expected at most 50',
+    ],
+    ['half a replica', 'server: { replicas: 1.5 }\n', 'server.replicas: expected a whole number'],
+    ['text for a number', 'http: { port: web }\n', 'http.port: expected a number'],
+    [
+      'a duration without a unit',
+      'deploy:\n\n  drain: "300"\n',
+      'gameops.yaml:3: deploy.drain: expected a duration such as',
+    ],
+    ['a size in words', 'server: { memory: much }\n', 'server.memory: expected a size such as 256m or 1g'],
+    [
+      'an unknown strategy',
+      'deploy: { strategy: yolo }\n',
+      'deploy.strategy: expected one of blue-green, rolling',
+    ],
+    [
+      'a probe that is no path',
+      'server: { probe: readyz }\n',
+      'server.probe: expected a path that starts with /',
+    ],
+    ['a probe with a space', 'server: { probe: "/a b" }\n', 'server.probe: expected a path without spaces'],
+    ['a domain that is none', 'domain: "a b; c"\n', 'gameops.yaml:1: domain: expected a host name'],
+    ['a name for an address', 'http: { address: localhost }\n', 'http.address: expected an IPv4 address'],
+    ['an address that is none', 'http: { address: 300.1.1.1 }\n', 'http.address: expected an IPv4 address'],
+    [
+      'one port twice',
+      'http:\n  port: 8080\n  tlsPort: 8080\n',
+      'gameops.yaml:3: http.tlsPort: expected another port than http.port',
+    ],
+    [
+      'a user by name',
+      'server: { security: { user: root } }\n',
+      'server.security.user: expected a numeric uid or uid:gid',
+    ],
+    ['a list', '- a\n', 'gameops.yaml:1: expected a group of keys'],
+    ['a project that can be no name', 'project: "My Arena"\n', 'project: expected lower-case letters'],
+    ['a group that is text', 'server: big\n', 'gameops.yaml:1: server: expected a group of keys'],
+    ['a list', '- a\n', 'expected a group of keys'],
+    ['broken YAML', 'server: {\n  replicas: 2\n', 'YAML'],
+    [
+      'a key that is there twice',
+      'project: aa\nproject: bb\n',
+      'gameops.yaml:2: expected YAML: Map keys must be unique',
+    ],
+  ])('%s', (_, text, expected) => {
+    const error = refusal(text);
+    expect(error).toMatchObject({ code: 'CONFIG_INVALID', exitCode: 3 });
+    expect(error.message).toContain(expected);
+    expect(error.message).toContain('nothing was changed');
+  });
+
+  it('everything that is wrong is named at once', () => {
+    const { facts } = refusal('server: { replicas: 0, portt: 1 }\nhttpp: {}\n');
+    expect(facts.problems).toHaveLength(3);
+  });
+
+  it('no text of the file, whatever it is, ends in anything but settings or a refusal', () => {
+    fc.assert(
+      fc.property(
+        fc.oneof(
+          fc.string(),
+          fc.json(),
+          fc.string().map((text) => `server:\n  ${text}`),
+        ),
+        (text) => {
+          try {
+            parseConfig(text, 'gameops.yaml');
+          } catch (error) {
+            if (!(error instanceof OpsError)) throw error;
+          }
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  it('a file that was named has to be there; the usual one need not', () => {
+    expect(() => loadConfig('/nowhere/gameops.yaml', { mustExist: true })).toThrow('a file at this path');
+    expect(loadConfig('/nowhere/gameops.yaml', { mustExist: false })).toEqual(defaultConfig());
+  });
+});
+
+describe('what is taken', () => {
+  it('an empty file, or one of comments, is all defaults', () => {
+    expect(parseConfig('', 'x')).toEqual(defaultConfig());
+    expect(parseConfig('# later\n', 'x')).toEqual(defaultConfig());
+  });
+
+  it('the defaults are those of the contract', () => {
+    expect(defaultConfig()).toMatchObject({
+      http: { address: '127.0.0.1', port: 8080, tlsPort: 8443 },
+      server: { image: 'bundled', replicas: 2, port: 3000, memory: '512m', cpus: 1, probe: '/readyz' },
+      deploy: { strategy: 'blue-green', ready: '60s', watch: '30s', drain: '5m', keep: 3 },
+    });
+  });
+
+  it('numbers and switches among server.env become text', () => {
+    expect(parseConfig('server: { env: { LIMIT: 5, MOTD: hi } }', 'x').server.env).toEqual({
+      LIMIT: '5',
+      MOTD: 'hi',
+    });
+  });
+
+  it('the JSON Schema that is shipped is the one of this schema', () => {
+    const shipped = new URL('../../../dist/gameops.schema.json', import.meta.url);
+    expect(JSON.parse(readFileSync(shipped, 'utf8'))).toEqual(JSON.parse(JSON.stringify(configJsonSchema())));
+  });
+
+  it('every key of the JSON Schema that a name does not explain has a description', () => {
+    const { properties } = configJsonSchema() as { properties: Record<string, { properties?: object }> };
+    expect(properties.http?.properties).toMatchObject({
+      tlsPort: { description: expect.stringContaining('HTTPS') },
+    });
+  });
+});
+
+describe('durations and sizes', () => {
+  it.each([
+    ['500ms', 500],
+    ['30s', 30_000],
+    ['1.5m', 90_000],
+    ['2h', 7_200_000],
+    [' 5s ', 5_000],
+    ['30', null],
+    ['-5s', null],
+    ['5 s', null],
+    ['', null],
+    ['1d', null],
+  ])('"%s" is %s ms', (text, ms) => {
+    expect(parseDurationMs(text)).toBe(ms);
+  });
+
+  it.each([
+    ['512m', 512 * 1024 ** 2],
+    ['1g', 1024 ** 3],
+    ['64K', 64 * 1024],
+    ['1.5gb', 1.5 * 1024 ** 3],
+    ['1000', 1000],
+    ['much', null],
+    ['1t', null],
+  ])('"%s" is %s bytes', (text, bytes) => {
+    expect(parseBytes(text)).toBe(bytes);
+  });
+
+  it('are shown as people say them', () => {
+    expect([0, 999, 1_234, 61_000, 120_000].map(formatMs)).toEqual([
+      '0 ms',
+      '999 ms',
+      '1.2 s',
+      '1 min 1 s',
+      '2 min',
+    ]);
+    expect([512 * 1024 ** 2, 1.5 * 1024 ** 3, 2048].map(formatBytes)).toEqual(['512 MB', '1.5 GB', '2 kB']);
+  });
+});

@@ -1,0 +1,106 @@
+import { expect, test } from 'vitest';
+import { isRekeyed, revivedCandidate, settingsOf } from '../../../src/operations/candidate.ts';
+import type { Context, EnvFile } from '../../../src/operations/context.ts';
+import { valuesFor } from '../../../src/operations/release-inputs.ts';
+import type { Session } from '../../../src/runner/session.ts';
+import { ensureSettings } from '../../../src/runner/settings.ts';
+import { memoryEngine } from '../../support/memory/memory-engine.ts';
+import { release } from '../../support/memory/worlds.ts';
+
+const fingerprintKey = 'a key of fingerprints';
+const keys = { fingerprintKey, releases: [] };
+const named = { ...release(41, 'candidate'), plain: {}, fingerprints: { JWT_SECRET: '' } };
+
+/** A session whose .env says this today, in an act whose goal is the release or not. */
+async function session(today: string, isGoal: boolean, engine = memoryEngine().engine) {
+  await engine.ensureVolume('arena', 'volume', 'settings');
+  const told: string[] = [];
+  return {
+    told,
+    engine,
+    session: {
+      project: 'arena',
+      ports: { engine, supplies: { settings: () => ({ JWT_SECRET: today }) } },
+      record: { fingerprintKey, intent: isGoal ? { release: 41, stage: 'open' } : null },
+      emit: (event: { message: string }) => told.push(event.message),
+    } as unknown as Session,
+  };
+}
+
+const opened = (secret: string) => revivedCandidate(keys, named, { JWT_SECRET: secret });
+
+test('what a release was opened with is put where its servers read it', async () => {
+  const { session: own, engine } = await session('first', true);
+  expect(await ensureSettings(own, opened('first'), 'volume')).toEqual({ JWT_SECRET: 'first' });
+  const file = (await engine.readFiles('arena', 'volume', '')).get('settings.json');
+  expect(Buffer.from(file ?? []).toString()).toBe('{"JWT_SECRET":"first"}');
+});
+
+test('an act that goes on with another .env gives its other replicas the secrets of the first ones, and says so', async () => {
+  const { session: first, engine } = await session('first', true);
+  await ensureSettings(first, opened('first'), 'volume');
+  const { session: second, told } = await session('second', true, engine);
+  expect(await ensureSettings(second, opened('first'), 'volume')).toEqual({ JWT_SECRET: 'first' });
+  expect(told.join()).toMatch(/release 41 keeps the settings it was opened with; changed since: JWT_SECRET/);
+  expect(told.join()).not.toMatch(/second|first\b/);
+});
+
+test('an act whose settings are nowhere any more is refused with the keys, never with other values', async () => {
+  const { session: own } = await session('second', true);
+  const refused = ensureSettings(own, opened('first'), 'volume');
+  await expect(refused).rejects.toMatchObject({ code: 'SETTINGS_CHANGED', facts: { keys: ['JWT_SECRET'] } });
+});
+
+test('a rollback puts the secrets of today, with which it was opened, over those of then', async () => {
+  const { session: first, engine } = await session('first', true);
+  await ensureSettings(first, opened('first'), 'volume');
+  const { session: second } = await session('second', true, engine);
+  expect(await ensureSettings(second, opened('second'), 'volume')).toEqual({ JWT_SECRET: 'second' });
+});
+
+test('the way back is never held up: a release that only comes back up takes what there is', async () => {
+  const { session: own } = await session('second', false);
+  expect(await ensureSettings(own, opened('first'), 'volume')).toEqual({ JWT_SECRET: 'second' });
+});
+
+test('a role goes with its password: a release of before, which has another one on record, gets that of today', () => {
+  const before = {
+    ...named,
+    plain: { DB_USER: 'arena', LOG_LEVEL: 'debug' },
+    fingerprints: { DB_USER: '', DB_PASSWORD: '', LOG_LEVEL: '' },
+  };
+  const today = { DB_USER: 'arena_alternate', DB_PASSWORD: 'of-today', LOG_LEVEL: 'info' };
+  expect(settingsOf(before, today)).toEqual({ ...today, LOG_LEVEL: 'debug' });
+  expect(settingsOf(before, { DB_PASSWORD: 'of-today' })).toMatchObject({ DB_USER: 'arena' });
+});
+
+test('a role that gameops.yaml names counts before the one of .env, for a release that comes back, too', () => {
+  const back = {
+    ...named,
+    plain: { DB_USER: 'then' },
+    fingerprints: { DB_USER: '', DB_PASSWORD: '', PORT: '' },
+  };
+  const env = { values: { DB_USER: 'of-env', DB_PASSWORD: 'of-today' } } as unknown as EnvFile;
+  const context = {
+    config: { server: { env: { DB_USER: 'of-yaml', LOG_LEVEL: 'info' } } },
+  } as unknown as Context;
+  const given = settingsOf(back, valuesFor(context, env, back));
+  expect(given).toEqual({ DB_USER: 'of-yaml', DB_PASSWORD: 'of-today', PORT: '3000' });
+});
+
+test('what a rotation left behind is told from another release: by its secrets alone', () => {
+  const made = (id: number, plain: Record<string, string>, secrets: Record<string, string>) =>
+    release(id, 'superseded', 2, { image: 'sha256:same', plain, fingerprints: { ...plain, ...secrets } });
+  const live = made(5, { LOG_LEVEL: 'info' }, { DB_USER: 'b', DB_PASSWORD: '2', JWT_SECRET: 'x' });
+  const before = { DB_USER: 'a', DB_PASSWORD: '1', JWT_SECRET: 'x', JWT_SECRET_NEXT: 'y' };
+  expect(isRekeyed(made(4, { LOG_LEVEL: 'info' }, before), live)).toBe(true);
+  // Of before there were companions: the role is among its plain settings.
+  const { DB_USER, ...secrets } = before;
+  expect(isRekeyed(made(4, { LOG_LEVEL: 'info', DB_USER }, secrets), live)).toBe(true);
+  expect(isRekeyed(made(4, { LOG_LEVEL: 'debug' }, before), live)).toBe(false);
+  expect(isRekeyed(made(4, { LOG_LEVEL: 'info' }, { ...before, STRIPE_KEY: 'z' }), live)).toBe(false);
+  expect(isRekeyed({ ...made(4, { LOG_LEVEL: 'info' }, before), image: 'sha256:other' }, live)).toBe(false);
+  expect(isRekeyed({ ...made(4, { LOG_LEVEL: 'info' }, before), replicas: 3 }, live)).toBe(false);
+  // Asked for again, it is another fleet of the same: the one before is the one before.
+  expect(isRekeyed({ ...live, id: 4 }, live)).toBe(false);
+});

@@ -1,0 +1,175 @@
+/** The switch over the in-memory engine: what a death at any call leaves behind, and what failures put back. */
+import { describe, expect, it } from 'vitest';
+import { namesOf } from '../../../src/contract.ts';
+import type { Engine } from '../../../src/engine/port.ts';
+import { proxySpec } from '../../../src/proxy/container.ts';
+import type { Door } from '../../../src/proxy/door.ts';
+import { ensureFirstGeneration } from '../../../src/proxy/first.ts';
+import { pointedGeneration } from '../../../src/proxy/generation.ts';
+import { switchTraffic } from '../../../src/proxy/switch.ts';
+import { readTraffic } from '../../../src/proxy/traffic.ts';
+import { type MemoryEngine, memoryEngine } from '../../support/memory/memory-engine.ts';
+import {
+  askMemoryNginx,
+  type MemoryNginxOptions,
+  memoryNginx,
+  servedBy,
+} from '../../support/memory/memory-nginx.ts';
+
+const project = 'arena';
+const names = namesOf(project);
+const settings = {
+  domain: null,
+  passAll: true,
+  doorToken: 'a-token-of-some-length',
+  subnet: '10.9.0.0/22',
+  templateDir: null,
+};
+const targetsOf = (release: number) =>
+  [1, 2].map((replica) => ({ release, replica, address: `10.9.0.${release + replica}`, port: 3000 }));
+
+async function serving(release: number, options: MemoryNginxOptions = {}): Promise<MemoryEngine> {
+  const memory = memoryEngine({
+    images: { nginx: {} },
+    programs: ({ role }) => (role === 'proxy' ? memoryNginx(options) : {}),
+  });
+  await memory.engine.ensureNetwork(project);
+  for (const volume of [
+    names.volume.nginx,
+    names.volume.web,
+    names.volume.certificates,
+    names.volume.logs,
+    names.volume.unixSockets,
+  ]) {
+    await memory.engine.ensureVolume(project, volume, 'data');
+  }
+  await ensureFirstGeneration(memory.engine, project, settings);
+  const http = { address: '127.0.0.1', port: 8080, tlsPort: 8443 };
+  await memory.engine.ensureContainer(proxySpec({ project, image: 'nginx', http, unixSockets: true }));
+  await switchTo(memory, memory.engine, release);
+  return memory;
+}
+
+function portsOf(memory: MemoryEngine, engine: Engine) {
+  const door = {
+    ask: async (path: string) => askMemoryNginx(memory.state, project, path),
+  } as unknown as Door;
+  const clock = { ...memory.clock, bounded: <T>(work: Promise<T>) => work };
+  return { engine, door, clock };
+}
+
+const switchTo = (memory: MemoryEngine, engine: Engine, release: number) =>
+  switchTraffic(portsOf(memory, engine), {
+    ...settings,
+    project,
+    targets: targetsOf(release),
+    backups: [],
+    pageRelease: null,
+    deadlineMs: 2_000,
+  });
+
+const served = (memory: MemoryEngine) =>
+  servedBy(memory.state, project)?.routes.map(({ release }) => release);
+
+/** @returns how many effects the switch has, when `dieAt` lies behind the last one. */
+async function dieAt(memory: MemoryEngine, n: number): Promise<{ died: boolean; effects: string[] }> {
+  const effects: string[] = [];
+  const { engine } = memory.process((effect) => {
+    effects.push(effect);
+    if (effects.length === n) throw new Error('killed');
+  });
+  const died = await switchTo(memory, engine, 41).then(
+    () => false,
+    () => true,
+  );
+  return { died, effects };
+}
+
+describe('a switch that dies', () => {
+  it('at any call leaves players on one whole release, and the next switch ends settled', async () => {
+    let cases = 0;
+    for (let n = 1; ; n++) {
+      const memory = await serving(40);
+      const { died } = await dieAt(memory, n);
+      if (!died) break;
+      for (let m = 1; ; m++) {
+        const again = await serving(40);
+        await dieAt(again, n);
+        const recovery = await dieAt(again, m);
+        cases += 1;
+        expect([[40], [41]]).toContainEqual(served(again));
+        if (!recovery.died) break;
+        await switchTo(again, again.engine, 41);
+        expect(served(again)).toEqual([41]);
+        expect(await readTraffic(portsOf(again, again.engine), project)).toMatchObject({
+          settled: true,
+          routes: [{ release: 41, replicas: [1, 2] }],
+        });
+      }
+    }
+    expect(cases).toBeGreaterThan(10);
+  });
+
+  it('at any call leaves an Nginx that comes up again', async () => {
+    for (let n = 1; ; n++) {
+      const memory = await serving(40);
+      const { died } = await dieAt(memory, n);
+      memory.crash(names.proxy);
+      memory.advance(1_000);
+      expect([[40], [41]]).toContainEqual(served(memory));
+      if (!died) break;
+    }
+  });
+
+  it('between the rename and the HUP is seen as not settled', async () => {
+    const memory = await serving(40);
+    const { effects } = await dieAt(memory, Number.POSITIVE_INFINITY);
+    const again = await serving(40);
+    await dieAt(again, effects.findIndex((effect) => effect.startsWith('signal')) + 1);
+    expect(await readTraffic(portsOf(again, again.engine), project)).toMatchObject({
+      answering: true,
+      settled: false,
+      routes: [{ release: 40 }],
+    });
+  });
+});
+
+describe('a switch that fails', () => {
+  it('the test of Nginx itself touches neither pointer nor traffic', async () => {
+    const memory = await serving(40, { rejects: (config) => config.includes(' # 41/1') });
+    const before = await readTraffic(portsOf(memory, memory.engine), project);
+    await expect(switchTo(memory, memory.engine, 41)).rejects.toMatchObject({
+      code: 'PROXY_CONFIG_REJECTED',
+    });
+    expect(await readTraffic(portsOf(memory, memory.engine), project)).toEqual(before);
+  });
+
+  it('to be proven puts the pointer back, so a restart does not bring what was given up', async () => {
+    const memory = await serving(40, { ignoresHup: (config) => config.includes(' # 41/1') });
+    await expect(switchTo(memory, memory.engine, 41)).rejects.toMatchObject({
+      code: 'SWITCH_NOT_PROVEN',
+      facts: { previousServed: true },
+    });
+    expect(await readTraffic(portsOf(memory, memory.engine), project)).toMatchObject({ settled: true });
+    memory.crash(names.proxy);
+    memory.advance(1_000);
+    expect(served(memory)).toEqual([40]);
+  });
+});
+
+describe('an Nginx that is made anew', () => {
+  it('loads what served before', async () => {
+    const memory = await serving(1);
+    expect(await ensureFirstGeneration(memory.engine, project, settings)).toBe(false);
+  });
+
+  it.each([
+    ['network, whose addresses are nobody’s now', { subnet: '10.10.0.0/22' }],
+    ['record, whose token is lost', { doorToken: 'another-token-of-some-length' }],
+  ])('never loads what was made for another %s', async (_, change) => {
+    const memory = await serving(1);
+    expect(await ensureFirstGeneration(memory.engine, project, { ...settings, ...change })).toBe(true);
+    const files = await memory.engine.readFiles(project, names.volume.nginx, '');
+    expect(pointedGeneration(files)).toMatchObject({ generation: 3, targets: [] });
+  });
+});
