@@ -1,7 +1,7 @@
 /** The shape of the house: who may know whom, how large things may grow, and that the pages tell what the code does. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
-import { basename, dirname, join, relative } from 'node:path';
+import { basename, dirname, extname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
@@ -9,6 +9,7 @@ import { catalogue, exitCode } from '../src/errors.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const linesMax = { file: 400, function: 70 };
+const filesMax = 16;
 
 interface Import {
   from: string;
@@ -23,44 +24,58 @@ interface Import {
 const sources = filesIn('src', '.ts').map(parse);
 const imports = sources.flatMap(importsOf);
 
+const ground = ['clock.ts', 'contract.ts', 'errors.ts', 'package-root.ts', 'units.ts'];
+
 /** Room → what it may load. Types may come from further away: they are gone when the program runs. */
 const arrows: Record<string, { loads: readonly string[]; types: readonly string[] }> = {
-  'cli.ts': { loads: ['commands', 'errors.ts', 'report'], types: [] },
-  'help.ts': { loads: ['commands'], types: [] },
-  'config.ts': { loads: ['env', 'errors.ts', 'units.ts'], types: [] },
   'boot-rule.ts': { loads: [], types: ['release'] },
+  'clock.ts': { loads: ['errors.ts'], types: [] },
+  'config.ts': { loads: ['env', 'errors.ts', 'units.ts'], types: [] },
   'contract.ts': { loads: [], types: [] },
   'errors.ts': { loads: [], types: [] },
+  'package-root.ts': { loads: [], types: [] },
   'protocol.ts': { loads: [], types: [] },
   'tokens.ts': { loads: [], types: ['protocol.ts'] },
   'units.ts': { loads: [], types: [] },
   release: { loads: [], types: [] },
   report: { loads: ['errors.ts', 'units.ts'], types: ['release'] },
   env: { loads: ['errors.ts'], types: ['report'] },
-  engine: { loads: ['config.ts', 'contract.ts', 'errors.ts', 'units.ts'], types: ['report'] },
-  proxy: { loads: ['contract.ts', 'errors.ts'], types: ['engine', 'release', 'runner'] },
-  database: {
-    loads: ['boot-rule.ts', 'contract.ts', 'errors.ts', 'units.ts'],
-    types: ['engine', 'env', 'report'],
-  },
-  foundation: { loads: ['contract.ts', 'errors.ts'], types: ['config.ts', 'engine', 'env', 'report'] },
-  observe: {
-    loads: ['client', 'contract.ts', 'errors.ts', 'protocol.ts', 'tokens.ts', 'units.ts'],
-    types: ['engine', 'env', 'proxy', 'release', 'runner'],
-  },
-  runner: {
-    loads: ['config.ts', 'contract.ts', 'env', 'errors.ts', 'proxy', 'release', 'report', 'units.ts'],
-    types: ['engine', 'observe'],
-  },
+  engine: { loads: [...ground], types: ['report'] },
+  host: { loads: [...ground, 'engine'], types: ['report'] },
+  images: { loads: [...ground, 'config.ts', 'engine', 'host'], types: ['report'] },
+  proxy: { loads: [...ground, 'protocol.ts'], types: ['engine', 'release'] },
+  record: { loads: [...ground, 'report'], types: ['engine', 'release'] },
+  database: { loads: [...ground, 'boot-rule.ts'], types: ['engine', 'env', 'report'] },
+  foundation: { loads: [...ground], types: ['config.ts', 'engine', 'env', 'report'] },
+  observe: { loads: [...ground], types: ['engine', 'env', 'release'] },
   client: { loads: ['protocol.ts'], types: [] },
-  server: { loads: ['boot-rule.ts', 'contract.ts', 'env', 'protocol.ts', 'tokens.ts'], types: [] },
-  commands: {
+  load: { loads: [...ground, 'client', 'protocol.ts', 'tokens.ts'], types: [] },
+  runner: { loads: [...ground, 'proxy', 'record', 'release'], types: ['engine', 'observe', 'report'] },
+  operations: {
     loads: [
-      ...['boot-rule.ts', 'config.ts', 'contract.ts', 'errors.ts', 'tokens.ts', 'units.ts'],
-      ...['database', 'engine', 'env', 'foundation', 'observe', 'proxy', 'release', 'report', 'runner'],
+      ...[...ground, 'boot-rule.ts', 'config.ts', 'tokens.ts'],
+      ...['database', 'engine', 'env', 'foundation', 'host', 'images', 'observe', 'proxy'],
+      ...['record', 'release', 'report', 'runner'],
     ],
     types: [],
   },
+  rotation: {
+    loads: [
+      ...[...ground, 'config.ts', 'tokens.ts'],
+      ...['database', 'engine', 'env', 'operations', 'record', 'release', 'report'],
+    ],
+    types: [],
+  },
+  commands: {
+    loads: [
+      ...[...ground, 'config.ts'],
+      ...['database', 'engine', 'env', 'foundation', 'host', 'images', 'load', 'operations'],
+      ...['record', 'release', 'report', 'rotation', 'runner'],
+    ],
+    types: [],
+  },
+  cli: { loads: [...ground, 'commands', 'operations', 'report'], types: [] },
+  server: { loads: ['boot-rule.ts', 'contract.ts', 'env', 'protocol.ts', 'tokens.ts'], types: [] },
 };
 
 describe('arrows', () => {
@@ -85,8 +100,8 @@ describe('arrows', () => {
     expect(wrong.map(shown)).toEqual([]);
   });
 
-  it('dockerode appears only in engine', () => {
-    const wrong = imports.filter(({ from, to }) => to === 'dockerode' && roomOf(from) !== 'engine');
+  it('dockerode appears only in engine/docker', () => {
+    const wrong = imports.filter(({ from, to }) => to === 'dockerode' && !from.startsWith('engine/docker/'));
     expect(wrong.map(shown)).toEqual([]);
   });
 
@@ -106,7 +121,28 @@ describe('arrows', () => {
   });
 });
 
+describe('circles', () => {
+  const fileOf = ({ from, target }: Import) => [from, join(dirname(from), target)] as const;
+  const between = imports.filter(({ isPackage }) => !isPackage);
+
+  it('no room knows a room that knows it, not even by a type', () => {
+    const ways = between.map(({ from, to }) => [roomOf(from), to] as const).filter(([a, b]) => a !== b);
+    expect(circlesIn(ways)).toEqual([]);
+  });
+
+  it('no file knows a file that knows it, also inside a room, not even by a type', () => {
+    expect(circlesIn(between.map(fileOf))).toEqual([]);
+  });
+});
+
 describe('size and names', () => {
+  it(`no folder of src or test has more than ${filesMax} files`, () => {
+    const all = [...filesIn('src', ''), ...filesIn('test', '')].filter((path) => extname(path) !== '');
+    const counts = new Map<string, number>();
+    for (const path of all) counts.set(dirname(path), (counts.get(dirname(path)) ?? 0) + 1);
+    expect([...counts].filter(([, count]) => count > filesMax)).toEqual([]);
+  });
+
   it(`no file of src is longer than ${linesMax.file} lines`, () => {
     const long = sources.filter(({ lines }) => lines > linesMax.file);
     expect(long.map(({ path, lines }) => `${path}: ${lines}`)).toEqual([]);
@@ -269,6 +305,30 @@ function functionsOf({ path, tree }: Source): { path: string; name: string; line
 function visit(node: ts.Node, see: (node: ts.Node) => void): void {
   see(node);
   ts.forEachChild(node, (child) => visit(child, see));
+}
+
+/** Tarjan's strongly connected components, those of more than one member. */
+function circlesIn(ways: readonly (readonly [string, string])[]): string[][] {
+  const next = new Map<string, string[]>();
+  for (const [from, to] of ways) next.set(from, [...(next.get(from) ?? []), to]);
+  const index = new Map<string, number>();
+  const low = new Map<string, number>();
+  const stack: string[] = [];
+  const circles: string[][] = [];
+  const walk = (at: string) => {
+    index.set(at, index.size);
+    low.set(at, index.get(at) ?? 0);
+    stack.push(at);
+    for (const to of next.get(at) ?? []) {
+      if (!index.has(to)) walk(to);
+      if (stack.includes(to)) low.set(at, Math.min(low.get(at) ?? 0, low.get(to) ?? 0));
+    }
+    if (low.get(at) !== index.get(at)) return;
+    const circle = stack.splice(stack.indexOf(at));
+    if (circle.length > 1) circles.push(circle.sort());
+  };
+  for (const at of next.keys()) if (!index.has(at)) walk(at);
+  return circles;
 }
 
 function isForeign({ target, isPackage }: Import): boolean {

@@ -1,6 +1,5 @@
 /** gameops deploy: intent → world → plan → run → result. */
 
-import type { DeployOptions } from '../cli/options.ts';
 import { parseBytes, parseDurationMs } from '../config.ts';
 import { label } from '../contract.ts';
 import { standingOfNone } from '../database/migrate/pending.ts';
@@ -39,6 +38,20 @@ import { bringsMigrations, planAct } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
 import { noSchemaWork, observe } from '../runner/observe.ts';
 import { shortId } from '../units.ts';
+
+export interface DeployOptions {
+  strategy?: 'blue-green' | 'rolling';
+  image?: string;
+  replicas?: number;
+  plan?: boolean;
+  rehearse?: boolean;
+  again?: boolean;
+  watchMs?: number;
+  drainMs?: number;
+  skipMigrations?: boolean;
+  /** Players. */
+  whenQuiet?: number;
+}
 
 interface DeployRequest {
   image: string;

@@ -1,10 +1,13 @@
 /** gameops down: removes all that carries the project's label; volumes, and with them the data, only when asked. */
 
-import type { DownOptions } from '../cli/options.ts';
 import { namesOf } from '../contract.ts';
 import type { Engine, Lock } from '../engine/port.ts';
 import { type Context, confirmLoss, type Outcome } from '../operations/context.ts';
 import { lockImage, withLock } from '../operations/project.ts';
+
+export interface DownOptions {
+  volumes?: boolean;
+}
 
 export async function run(context: Context, options: DownOptions): Promise<Outcome> {
   const engine = await context.engine();

@@ -3,7 +3,6 @@
  * nowhere else; their tokens are minted here, because a login for each would measure the hash.
  */
 import { readFileSync } from 'node:fs';
-import type { LoadOptions } from '../cli/options.ts';
 import { OpsError } from '../errors.ts';
 import { type LoadReport, runLoad } from '../load/load.ts';
 import type { Context, Outcome, Style } from '../operations/context.ts';
@@ -11,6 +10,14 @@ import { addressesOf } from '../operations/project.ts';
 import { readRecord } from '../record/record.ts';
 import { columns } from '../report/table.ts';
 import { formatMs } from '../units.ts';
+
+export interface LoadOptions {
+  players: number;
+  forMs?: number;
+  url?: string;
+  rate?: number;
+  threads?: number;
+}
 
 const defaultMs = 30_000;
 /** Joining takes its time, too. */

@@ -1,6 +1,5 @@
 /** gameops prune: frees what old releases keep, only labelled things, never what is live, warm or being worked on. */
 
-import type { PruneOptions } from '../cli/options.ts';
 import { label, namesOf } from '../contract.ts';
 import type { Engine } from '../engine/port.ts';
 import type { Context, Outcome } from '../operations/context.ts';
@@ -9,6 +8,10 @@ import type { World } from '../release/model.ts';
 import { servedReplicas } from '../release/position.ts';
 import { retained } from '../release/rules.ts';
 import { gameContainers, releaseOf, replicaOf, stopGraceMs } from '../runner/fleet.ts';
+
+export interface PruneOptions {
+  keep?: number;
+}
 
 export async function run(context: Context, options: PruneOptions): Promise<Outcome> {
   const { engine, observed } = await readProject(context);

@@ -1,6 +1,5 @@
 /** gameops rollback: the old image and settings, with today's secrets; instant while its fleet is kept here. */
 
-import type { RollbackOptions } from '../cli/options.ts';
 import { parseDurationMs } from '../config.ts';
 import { OpsError } from '../errors.ts';
 import { isRekeyed, revivedCandidate } from '../operations/candidate.ts';
@@ -22,6 +21,16 @@ import type { Intent, Plan, Release, ReleaseStep, World } from '../release/model
 import { planAct, planStay } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
 import { setWish } from '../runner/schema.ts';
+
+export interface RollbackOptions {
+  /** Release number. */
+  to?: number;
+  schema?: boolean;
+  /** Id of a backup. */
+  restoreBackup?: string;
+  acceptLoss?: boolean;
+  plan?: boolean;
+}
 
 export async function run(context: Context, options: RollbackOptions): Promise<Outcome> {
   if (options.plan) {

@@ -2,8 +2,8 @@
  * .env and the process environment, joined and checked, for what moves releases: environment over KEY_FILE over the
  * provider's command over .env (sources.ts). Promises that no value ever reaches a message.
  */
-import { statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { OpsError } from '../errors.ts';
 import { envBytesMax, readUpTo } from './file/text.ts';
 import { type EnvText, readTokens, settingsIn, valuesIn } from './file/tokens.ts';
@@ -177,4 +177,13 @@ function refuseLoopback({ database, redis }: KnownSettings): void {
     ],
     facts: { key },
   });
+}
+
+/** Of the file's folder, unless another one was named. @throws ENV_UNREADABLE */
+export function exampleOf(cwd: string, named: string | undefined, folder: string): EnvText | null {
+  const path = named === undefined ? join(folder, '.env.example') : resolve(cwd, named);
+  if (named === undefined && !existsSync(path)) return null;
+  const text = readText(path);
+  if (text === null) throw unreadable(path, 'ENOENT');
+  return readTokens(text);
 }

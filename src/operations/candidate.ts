@@ -2,10 +2,10 @@
  * What a request makes of image, gameops.yaml and .env: a release. Pure but for hashing; two machines with the same
  * input make the same one, and values of secrets leave here as keyed fingerprints only.
  */
-import { createHash, createHmac } from 'node:crypto';
 import { type Config, parseBytes, parseDurationMs } from '../config.ts';
 import { gameUid } from '../contract.ts';
 import { companionsOf, isSecretKey } from '../env/schema.ts';
+import { changedKeys, fingerprintAll, fingerprintOf } from '../record/fingerprints.ts';
 import type { ProjectRecord } from '../record/record.ts';
 import type { ImageNeeds, Release, Shape } from '../release/model.ts';
 
@@ -89,16 +89,6 @@ export function rekeyedCandidate(
   return { ...revivedCandidate(record, live, values), id, backup: null, createdAt: at, createdBy: by };
 }
 
-/** Keys of settings that are not those the release was opened with: never a value. */
-export function strangeKeys(
-  { fingerprintKey }: Pick<Keys, 'fingerprintKey'>,
-  release: Release,
-  settings: Readonly<Record<string, string>>,
-): string[] {
-  const fingerprints = fingerprintAll(fingerprintKey, settings);
-  return changedKeys(release, { ...release, fingerprints });
-}
-
 /**
  * Every setting of a release as its container gets it: its own plain ones, today's secrets and what goes with them, also
  * where a release of before has that among its plain ones.
@@ -141,11 +131,6 @@ export function isRekeyed(release: Release, live: Release): boolean {
   return apartFromSecrets(release) === apartFromSecrets(live) && changedKeys(release, live).length > 0;
 }
 
-function changedKeys(a: Release, b: Release): string[] {
-  const keys = new Set([...Object.keys(a.fingerprints), ...Object.keys(b.fingerprints)]);
-  return [...keys].filter((key) => a.fingerprints[key] !== b.fingerprints[key]).sort();
-}
-
 /** A user known by name has no number here; who has one (an image without any runs as 0) gets files of its own. */
 const numericUser = (user: string) => (/^\d+(:\d+)?$/.test(user) ? user : user === '' ? '0' : null);
 
@@ -160,23 +145,4 @@ function shapeOf({ server }: Config, image: CandidateInput['image']): Shape {
     readOnlyRoot: server.security.readOnly,
     capabilities: server.security.capabilities,
   };
-}
-
-/** What stands for a setting's value wherever the value must not be. */
-export function fingerprintOfSetting(key: string, name: string, value: string): string {
-  return createHmac('sha256', key).update(`${name}\0${value}`).digest('hex').slice(0, 24);
-}
-
-function fingerprintAll(key: string, settings: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(settings).map(([name, value]) => [name, fingerprintOfSetting(key, name, value)]),
-  );
-}
-
-function fingerprintOf(parts: readonly unknown[], fingerprints: Record<string, string>): string {
-  const sorted = Object.entries(fingerprints).sort(([a], [b]) => (a < b ? -1 : 1));
-  return createHash('sha256')
-    .update(JSON.stringify([...parts, sorted]))
-    .digest('hex')
-    .slice(0, 32);
 }

@@ -3,16 +3,16 @@
  * Only ways forward are refused; a rollback or a rotation is how one gets away from such a thing.
  */
 import { dirname, relative } from 'node:path';
-import { exampleOf } from '../commands/env/check.ts';
 import { factsOf } from '../env/file/facts.ts';
+import { exampleOf } from '../env/read.ts';
 import { checkEnv } from '../env/rules/check.ts';
 import { type EnvFinding, shownKey } from '../env/rules/findings.ts';
 import { winnersBeside } from '../env/sources.ts';
 import { OpsError } from '../errors.ts';
+import { fingerprintOfSetting } from '../record/fingerprints.ts';
 import type { ProjectRecord } from '../record/record.ts';
 import type { Release } from '../release/model.ts';
 import { tokenKeyNames } from '../tokens.ts';
-import { fingerprintOfSetting } from './candidate.ts';
 import type { Context, EnvFile } from './context.ts';
 
 const shown = 5;

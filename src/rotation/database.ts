@@ -1,7 +1,5 @@
 /** `env rotate db`: how it is looked at and done. What comes next is decided in env/rotation.ts. */
 import { readFileSync } from 'node:fs';
-import type { RotateOptions } from '../cli/options.ts';
-import type { Rotation } from '../commands/env/rotate.ts';
 import { roleNames } from '../contract.ts';
 import type { DatabaseEndpoint } from '../database/server/connection.ts';
 import { withClient } from '../database/server/connection.ts';
@@ -19,14 +17,15 @@ import { type Edit, withLogin } from '../env/file/edit.ts';
 import { generateSecret } from '../env/generate.ts';
 import type { EnvFile } from '../env/read.ts';
 import { OpsError } from '../errors.ts';
-import { fingerprintOfSetting } from '../operations/candidate.ts';
 import type { Context } from '../operations/context.ts';
 import { nothingThere } from '../operations/project.ts';
 import { requestOf } from '../operations/recorded.ts';
 import { openEndpoint } from '../operations/schema/database.ts';
+import { fingerprintOfSetting } from '../record/fingerprints.ts';
 import { type ProjectRecord, readRecord } from '../record/record.ts';
 import { keepSecret } from '../report/redact.ts';
 import { deploySecrets, mustBeLive } from './deploy.ts';
+import type { RotateOptions, Rotation } from './model.ts';
 import { applyRoleStep, namesRetired, nextRoleStep, type RolePosition } from './rules.ts';
 import { locked, mustBeEditable, mustComeFromFile, readNow, writeEnv } from './write.ts';
 

@@ -3,7 +3,6 @@
  * what .env holds today. So a rotation never brings along what somebody else has prepared.
  */
 
-import type { RotateOptions } from '../cli/options.ts';
 import { parseDurationMs } from '../config.ts';
 import { label } from '../contract.ts';
 import { checkRoom } from '../engine/capacity.ts';
@@ -19,6 +18,7 @@ import type { ProjectRecord } from '../record/record.ts';
 import type { Intent, Release } from '../release/model.ts';
 import { planAct } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
+import type { RotateOptions } from './model.ts';
 
 /** @throws what a deploy throws: before the switch players are where they were, and the next call goes on */
 export async function deploySecrets(

@@ -1,21 +1,20 @@
 /** `env rotate jwt`: how it is looked at and done. What comes next is decided in env/rotation.ts. */
 
-import type { RotateOptions } from '../cli/options.ts';
-import type { Rotation } from '../commands/env/rotate.ts';
 import type { Edit } from '../env/file/edit.ts';
 import { generateSecret } from '../env/generate.ts';
 import type { EnvFile } from '../env/read.ts';
 import { OpsError } from '../errors.ts';
-import { fingerprintOfSetting } from '../operations/candidate.ts';
 import type { Context } from '../operations/context.ts';
 import { nothingThere } from '../operations/project.ts';
 import { requestOf } from '../operations/recorded.ts';
+import { fingerprintOfSetting } from '../record/fingerprints.ts';
 import { type ProjectRecord, readRecord, writeRecord } from '../record/record.ts';
 import type { Release } from '../release/model.ts';
 import { keepSecret } from '../report/redact.ts';
 import { keyIdOf, tokenKeyNames, tokenLifeMs } from '../tokens.ts';
 import { formatMs } from '../units.ts';
 import { deploySecrets, mustAcceptKeys, mustBeLive } from './deploy.ts';
+import type { RotateOptions, Rotation } from './model.ts';
 import { applyJwtStep, type JwtPosition, type KeyRing, nextJwtStep, whyUnsafe } from './rules.ts';
 import { locked, mustComeFromFile, readNow, writeEnv } from './write.ts';
 

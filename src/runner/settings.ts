@@ -5,7 +5,7 @@
 import { gameUid } from '../contract.ts';
 import type { FileEntry } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
-import { strangeKeys } from '../operations/candidate.ts';
+import { strangeKeys } from '../record/fingerprints.ts';
 import type { Release } from '../release/model.ts';
 import type { Session } from './session.ts';
 

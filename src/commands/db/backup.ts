@@ -1,11 +1,14 @@
 /** gameops db backup: a verified dump of the database, taken while players play; then the oldest beyond those kept go. */
 
-import type { BackupOptions } from '../../cli/options.ts';
 import { pruneBackups, takeBackup } from '../../database/backup/take.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
 import { backupGround, backupResult, recordOrNull } from '../../operations/schema/backups.ts';
 import { pinnedBackups } from '../../runner/schema.ts';
 import { formatBytes, formatMs } from '../../units.ts';
+
+export interface BackupOptions {
+  verify: 'sha256' | 'read' | 'restore';
+}
 
 export async function run(context: Context, { verify }: BackupOptions): Promise<Outcome> {
   const ground = await backupGround(context);

@@ -1,6 +1,5 @@
 /** gameops db backups: what there is to go back to. Looks at names, sizes and manifests; with --verify proves each one. */
 
-import type { BackupsOptions } from '../../cli/options.ts';
 import { listBackups } from '../../database/backup/files.ts';
 import type { Backup, Level } from '../../database/backup/model.ts';
 import { withTools } from '../../database/backup/pg-tools.ts';
@@ -11,6 +10,10 @@ import type { Context, Outcome, Style } from '../../operations/context.ts';
 import { ageOf, backupFolder, backupGround, backupResult } from '../../operations/schema/backups.ts';
 import { columns, table } from '../../report/table.ts';
 import { formatBytes } from '../../units.ts';
+
+export interface BackupsOptions {
+  verify?: 'sha256' | 'read' | 'restore';
+}
 
 /** @throws BACKUP_DAMAGED after all were looked at, when --verify found one */
 export async function run(context: Context, { verify }: BackupsOptions): Promise<Outcome> {

@@ -1,6 +1,5 @@
 /** gameops db baseline: takes an existing database into the ledger, once its schema is proven to be that of the files. */
 
-import type { DbBaselineOptions } from '../../cli/options.ts';
 import { unknownMigration } from '../../database/migrate/back.ts';
 import { adopt, compareWith, schemaOfFiles } from '../../database/migrate/baseline.ts';
 import { differs } from '../../database/migrate/round-trip.ts';
@@ -8,6 +7,12 @@ import { OpsError } from '../../errors.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
 import { openEndpoint, readMigrations } from '../../operations/schema/database.ts';
 import { onThrowAway } from '../../operations/schema/throw-away.ts';
+
+export interface DbBaselineOptions {
+  /** Name of a migration. */
+  to?: string;
+  plan?: boolean;
+}
 
 export async function run(context: Context, { to, plan }: DbBaselineOptions): Promise<Outcome> {
   const { dir, files } = await readMigrations(context);

@@ -2,12 +2,15 @@
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { DbCreateOptions } from '../../cli/options.ts';
 import { listMigrations, prefixOf } from '../../database/migrate/files.ts';
 import { OpsError } from '../../errors.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
 import { migrationsFolder, shownPath } from '../../operations/schema/database.ts';
 import { packageRoot } from '../../package-root.ts';
+
+export interface DbCreateOptions {
+  name: string;
+}
 
 const template = `-- gameops: phase=expand reversible=yes
 -- expand: the release before can live with it; what removes is phase=contract, in a file of its own.

@@ -1,7 +1,6 @@
 /** gameops db lint: what in the migrations would stall players, break the release that runs, or lose data. Reads only. */
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import type { FindingsOptions } from '../../cli/options.ts';
 import { lintFolder, ruleTexts, type Sizes, sizesOf } from '../../database/lint/lint.ts';
 import { readLedger } from '../../database/migrate/ledger.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
@@ -13,6 +12,7 @@ import {
   readFolder,
   shownPath,
 } from '../../operations/schema/database.ts';
+import type { FindingsOptions } from '../../report/findings/model.ts';
 import { countsOf, type Finding, failureText, type Report } from '../../report/findings/model.ts';
 import { written } from '../../report/findings/written.ts';
 

@@ -1,6 +1,5 @@
 /** gameops db migrate: takes the schema forward without a deploy. Contract migrations only when they are asked for. */
 
-import type { DbMigrateOptions } from '../../cli/options.ts';
 import { unknownMigration } from '../../database/migrate/back.ts';
 import type { Migration } from '../../database/migrate/files.ts';
 import { migrateForward, pendingMigrations } from '../../database/migrate/forward.ts';
@@ -12,6 +11,13 @@ import { withProjectLock } from '../../operations/lock.ts';
 import { look, openEndpoint, readMigrations } from '../../operations/schema/database.ts';
 import { fleetsNow, refuseStranding } from '../../operations/schema/stranding.ts';
 import { formatMs } from '../../units.ts';
+
+export interface DbMigrateOptions {
+  /** Name of a migration. */
+  to?: string;
+  contract?: boolean;
+  plan?: boolean;
+}
 
 export async function run(context: Context, options: DbMigrateOptions): Promise<Outcome> {
   const { dir, files } = await readMigrations(context);

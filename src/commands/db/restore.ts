@@ -3,7 +3,6 @@
  * was written since is lost; holds the project's lock from the first change to the last.
  */
 
-import type { RestoreOptions } from '../../cli/options.ts';
 import { listBackups } from '../../database/backup/files.ts';
 import { backupIdPattern, type Manifest } from '../../database/backup/model.ts';
 import {
@@ -27,6 +26,11 @@ import { look } from '../../operations/schema/database.ts';
 import { fleetsNow, isInBackup, strandedBy } from '../../operations/schema/stranding.ts';
 import type { Release } from '../../release/model.ts';
 import { formatMs } from '../../units.ts';
+
+export interface RestoreOptions {
+  /** Of a backup, or the name of a database that a restore has put aside. */
+  id: string;
+}
 
 export async function run(context: Context, { id }: RestoreOptions): Promise<Outcome> {
   const ground = await backupGround(context);

@@ -3,7 +3,6 @@
  * it can be counted.
  */
 import { existsSync } from 'node:fs';
-import type { DbRollbackOptions } from '../../cli/options.ts';
 import {
   type BackPlan,
   type BackResult,
@@ -22,6 +21,14 @@ import { look, migrationsFolder, openEndpoint } from '../../operations/schema/da
 import { fleetsNow, refuseTakingAway } from '../../operations/schema/stranding.ts';
 import { columns } from '../../report/table.ts';
 import { formatMs } from '../../units.ts';
+
+export interface DbRollbackOptions {
+  count?: number;
+  /** Name of the migration that stays the newest. */
+  to?: string;
+  plan?: boolean;
+  acceptLoss?: boolean;
+}
 
 export async function run(context: Context, options: DbRollbackOptions): Promise<Outcome> {
   const folder = migrationsFolder(context);

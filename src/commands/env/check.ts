@@ -2,12 +2,10 @@
  * `env check`: every rule over .env. Reads, and changes nothing but the step summary that GitHub asks for. No value
  * leaves, in no format and on no failure.
  */
-import { existsSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
-import type { FindingsOptions } from '../../cli/options.ts';
+import { dirname } from 'node:path';
 import { factsOf } from '../../env/file/facts.ts';
 import { type EnvText, readTokens } from '../../env/file/tokens.ts';
-import { gatherFor, readText, unreadable } from '../../env/read.ts';
+import { exampleOf, gatherFor } from '../../env/read.ts';
 import { checkEnv } from '../../env/rules/check.ts';
 import { excerptsOf } from '../../env/rules/excerpts.ts';
 import type { EnvReport } from '../../env/rules/findings.ts';
@@ -15,7 +13,7 @@ import { rulesPage, ruleTexts } from '../../env/rules/rules.ts';
 import { winnersBeside } from '../../env/sources.ts';
 import { OpsError } from '../../errors.ts';
 import { type EnvContext, textOfEnv } from '../../operations/env-context.ts';
-import { failureText } from '../../report/findings/model.ts';
+import { type FindingsOptions, failureText } from '../../report/findings/model.ts';
 import { written } from '../../report/findings/written.ts';
 import type { Outcome } from '../../report/outcome.ts';
 
@@ -62,15 +60,6 @@ function look(context: EnvContext, options: CheckOptions, text: string | null, t
     facts: envFilePath === null || text === null ? null : factsOf(envFilePath),
     levels: asked.levels,
   });
-}
-
-/** Of the file's folder, unless another one was named. @throws ENV_UNREADABLE */
-export function exampleOf(cwd: string, named: string | undefined, folder: string): EnvText | null {
-  const path = named === undefined ? join(folder, '.env.example') : resolve(cwd, named);
-  if (named === undefined && !existsSync(path)) return null;
-  const text = readText(path);
-  if (text === null) throw unreadable(path, 'ENOENT');
-  return readTokens(text);
 }
 
 function refusalOf(report: EnvReport, { envName }: EnvContext, isStrict: boolean): OpsError | undefined {

@@ -3,24 +3,12 @@
  * thing that comes next, looks again. What it has to wait for longer than it may, it says, and the next call goes on.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { RotateOptions } from '../../cli/options.ts';
 import { OpsError } from '../../errors.ts';
 import type { Context, Outcome, Style } from '../../operations/context.ts';
 import { columns } from '../../report/table.ts';
+import type { RotateOptions, Rotation } from '../../rotation/model.ts';
 import { isOfRotation, type RotationStep, traceOf } from '../../rotation/rules.ts';
 import { formatMs } from '../../units.ts';
-
-/** What is rotated: how to look, what comes next, how it is done. */
-export interface Rotation<P> {
-  look(isBegun: boolean): Promise<P>;
-  next(at: P): RotationStep | null;
-  apply(at: P, step: RotationStep): P;
-  /** Repeats safely; what another call has done meanwhile is seen at the next look. */
-  perform(step: RotationStep, at: P): Promise<void>;
-  /** "key 3fK9xA_z signs" */
-  tell(at: P): string;
-  facts(at: P): object;
-}
 
 const defaultWaitMs = 300_000;
 /** More than any rotation takes: without progress it must not go on for ever. */

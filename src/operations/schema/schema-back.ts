@@ -3,7 +3,6 @@
  * refused here, before anything is touched; what would be lost is told and needs a yes.
  */
 import type { SchemaSeen } from '../../boot-rule.ts';
-import type { RollbackOptions } from '../../cli/options.ts';
 import type { Loss, Manifest } from '../../database/backup/model.ts';
 import { findBackup, lossOf } from '../../database/backup/restore.ts';
 import {
@@ -37,8 +36,18 @@ export interface SchemaBack {
 
 const nothing: SchemaBack = { wish: null, left: null, loss: null, losses: [], uncounted: [] };
 
+/** What `gameops rollback` was asked about the schema. */
+export interface SchemaBackOptions {
+  /** Release number. */
+  to?: number;
+  schema?: boolean;
+  /** Id of a backup. */
+  restoreBackup?: string;
+  acceptLoss?: boolean;
+}
+
 export interface BackRequest {
-  options: RollbackOptions;
+  options: SchemaBackOptions;
   target: Release;
   world: World;
   schema: OpenSchema;

@@ -80,3 +80,10 @@ export function failureText({ errors, warnings }: Counts, isStrict: boolean): st
   const strictly = errors === 0 ? ', and --strict takes no warnings' : '';
   return `${counted(errors, 'error')} and ${counted(warnings, 'warning')}${strictly}`;
 }
+
+/** Of a verb that checks something. */
+export interface FindingsOptions {
+  format?: Format;
+  /** Warnings fail, too. */
+  strict?: boolean;
+}

@@ -5,10 +5,10 @@ import type { Person } from '../../protocol.ts';
 import { mintToken, tokenLifeMs } from '../../tokens.ts';
 import { type Accounts, nameKey } from '../world/accounts.ts';
 import { Busy, hashPassword, isPassword } from '../world/passwords.ts';
-import type { Api, Route } from './api.ts';
 import { body, read, refuse } from './input.ts';
 import { attempts, tooMany } from './limits.ts';
 import { failure, person } from './openapi.ts';
+import type { Api, Route } from './route.ts';
 
 const login = z.object({
   token: z.string(),

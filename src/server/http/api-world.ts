@@ -4,10 +4,10 @@ import * as z from 'zod/mini';
 import { type Headcount, isRegion, protocolVersion, world } from '../../protocol.ts';
 import { mintToken, tokenLifeMs } from '../../tokens.ts';
 import { findAt } from '../world/tile-content.ts';
-import type { Api, Route } from './api.ts';
 import { body, guestName, oneRegion, read, readKey, refuse } from './input.ts';
 import { attempts } from './limits.ts';
 import { discovery, person } from './openapi.ts';
+import type { Api, Route } from './route.ts';
 
 const latestCount = 50;
 const peopleCount = 200;

@@ -2,42 +2,15 @@
  * The REST side: a table of routes, from which the server and its OpenAPI document are both made. Promises that what
  * goes wrong is told as JSON with a code, and that a database which does not answer is a 503 and no more.
  */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { Logger } from 'pino';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { redisKeys } from '../../contract.ts';
-import type { Person } from '../../protocol.ts';
-import type { TokenCheck } from '../../tokens.ts';
-import type { Bus } from '../redis/bus.ts';
-import type { Presence } from '../redis/presence.ts';
-import type { Identity } from '../settings.ts';
 import { openAccounts } from '../world/accounts.ts';
-import type { Store } from '../world/store.ts';
 import { accountRoutes } from './api-accounts.ts';
 import { worldRoutes } from './api-world.ts';
 import { readBearer, refuse } from './input.ts';
 import { addLimits } from './limits.ts';
-import { type Described, openApi } from './openapi.ts';
-
-export interface ApiRequest {
-  identity: Identity;
-  store: Store;
-  bus: Bus;
-  presence: Presence;
-  secret: string;
-  verify: (token: string) => TokenCheck;
-  log: Logger;
-}
-
-export interface Route extends Described {
-  answer(incoming: FastifyRequest, reply: FastifyReply): Promise<unknown>;
-}
-
-/** What routes share. */
-export interface Api extends ApiRequest {
-  playerOf(incoming: FastifyRequest): Person;
-  /** @throws 503, when the database does not answer */
-  available<T>(asked: Promise<T>): Promise<T>;
-}
+import { openApi } from './openapi.ts';
+import type { Api, ApiRequest, Route } from './route.ts';
 
 /** A plugin: the limits have to be loaded before the routes that they hold for. */
 export function apiPlugin(request: ApiRequest) {

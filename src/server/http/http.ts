@@ -8,7 +8,8 @@ import type { Logger } from 'pino';
 import { endpoint, servedByHeader } from '../../contract.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Readiness } from '../readiness.ts';
-import { type ApiRequest, apiPlugin } from './api.ts';
+import { apiPlugin } from './api.ts';
+import type { ApiRequest } from './route.ts';
 
 export interface HttpRequest extends ApiRequest {
   readiness: Readiness;

@@ -1,8 +1,11 @@
 /** What a rollback of the schema takes back, refuses and offers instead: decided on plain data. */
 import { describe, expect, it } from 'vitest';
-import type { RollbackOptions } from '../../../src/cli/options.ts';
 import type { Context } from '../../../src/operations/context.ts';
-import { schemaBack, withWishAsked } from '../../../src/operations/schema/schema-back.ts';
+import {
+  type SchemaBackOptions,
+  schemaBack,
+  withWishAsked,
+} from '../../../src/operations/schema/schema-back.ts';
 import type { OpenSchema } from '../../../src/operations/schema/schema-port.ts';
 import type { Intent, World } from '../../../src/release/model.ts';
 import type { Event } from '../../../src/report/events.ts';
@@ -87,7 +90,7 @@ describe('a rollback that finds another one unfinished', () => {
   /** The database must not be needed unless the same wish may be done already. */
   async function ask(
     world: World,
-    options: RollbackOptions,
+    options: SchemaBackOptions,
     wish: Intent['schema'],
     left?: Intent['schema'],
   ) {
