@@ -11,18 +11,20 @@ import { envConfigSchema } from './env/config-part.ts';
 import { OpsError } from './errors.ts';
 import { parseBytes, parseDurationMs } from './units.ts';
 
-export { parseBytes, parseDurationMs };
-
+/** Text with a unit in the file, a number for everybody who reads the configuration. */
+const measure = (fallback: string, parse: (text: string) => number | null, expected: string) =>
+  z
+    .string()
+    .default(fallback)
+    .transform((text, context) => {
+      const measured = parse(text);
+      if (measured !== null) return measured;
+      context.issues.push({ code: 'custom', message: expected, input: text });
+      return z.NEVER;
+    });
 const duration = (fallback: string) =>
-  z
-    .string()
-    .default(fallback)
-    .refine((text) => parseDurationMs(text) !== null, 'a duration such as 500ms, 30s, 5m or 2h');
-const bytes = (fallback: string) =>
-  z
-    .string()
-    .default(fallback)
-    .refine((text) => parseBytes(text) !== null, 'a size such as 256m or 1g');
+  measure(fallback, parseDurationMs, 'a duration such as 500ms, 30s, 5m or 2h');
+const bytes = (fallback: string) => measure(fallback, parseBytes, 'a size such as 256m or 1g');
 const publishedPort = (fallback: number) => z.int().min(0).max(65_535).default(fallback);
 
 export const projectName = z
@@ -93,6 +95,7 @@ export const configSchema = z.strictObject({
         })
         .prefault({}),
     })
+    .transform(({ memory, ...rest }) => ({ ...rest, memoryBytes: memory }))
     .prefault({}),
   web: z
     .strictObject({
@@ -125,6 +128,12 @@ export const configSchema = z.strictObject({
       drain: duration('5m').describe('How long the old fleet may take to let its players go'),
       keep: z.int().min(1).max(20).default(3).describe('Releases kept for rollback'),
     })
+    .transform(({ ready, watch, drain, ...rest }) => ({
+      ...rest,
+      readyMs: ready,
+      watchMs: watch,
+      drainMs: drain,
+    }))
     .prefault({}),
   backup: z
     .strictObject({
@@ -139,6 +148,7 @@ export const configSchema = z.strictObject({
     .prefault({}),
 });
 
+/** What the code reads: numbers, with the unit last in the name. */
 export type Config = z.infer<typeof configSchema>;
 
 export const defaultConfig = (): Config => configSchema.parse({});
@@ -266,13 +276,13 @@ function knownKeysAt(path: readonly (string | number)[]): string[] {
   return Object.keys(shapeOf(schema));
 }
 
-/** Looks through the default around a group of keys. */
+/** Looks through what is wrapped around a group of keys: its default, and its change into numbers. */
 function shapeOf(schema: unknown): Record<string | number, unknown> {
-  let inner = schema;
-  while (inner instanceof z.ZodPrefault || inner instanceof z.ZodDefault || inner instanceof z.ZodOptional) {
-    inner = inner.unwrap();
+  if (schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault || schema instanceof z.ZodOptional) {
+    return shapeOf(schema.unwrap());
   }
-  return inner instanceof z.ZodObject ? inner.shape : {};
+  if (schema instanceof z.ZodPipe) return shapeOf(schema.in);
+  return schema instanceof z.ZodObject ? schema.shape : {};
 }
 
 function suggestionFor(key: string, known: readonly string[]): string {

@@ -1,6 +1,5 @@
 /** gameops deploy: intent → world → plan → run → result. */
 
-import { parseBytes, parseDurationMs } from '../config.ts';
 import { label } from '../contract.ts';
 import { standingOfNone } from '../database/migrate/pending.ts';
 import { checkRoom } from '../engine/capacity.ts';
@@ -247,9 +246,9 @@ function planFor(context: Context, options: DeployOptions, world: World, candida
     strategy: options.strategy ?? deploy.strategy,
     release: candidate.id,
     previous: null,
-    readyMs: parseDurationMs(deploy.ready) ?? 60_000,
-    watchMs: options.watchMs ?? parseDurationMs(deploy.watch) ?? 30_000,
-    drainMs: options.drainMs ?? parseDurationMs(deploy.drain) ?? 300_000,
+    readyMs: deploy.readyMs,
+    watchMs: options.watchMs ?? deploy.watchMs,
+    drainMs: options.drainMs ?? deploy.drainMs,
     keep: deploy.keep,
     formerly: null,
     skipMigrations: options.skipMigrations === true,
@@ -277,6 +276,6 @@ async function refuseWithoutRoom(
     image: supply.roles.nginx.ref,
     replicas,
     fleets: overlap,
-    memoryBytes: parseBytes(context.config.server.memory) ?? 0,
+    memoryBytes: context.config.server.memoryBytes,
   });
 }

@@ -5,7 +5,6 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { relative } from 'node:path';
-import { parseBytes } from '../config.ts';
 import { namesOf } from '../contract.ts';
 import { besideFleetsBytes, judgeRoom, type Need } from '../engine/capacity.ts';
 import type { Engine, EngineInfo } from '../engine/port.ts';
@@ -135,8 +134,8 @@ async function lookAtSize({ config }: Context, engine: Engine): Promise<Finding[
 
 /** What a blue-green deploy will ask for, so that it never refuses what was found good here. */
 function needOf({ server }: Context['config']): Need {
-  const memoryBytes = parseBytes(server.memory) ?? 0;
-  return { fleets: 2, replicas: server.replicas, memoryBytes, besideBytes: besideFleetsBytes, diskBytes: 0 };
+  const { replicas, memoryBytes } = server;
+  return { fleets: 2, replicas, memoryBytes, besideBytes: besideFleetsBytes, diskBytes: 0 };
 }
 
 function roomFinding(

@@ -1,6 +1,5 @@
 /** gameops rollback: the old image and settings, with today's secrets; instant while its fleet is kept here. */
 
-import { parseDurationMs } from '../config.ts';
 import { OpsError } from '../errors.ts';
 import { isRekeyed, revivedCandidate } from '../operations/candidate.ts';
 import type { Context, EnvFile, Outcome } from '../operations/context.ts';
@@ -89,10 +88,10 @@ function planFor(
     strategy: 'blue-green',
     release: target.id,
     previous: null,
-    readyMs: parseDurationMs(deploy.ready) ?? 60_000,
+    readyMs: deploy.readyMs,
     // The way back is urgent, and its release has proven itself before: the probes of the gate must do.
     watchMs: 0,
-    drainMs: parseDurationMs(deploy.drain) ?? 300_000,
+    drainMs: deploy.drainMs,
     keep: deploy.keep,
     formerly: null,
     skipMigrations: false,

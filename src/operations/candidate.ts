@@ -2,7 +2,7 @@
  * What a request makes of image, gameops.yaml and .env: a release. Pure but for hashing; two machines with the same
  * input make the same one, and values of secrets leave here as keyed fingerprints only.
  */
-import { type Config, parseBytes, parseDurationMs } from '../config.ts';
+import type { Config } from '../config.ts';
 import { gameUid } from '../contract.ts';
 import { companionsOf, isSecretKey } from '../env/schema.ts';
 import { changedKeys, fingerprintAll, fingerprintOf } from '../record/fingerprints.ts';
@@ -59,7 +59,7 @@ export function newCandidate(record: Keys, input: CandidateInput): Release {
     fingerprint: fingerprintOf([image.id, shape, input.page], fingerprints),
     migrations: image.migrations,
     backup: null,
-    drainMs: parseDurationMs(config.deploy.drain) ?? 300_000,
+    drainMs: config.deploy.drainMs,
     createdAt: input.at,
     createdBy: input.by,
     verdict: 'candidate',
@@ -137,7 +137,7 @@ const numericUser = (user: string) => (/^\d+(:\d+)?$/.test(user) ? user : user =
 function shapeOf({ server }: Config, image: CandidateInput['image']): Shape {
   return {
     port: server.port,
-    memoryBytes: parseBytes(server.memory) ?? 0,
+    memoryBytes: server.memoryBytes,
     cpus: server.cpus,
     probe: server.probe,
     settingsAs: server.settingsAs,

@@ -3,7 +3,6 @@
  * what .env holds today. So a rotation never brings along what somebody else has prepared.
  */
 
-import { parseDurationMs } from '../config.ts';
 import { label } from '../contract.ts';
 import { checkRoom } from '../engine/capacity.ts';
 import type { Engine } from '../engine/port.ts';
@@ -41,9 +40,9 @@ export async function deploySecrets(
       strategy: deploy.strategy,
       release: candidate.id,
       previous: null,
-      readyMs: parseDurationMs(deploy.ready) ?? 60_000,
-      watchMs: watchMs ?? parseDurationMs(deploy.watch) ?? 30_000,
-      drainMs: drainMs ?? parseDurationMs(deploy.drain) ?? 300_000,
+      readyMs: deploy.readyMs,
+      watchMs: watchMs ?? deploy.watchMs,
+      drainMs: drainMs ?? deploy.drainMs,
       keep: deploy.keep,
       formerly: null,
       stage: 'open',

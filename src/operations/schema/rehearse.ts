@@ -2,7 +2,6 @@
  * gameops deploy --rehearse: the migrations of the next deploy on a copy of the database, the image that is live on what
  * they make of it, and the way back. Nothing that serves is touched; nothing is left but a backup that was needed.
  */
-import { parseDurationMs } from '../../config.ts';
 import { listBackups } from '../../database/backup/files.ts';
 import { type Backup, isAtLeast, type Manifest } from '../../database/backup/model.ts';
 import { findBackup } from '../../database/backup/restore.ts';
@@ -217,7 +216,7 @@ async function bootOld(
       ...{ project, release, signal, settings: supplies.settings(release), token: supplies.probeToken },
       database: { host: accessory ?? '', name, user, password },
       redisImage: redis.info?.id ?? redis.ref,
-      readyMs: parseDurationMs(config.deploy.ready) ?? 60_000,
+      readyMs: config.deploy.readyMs,
       openDoor: (url) => openDoor({ privateUrl: url, publicUrl: url, token: '' }),
     }),
   );

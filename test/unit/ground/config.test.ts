@@ -128,9 +128,15 @@ describe('what is taken', () => {
   it('the defaults are those of the contract', () => {
     expect(defaultConfig()).toMatchObject({
       http: { address: '127.0.0.1', port: 8080, tlsPort: 8443 },
-      server: { image: 'bundled', replicas: 2, port: 3000, memory: '512m', cpus: 1, probe: '/readyz' },
-      deploy: { strategy: 'blue-green', ready: '60s', watch: '30s', drain: '5m', keep: 3 },
+      server: { image: 'bundled', replicas: 2, port: 3000, memoryBytes: 512 * 1024 ** 2, cpus: 1 },
+      deploy: { strategy: 'blue-green', readyMs: 60_000, watchMs: 30_000, drainMs: 300_000, keep: 3 },
     });
+  });
+
+  it('durations and sizes become numbers when the file is read', () => {
+    const config = parseConfig('deploy: { drain: 90s }\nserver: { memory: 1g }\n', 'x');
+    expect(config.deploy).toMatchObject({ readyMs: 60_000, drainMs: 90_000 });
+    expect(config.server).toMatchObject({ memoryBytes: 1024 ** 3, probe: '/readyz' });
   });
 
   it('numbers and switches among server.env become text', () => {
@@ -143,6 +149,14 @@ describe('what is taken', () => {
   it('the JSON Schema that is shipped is the one of this schema', () => {
     const shipped = new URL('../../../dist/gameops.schema.json', import.meta.url);
     expect(JSON.parse(readFileSync(shipped, 'utf8'))).toEqual(JSON.parse(JSON.stringify(configJsonSchema())));
+  });
+
+  it('the JSON Schema describes what people write, not what the code reads', () => {
+    const { properties } = configJsonSchema() as {
+      properties: Record<string, { properties: Record<string, object> }>;
+    };
+    expect(properties.deploy?.properties.drain).toMatchObject({ type: 'string', default: '5m' });
+    expect(properties.server?.properties.memory).toMatchObject({ type: 'string', default: '512m' });
   });
 
   it('every key of the JSON Schema that a name does not explain has a description', () => {
