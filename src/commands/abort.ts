@@ -8,15 +8,15 @@ import { canHandBack } from '../runner/gate.ts';
 import { setWish } from '../runner/schema.ts';
 
 export async function run(context: Context): Promise<Outcome> {
-  return actOnProject(context, async (session, world) => {
-    const { intent } = session.record;
+  return actOnProject(context, async (act, world) => {
+    const { intent } = act.record;
     if (intent?.stage === 'committed' && intent.schema !== null) {
-      await setWish(session, null);
+      await setWish(act, null);
       const plan = planResume(world);
       return { plan, heading: headingOf(plan, world, null) };
     }
     const reason = `abort by ${context.operator}`;
-    if (intent?.stage === 'committed' && (await canHandBack(session, world))) {
+    if (intent?.stage === 'committed' && (await canHandBack(act, world))) {
       const plan = planHandBack(world, reason);
       return { plan, heading: headingOf(plan, world, null) };
     }

@@ -30,7 +30,12 @@ import {
   statesNeeds,
   usersOf,
 } from '../operations/schema/compatibility.ts';
-import { forwardWork, lookAtSchema, type SchemaLook, schemaOf } from '../operations/schema/schema-port.ts';
+import {
+  forwardWork,
+  lookAtSchema,
+  projectDatabase,
+  type SchemaLook,
+} from '../operations/schema/schema-port.ts';
 import { newRecord, type ProjectRecord } from '../record/record.ts';
 import type { Intent, Plan, Release, SchemaWork, World } from '../release/model.ts';
 import { bringsMigrations, planAct } from '../release/plan.ts';
@@ -79,18 +84,18 @@ export async function run(context: Context, options: DeployOptions): Promise<Out
   const runner = runnerOf(context, new AbortController().signal);
   const supplied = await supplyImages(context, runner, env, request, supply);
   await refuseWithoutRoom(context, options, request.replicas, supplied);
-  return runAct(context, { env, request, supply: supplied, runner }, async (session, schema) => {
-    const look = await lookAtSchema(schema, session.record.intent);
-    const { world: seen } = await observe(session.ports, session.record);
+  return runAct(context, { env, request, supply: supplied, runner }, async (act, database) => {
+    const look = await lookAtSchema(database, act.record.intent);
+    const { world: seen } = await observe(act.outside, act.record);
     refuseBeforeRestore(look.work);
-    const candidate = candidateOf(context, env, session.record, request, supplied, look);
+    const candidate = candidateOf(context, env, act.record, request, supplied, look);
     const work = withContracts(context, look, seen, candidate);
     const world = { ...seen, schema: work };
     refuseUnfit(context, options, world, candidate, look, supplied);
     const plan = planFor(context, options, world, candidate);
-    warnOfLostKey(context, env, session.record, liveRelease(world));
+    warnOfLostKey(context, env, act.record, liveRelease(world));
     if (plan.steps.length === 0) tellWhichImage(context, options, candidate);
-    if (plan.steps.some(({ kind }) => kind === 'backup')) await schema.mustHaveRoom();
+    if (plan.steps.some(({ kind }) => kind === 'backup')) await database.mustHaveRoom();
     return { plan, heading: headingOf(plan, world, candidate.replicas) };
   });
 }
@@ -148,7 +153,7 @@ async function lookNow(
 ): Promise<SchemaLook> {
   const dir = migrationsDir(context, isBundled);
   if (!supply.state.missingAccessories.includes('postgres'))
-    return lookAtSchema(schemaOf(context, await context.engine(), env, dir), intent);
+    return lookAtSchema(projectDatabase(context, await context.engine(), env, dir), intent);
   const standing = await standingOfNone(dir);
   return { standing, work: forwardWork(standing, null) };
 }

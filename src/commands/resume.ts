@@ -7,8 +7,8 @@ import { planResume } from '../release/plan.ts';
 
 export async function run(context: Context): Promise<Outcome> {
   let backedOut: { release: number; reason: string | null } | null = null;
-  const outcome = await actOnProject(context, async (session, world) => {
-    const { intent } = session.record;
+  const outcome = await actOnProject(context, async (act, world) => {
+    const { intent } = act.record;
     if (intent?.stage === 'condemned') backedOut = { release: intent.release, reason: intent.reason };
     const plan = planResume(world);
     return { plan, heading: headingOf(plan, world, null) };

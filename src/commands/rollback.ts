@@ -14,7 +14,7 @@ import {
   schemaBack,
   withWishAsked,
 } from '../operations/schema/schema-back.ts';
-import { schemaOf } from '../operations/schema/schema-port.ts';
+import { projectDatabase } from '../operations/schema/schema-port.ts';
 import type { ProjectRecord } from '../record/record.ts';
 import type { Intent, Plan, Release, ReleaseStep, World } from '../release/model.ts';
 import { planAct, planStay } from '../release/plan.ts';
@@ -38,27 +38,27 @@ export async function run(context: Context, options: RollbackOptions): Promise<O
     const env = context.readEnv(requestOf(record).image);
     const { world } = observed;
     const target = chooseTarget(context, record, world, options.to);
-    const schema = schemaOf(
+    const database = projectDatabase(
       context,
       engine,
       env,
       migrationsDir(context, requestOf(record).image === 'bundled'),
     );
-    const back = await schemaBack(context, { options, target, world, schema, env });
-    const asked = await withWishAsked(context, { options, target, world, schema, env }, back);
+    const back = await schemaBack(context, { options, target, world, schema: database, env });
+    const asked = await withWishAsked(context, { options, target, world, schema: database, env }, back);
     const plan = planFor(context, env, record, asked, target, back);
     const lost = await findLost(engine, context.project, plan, record.releases);
     const whole: Plan = { ...plan, steps: [...planLost(lost), ...plan.steps] };
     return withLosses(planOutcome(whole, headingOf(plan, world, target.replicas)), back);
   }
-  return actOnProject(context, async (session, world, { env, schema }) => {
-    const target = chooseTarget(context, session.record, world, options.to);
-    const back = await schemaBack(context, { options, target, world, schema, env });
+  return actOnProject(context, async (act, world, { env, schema: database }) => {
+    const target = chooseTarget(context, act.record, world, options.to);
+    const back = await schemaBack(context, { options, target, world, schema: database, env });
     await confirmSchemaLoss(context, { options, target }, back);
-    const asked = await withWishAsked(context, { options, target, world, schema, env }, back);
+    const asked = await withWishAsked(context, { options, target, world, schema: database, env }, back);
     // On record first: whoever goes on from here does what was asked last.
-    if (asked.intent && asked.intent !== world.intent) await setWish(session, asked.intent.schema);
-    const plan = planFor(context, env, session.record, asked, target, back);
+    if (asked.intent && asked.intent !== world.intent) await setWish(act, asked.intent.schema);
+    const plan = planFor(context, env, act.record, asked, target, back);
     return { plan, heading: headingOf(plan, world, target.replicas) };
   });
 }

@@ -19,8 +19,8 @@ import { askGeneration } from '../proxy/traffic.ts';
 import { newRecord, type ProjectRecord, readRecord, writeRecord } from '../record/record.ts';
 import { type FoundationState, planFoundation, planImages } from '../release/foundation.ts';
 import type { FoundationStep } from '../release/model.ts';
+import type { ProxyBase } from '../runner/act.ts';
 import { type Runner, runSteps } from '../runner/run.ts';
-import type { ProxyBase } from '../runner/session.ts';
 import type { Context, EnvFile } from './context.ts';
 import { doorOf } from './project.ts';
 

@@ -16,10 +16,10 @@ import { openDoor } from '../proxy/door.ts';
 import { openJournal } from '../record/journal.ts';
 import { type ProjectRecord, readRecord } from '../record/record.ts';
 import { keepSecret } from '../report/redact.ts';
+import type { RunningAct } from '../runner/act.ts';
 import { type Observed, observe } from '../runner/observe.ts';
-import type { Ports } from '../runner/ports.ts';
+import type { Outside } from '../runner/outside.ts';
 import type { Runner } from '../runner/run.ts';
-import type { Session } from '../runner/session.ts';
 import type { Context, EnvFile } from './context.ts';
 
 const nobody: Players = {
@@ -158,7 +158,7 @@ export function runnerOf(context: Context, lockLost: AbortSignal): Runner {
   const who = { project: context.project, verb: context.verb, by: context.operator };
   return {
     project: context.project,
-    ports: { clock: realClock },
+    outside: { clock: realClock },
     record: null,
     emit: context.emit,
     journal: openJournal(context.stateDir, who, complain),
@@ -169,14 +169,14 @@ export function runnerOf(context: Context, lockLost: AbortSignal): Runner {
   };
 }
 
-export function sessionOf(
+export function runningAct(
   context: Context,
   runner: Runner,
-  parts: { ports: Omit<Ports, 'clock'>; record: ProjectRecord; proxy: Session['proxy'] },
-): Session {
+  parts: { outside: Omit<Outside, 'clock'>; record: ProjectRecord; proxy: RunningAct['proxy'] },
+): RunningAct {
   return {
     ...runner,
-    ports: { ...parts.ports, clock: realClock },
+    outside: { ...parts.outside, clock: realClock },
     record: parts.record,
     proxy: parts.proxy,
     by: context.operator,

@@ -2,18 +2,18 @@
 import { isBundledTag } from '../images/bundled.ts';
 import { type ProjectRecord, readRecord } from '../record/record.ts';
 import type { Plan, ReleaseStep, SchemaWork, World } from '../release/model.ts';
+import type { RunningAct } from '../runner/act.ts';
 import { noSchemaWork, observe } from '../runner/observe.ts';
-import type { Session } from '../runner/session.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { observeFoundation, type Request } from './foundation.ts';
 import { nothingThere, runnerOf } from './project.ts';
 import { runAct } from './run.ts';
-import { lookAtSchema, type OpenSchema } from './schema/schema-port.ts';
+import { lookAtSchema, type ProjectDatabase } from './schema/schema-port.ts';
 
 type Decide = (
-  session: Session,
+  act: RunningAct,
   world: World,
-  ground: { env: EnvFile; schema: OpenSchema },
+  ground: { env: EnvFile; schema: ProjectDatabase },
 ) => Promise<{ plan: Plan<ReleaseStep>; heading: string }>;
 
 /** @throws RELEASE_UNKNOWN when nothing was ever deployed here */
@@ -24,10 +24,10 @@ export async function actOnProject(context: Context, decide: Decide): Promise<Ou
   const env = context.readEnv(request.image);
   const supply = await observeFoundation(context, env, request);
   const runner = runnerOf(context, new AbortController().signal);
-  return runAct(context, { env, request, supply, runner }, async (session, schema) => {
-    const work = await workLeft(context, session.record, schema);
-    const { world } = await observe(session.ports, session.record, work);
-    return decide(session, world, { env, schema });
+  return runAct(context, { env, request, supply, runner }, async (act, database) => {
+    const work = await workLeft(context, act.record, database);
+    const { world } = await observe(act.outside, act.record, work);
+    return decide(act, world, { env, schema: database });
   });
 }
 
@@ -35,14 +35,14 @@ export async function actOnProject(context: Context, decide: Decide): Promise<Ou
 async function workLeft(
   context: Context,
   { intent }: ProjectRecord,
-  schema: OpenSchema,
+  database: ProjectDatabase,
 ): Promise<SchemaWork> {
   const goesOn = intent !== null && intent.stage !== 'condemned' && context.verb !== 'abort';
   // A rollback has a wish of its own, which counts instead.
   if (!goesOn || context.verb === 'rollback') return noSchemaWork;
   if (intent.verb === 'deploy' && intent.stage === 'open' && context.verb === 'resume')
-    return (await lookAtSchema(schema, intent)).work;
-  return { ...noSchemaWork, wish: await schema.wishLeft(intent) };
+    return (await lookAtSchema(database, intent)).work;
+  return { ...noSchemaWork, wish: await database.wishLeft(intent) };
 }
 
 /** What was asked for last, whatever gameops.yaml says today: an image may have been named on the command line. */

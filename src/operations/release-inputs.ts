@@ -7,7 +7,7 @@ import { companionsOf } from '../env/schema.ts';
 import { OpsError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
 import type { Release } from '../release/model.ts';
-import type { Supplies } from '../runner/ports.ts';
+import type { ReleaseInputs } from '../runner/outside.ts';
 import { mintToken } from '../tokens.ts';
 import { settingsOf } from './candidate.ts';
 import type { Context, EnvFile } from './context.ts';
@@ -39,7 +39,7 @@ export function valuesFor({ config }: Context, env: EnvFile, release: Release): 
   return { ...env.values, PORT: String(release.shape.port), ...Object.fromEntries(asked) };
 }
 
-export function suppliesOf(context: Context, env: EnvFile): Supplies {
+export function releaseInputs(context: Context, env: EnvFile): ReleaseInputs {
   return {
     settings: (release) => settingsOf(release, valuesFor(context, env, release)),
     // Only our own protocol joins with a token; the settings of the bundled server always have the secret.

@@ -3,7 +3,7 @@ import { OpsError } from '../errors.ts';
 import type { Plan, World } from '../release/model.ts';
 import { liveRelease, runningReplicas } from '../release/position.ts';
 import { planText } from '../report/plan-text.ts';
-import type { Session, StepReport } from '../runner/session.ts';
+import type { RunningAct, StepReport } from '../runner/act.ts';
 import type { Context, Outcome, Style } from './context.ts';
 import { addressesOf } from './project.ts';
 
@@ -18,9 +18,9 @@ export interface ActResult {
   digestRef: string | null;
   steps: StepReport[];
   /** What was done to the schema, in the order of its fields. */
-  schema: Session['schema'];
-  players: Session['players'];
-  probes: Session['probes'];
+  schema: RunningAct['schema'];
+  players: RunningAct['players'];
+  probes: RunningAct['probes'];
   ms: number;
 }
 
@@ -42,28 +42,28 @@ export function headingOf(plan: Plan, world: World, replicas: number | null): st
   return parts.join(' · ');
 }
 
-export function resultOf(context: Context, session: Session, plan: Plan, began: number): ActResult {
-  const live = session.record.releases.find((release) => release.verdict === 'live');
-  const acted = session.record.releases.find((release) => release.id === plan.release);
+export function resultOf(context: Context, act: RunningAct, plan: Plan, began: number): ActResult {
+  const live = act.record.releases.find((release) => release.verdict === 'live');
+  const acted = act.record.releases.find((release) => release.id === plan.release);
   return {
-    url: addressesOf(context, session.record)?.url ?? null,
+    url: addressesOf(context, act.record)?.url ?? null,
     release: live?.id ?? null,
     previous: plan.previous,
-    strategy: strategyOf(plan, session),
+    strategy: strategyOf(plan, act),
     image: (acted ?? live)?.imageRef ?? null,
     digestRef: (acted ?? live)?.digestRef ?? null,
-    steps: session.steps,
-    schema: session.schema,
-    players: session.players,
-    probes: session.probes,
+    steps: act.steps,
+    schema: act.schema,
+    players: act.players,
+    probes: act.probes,
     ms: Date.now() - began,
   };
 }
 
-function strategyOf(plan: Plan, session: Session): string {
+function strategyOf(plan: Plan, act: RunningAct): string {
   const opened = plan.steps.find((step) => step.kind === 'open');
   if (opened?.kind === 'open') return opened.intent.strategy;
-  return session.record.intent?.strategy ?? session.record.history.at(-1)?.strategy ?? 'blue-green';
+  return act.record.intent?.strategy ?? act.record.history.at(-1)?.strategy ?? 'blue-green';
 }
 
 export function actText(style: Style, result: ActResult): string {

@@ -1,15 +1,15 @@
 /** The middle of every verb that moves releases: lock, foundation, observe, plan, run, tell. */
 import type { Plan, ReleaseStep } from '../release/model.ts';
+import type { RunningAct } from '../runner/act.ts';
 import type { Runner } from '../runner/run.ts';
 import { runPlan, runSteps } from '../runner/run.ts';
-import type { Session } from '../runner/session.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { layFoundation, type Request, type Supply } from './foundation.ts';
 import { findLost, planLost, pullLost } from './lost-images.ts';
-import { openPorts } from './ports.ts';
-import { migrationsDir, sessionOf, withLock } from './project.ts';
+import { openOutside } from './outside.ts';
+import { migrationsDir, runningAct, withLock } from './project.ts';
 import { actText, attachResult, resultOf } from './result.ts';
-import { type OpenSchema, schemaOf } from './schema/schema-port.ts';
+import { type ProjectDatabase, projectDatabase } from './schema/schema-port.ts';
 
 export interface Ground {
   env: EnvFile;
@@ -18,10 +18,10 @@ export interface Ground {
   runner: Runner;
 }
 
-/** Observes through the session's ports, decides, tells how it is to be headed. */
+/** Observes, decides, and returns the plan with its heading. */
 export type Decide = (
-  session: Session,
-  schema: OpenSchema,
+  act: RunningAct,
+  database: ProjectDatabase,
 ) => Promise<{ plan: Plan<ReleaseStep>; heading: string }>;
 
 /** A part of the foundation that is gone is mended first. @throws what `runPlan` throws, with the result so far */
@@ -31,19 +31,19 @@ export async function runAct(context: Context, ground: Ground, decide: Decide): 
   return withLock(context, supply.roles.nginx.ref, async (lock) => {
     const runner = { ...ground.runner, lockLost: lock.lost };
     const record = await layFoundation(context, runner, env, request, supply);
-    const { ports, proxy, close } = await openPorts(context, env, record);
+    const { outside, proxy, close } = await openOutside(context, env, record);
     try {
       const dir = migrationsDir(context, request.image === 'bundled');
-      const schema = schemaOf(context, ports.engine, env, dir);
-      const session = sessionOf(context, runner, { ports: { ...ports, schema }, record, proxy });
-      const { plan, heading } = await decide(session, schema);
-      const lost = await findLost(ports.engine, context.project, plan, session.record.releases);
+      const database = projectDatabase(context, outside.engine, env, dir);
+      const act = runningAct(context, runner, { outside: { ...outside, database }, record, proxy });
+      const { plan, heading } = await decide(act, database);
+      const lost = await findLost(outside.engine, context.project, plan, act.record.releases);
       const first = planLost(lost);
       context.emit({ type: 'plan', plan: { ...plan, steps: [...first, ...plan.steps] }, heading });
-      const result = () => resultOf(context, session, plan, began);
-      const failure = await runSteps(session, first, () => pullLost(ports.engine, lost, context));
+      const result = () => resultOf(context, act, plan, began);
+      const failure = await runSteps(act, first, () => pullLost(outside.engine, lost, context));
       if (failure) throw attachResult(failure.error, result());
-      await runPlan(session, plan).catch((error) => {
+      await runPlan(act, plan).catch((error) => {
         throw attachResult(error, result());
       });
       return { ok: true, result: result(), text: (style) => actText(style, result()) };

@@ -26,7 +26,7 @@ import {
 import { loadTemplates, renderConfig, type Templates } from './render.ts';
 import { askGeneration } from './traffic.ts';
 
-export interface SwitchPorts {
+export interface SwitchOutside {
   engine: Engine;
   door: Door;
   clock: Clock;
@@ -76,31 +76,32 @@ const workersDefault = 4;
  * SWITCH_NOT_PROVEN after the pointer was put back
  */
 export async function switchTraffic(
-  ports: SwitchPorts,
+  outside: SwitchOutside,
   input: SwitchInput,
 ): Promise<{ generation: number; lost: string[] }> {
-  const { engine } = ports;
+  const { engine } = outside;
   const names = namesOf(input.project);
   const templates = loadTemplates(input.templateDir);
   const before = await engine.readFiles(input.project, names.volume.nginx, '');
-  const { features, lost } = featuresOf(await versionOf(ports, input.project));
+  const { features, lost } = featuresOf(await versionOf(outside, input.project));
   const generation = generationFor(input, nextGeneration(before));
   const number = generation.generation;
   const config = renderConfig(templates, configInput(input, generation, features));
 
   await engine.putFiles(input.project, names.volume.nginx, filesOf(generation, config));
-  await mustPassTest(ports, input.project, number);
-  await flip(ports, input.project, number);
+  await mustPassTest(outside, input.project, number);
+  await flip(outside, input.project, number);
   await engine.signal(input.project, names.proxy, 'SIGHUP');
-  if (!(await isServed(ports, number, input.deadlineMs))) throw await putBack(ports, input, before, number);
+  if (!(await isServed(outside, number, input.deadlineMs)))
+    throw await putBack(outside, input, before, number);
 
   const old = prunable(before, number);
-  if (old.length > 0) await asRoot(ports, input.project, ['rm', '-rf', ...old.map(inVolume)]);
+  if (old.length > 0) await asRoot(outside, input.project, ['rm', '-rf', ...old.map(inVolume)]);
   return { generation: number, lost };
 }
 
 /** Asked of the running one first: a program started in the container costs ten times as much. */
-async function versionOf({ engine, door }: SwitchPorts, project: string): Promise<string> {
+async function versionOf({ engine, door }: SwitchOutside, project: string): Promise<string> {
   const running = await askGeneration(door, askTimeoutMs);
   if (running?.nginx) return `nginx/${running.nginx}`;
   const said = await engine.exec(project, namesOf(project).proxy, ['nginx', '-v']);
@@ -134,9 +135,9 @@ export function configInput(
 
 const inVolume = (name: string) => `${path.nginxConfig}/${name}`;
 
-async function mustPassTest(ports: SwitchPorts, project: string, number: number): Promise<void> {
+async function mustPassTest(outside: SwitchOutside, project: string, number: number): Promise<void> {
   const config = inVolume(candidateOf(number));
-  const test = await ports.engine.exec(project, namesOf(project).proxy, [
+  const test = await outside.engine.exec(project, namesOf(project).proxy, [
     'nginx',
     '-e',
     'stderr',
@@ -146,7 +147,7 @@ async function mustPassTest(ports: SwitchPorts, project: string, number: number)
     config,
   ]);
   if (test.exitCode === 0) return;
-  await asRoot(ports, project, ['rm', '-rf', inVolume(folderOf(number)), config]).catch(() => {});
+  await asRoot(outside, project, ['rm', '-rf', inVolume(folderOf(number)), config]).catch(() => {});
   throw new OpsError('PROXY_CONFIG_REJECTED', {
     message: `Nginx rejects the new configuration: ${wordsOf(test)}. It was not loaded; players are where they were.`,
     next: ['mend the templates or the settings it names, then gameops deploy'],
@@ -154,8 +155,8 @@ async function mustPassTest(ports: SwitchPorts, project: string, number: number)
   });
 }
 
-async function flip(ports: SwitchPorts, project: string, number: number): Promise<void> {
-  const moved = await asRoot(ports, project, [
+async function flip(outside: SwitchOutside, project: string, number: number): Promise<void> {
+  const moved = await asRoot(outside, project, [
     'mv',
     '-f',
     inVolume(candidateOf(number)),
@@ -170,7 +171,11 @@ async function flip(ports: SwitchPorts, project: string, number: number): Promis
 }
 
 /** True when the generation answered on so many fresh connections in a row before the deadline. */
-async function isServed({ door, clock }: SwitchPorts, number: number, deadlineMs: number): Promise<boolean> {
+async function isServed(
+  { door, clock }: SwitchOutside,
+  number: number,
+  deadlineMs: number,
+): Promise<boolean> {
   const end = clock.now() + deadlineMs;
   let inARow = 0;
   while (inARow < proofs) {
@@ -184,12 +189,12 @@ async function isServed({ door, clock }: SwitchPorts, number: number, deadlineMs
 
 /** Nginx would load the unproven generation at its next start: takes that away, and back what it may have loaded. */
 async function putBack(
-  ports: SwitchPorts,
+  outside: SwitchOutside,
   input: SwitchInput,
   before: ReadonlyMap<string, Uint8Array>,
   failed: number,
 ): Promise<OpsError> {
-  const { engine } = ports;
+  const { engine } = outside;
   const names = namesOf(input.project);
   const log = await engine.logTail(input.project, names.proxy, 20).catch(() => []);
   const config = textOf(before, pointerFile);
@@ -197,10 +202,10 @@ async function putBack(
   if (previous !== null) {
     const [, , candidate] = filesOf({ ...generationFor(input, previous) }, config);
     if (candidate) await engine.putFiles(input.project, names.volume.nginx, [candidate]);
-    await flip(ports, input.project, previous);
+    await flip(outside, input.project, previous);
     await engine.signal(input.project, names.proxy, 'SIGHUP');
   }
-  const isBack = previous !== null && (await isServed(ports, previous, 5_000));
+  const isBack = previous !== null && (await isServed(outside, previous, 5_000));
   const complaint = log.filter((line) => /\[(emerg|alert|crit)\]/.test(line)).slice(-3);
   return new OpsError('SWITCH_NOT_PROVEN', {
     message: `Nginx did not answer with generation ${failed} within ${input.deadlineMs / 1000} s${complaint.length > 0 ? `; it says: ${complaint.join(' ')}` : ''}. ${isBack ? `Generation ${previous} was put back and is served` : 'What it serves could not be read'}.`,
@@ -209,8 +214,8 @@ async function putBack(
   });
 }
 
-function asRoot(ports: SwitchPorts, project: string, command: readonly string[]): Promise<ExecResult> {
-  return ports.engine.exec(project, namesOf(project).proxy, command, { user: '0' });
+function asRoot(outside: SwitchOutside, project: string, command: readonly string[]): Promise<ExecResult> {
+  return outside.engine.exec(project, namesOf(project).proxy, command, { user: '0' });
 }
 
 /** Nginx's own words, without the noise around them. */

@@ -28,12 +28,12 @@ const served = z.object({
 const askTimeoutMs = 6_000;
 
 export async function readTraffic(
-  ports: { engine: Engine; door: Door },
+  outside: { engine: Engine; door: Door },
   project: string,
 ): Promise<ObservedTraffic> {
   const [answer, files] = await Promise.all([
-    askGeneration(ports.door, askTimeoutMs),
-    ports.engine.readFiles(project, namesOf(project).volume.nginx, ''),
+    askGeneration(outside.door, askTimeoutMs),
+    outside.engine.readFiles(project, namesOf(project).volume.nginx, ''),
   ]);
   const pointed = pointedGeneration(files);
   if (answer === null) {

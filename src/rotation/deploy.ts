@@ -25,15 +25,15 @@ export async function deploySecrets(
   { watchMs, drainMs }: RotateOptions,
   cause: string,
 ): Promise<void> {
-  await actOnProject(context, async (session, world, { env }) => {
+  await actOnProject(context, async (act, world, { env }) => {
     const live = liveRelease(world);
     if (!live) throw nothingThere(context);
     mustHavePage(context, live);
-    mustBeOurs(session.record, live);
-    await mustHaveRoom(context, session.ports.engine, live);
+    mustBeOurs(act.record, live);
+    await mustHaveRoom(context, act.outside.engine, live);
     const values = valuesFor(context, env, live);
     const at = new Date().toISOString();
-    const candidate = rekeyedCandidate(session.record, live, values, { by: context.operator, at });
+    const candidate = rekeyedCandidate(act.record, live, values, { by: context.operator, at });
     const { deploy } = context.config;
     const intent: Intent = {
       verb: 'deploy',

@@ -9,8 +9,8 @@ import type { HandoverOrder } from '../contract.ts';
 import { OpsError } from '../errors.ts';
 import type { Closed } from '../observe/players.ts';
 import type { ReleaseId, ReleaseStep } from '../release/model.ts';
+import type { RunningAct } from './act.ts';
 import { gameContainers, isRunning, replicaOf } from './fleet.ts';
-import type { Session } from './session.ts';
 
 type DrainStep = ReleaseStep & { kind: 'drain' };
 
@@ -25,25 +25,25 @@ const redisAwayMs = 10_000;
 const comeBackMs = { between: 3_000, inAll: 30_000 };
 
 /** @returns what became of the players, in words */
-export async function drain(session: Session, step: DrainStep): Promise<string> {
-  const { engine, clock, players } = session.ports;
+export async function drain(act: RunningAct, step: DrainStep): Promise<string> {
+  const { engine, clock, players } = act.outside;
   const fleet = new Map([[step.release, step.replicas]]);
   const countPlayers = async () => (await players.online(fleet)).get(step.release) ?? null;
   const end = clock.now() + step.deadlineMs;
   const before = await countPlayers();
   const earlier = (await players.closed(step.release)) ?? { sockets: 0, missing: 0 };
-  const moved = before === 0 ? 0 : await handOver(session, step, before);
+  const moved = before === 0 ? 0 : await handOver(act, step, before);
 
-  await engine.signalFleet(session.project, step.release, step.replicas, 'SIGTERM');
-  const wait = { everyMs: 200, signal: session.signal };
+  await engine.signalFleet(act.project, step.release, step.replicas, 'SIGTERM');
+  const wait = { everyMs: 200, signal: act.signal };
   const leftMs = Math.max(1_000, end - clock.now());
   const gone = await until(clock, { ...wait, deadlineMs: leftMs }, async () => {
-    const rest = (await runningOf(session, step.release)).filter((n) => step.replicas.includes(n));
-    if (before) tell(session, 'let go', before - ((await countPlayers()) ?? 0), before);
+    const rest = (await runningOf(act, step.release)).filter((n) => step.replicas.includes(n));
+    if (before) tell(act, 'let go', before - ((await countPlayers()) ?? 0), before);
     return rest.length === 0 ? true : null;
   });
-  const closed = await whoIsNotBack(session, step.release, earlier);
-  addPlayers(session, {
+  const closed = await whoIsNotBack(act, step.release, earlier);
+  addPlayers(act, {
     online: before,
     moved,
     closed: closed?.sockets ?? null,
@@ -58,11 +58,11 @@ export async function drain(session: Session, step: DrainStep): Promise<string> 
 
 /** @param earlier of the batches before, which are counted already @returns null when nobody could be asked */
 async function whoIsNotBack(
-  { ports, signal }: Session,
+  { outside, signal }: RunningAct,
   release: ReleaseId,
   earlier: Closed,
 ): Promise<Closed | null> {
-  const { clock, players } = ports;
+  const { clock, players } = outside;
   let least = { missing: Number.POSITIVE_INFINITY, since: clock.now() };
   let seen: Closed | null = null;
   await until(clock, { everyMs: 200, deadlineMs: comeBackMs.inAll, signal }, async () => {
@@ -78,12 +78,12 @@ async function whoIsNotBack(
 }
 
 /** @returns how many players changed over; null when nobody could be asked to hand them over */
-async function handOver(session: Session, step: DrainStep, before: number | null): Promise<number | null> {
-  const { clock, players } = session.ports;
+async function handOver(act: RunningAct, step: DrainStep, before: number | null): Promise<number | null> {
+  const { clock, players } = act.outside;
   if (step.to === null) return null;
   const order = { v: 1, order: 'hand-over', replicas: step.replicas, to: step.to, patienceMs } as const;
-  const { signal } = session;
-  if (!(await tellServers(session, step.release, order, step.deadlineMs))) return null;
+  const { signal } = act;
+  if (!(await tellServers(act, step.release, order, step.deadlineMs))) return null;
   let heardAt = clock.now();
   // In questions, too: a machine that stood still asked nobody.
   let unanswered = 0;
@@ -102,15 +102,15 @@ async function handOver(session: Session, step: DrainStep, before: number | null
     hasMoved = seen.moved;
     const total = Math.max(before ?? 0, seen.moved + seen.closed + seen.gone + seen.left);
     const { moved, closed, left } = seen;
-    tell(session, 'handed over', moved + closed + seen.gone, total, { moved, closed, left });
+    tell(act, 'handed over', moved + closed + seen.gone, total, { moved, closed, left });
     return seen.left === 0 && seen.replicas === step.replicas.length ? true : null;
   });
   return hasMoved;
 }
 
 /** Takes back what a drain ordered. Players who were not told yet stay. @throws REDIS_UNREACHABLE */
-export async function endHandover(session: Session, release: ReleaseId): Promise<void> {
-  if (await tellServers(session, release, null, 0)) return;
+export async function endHandover(act: RunningAct, release: ReleaseId): Promise<void> {
+  if (await tellServers(act, release, null, 0)) return;
   throw new OpsError('REDIS_UNREACHABLE', {
     message: `The servers of release ${release} can't be told to keep their players: Redis does not answer. Players are where they were.`,
     next: ['gameops doctor', 'gameops abort', 'or gameops resume: goes on'],
@@ -120,31 +120,31 @@ export async function endHandover(session: Session, release: ReleaseId): Promise
 
 /** One question that goes unanswered must not close everybody. @returns false when Redis could not be told */
 async function tellServers(
-  { ports, signal }: Session,
+  { outside, signal }: RunningAct,
   release: ReleaseId,
   order: HandoverOrder | null,
   forMs: number,
 ): Promise<boolean> {
   const pace = { everyMs: 250, deadlineMs: silenceMs, signal };
-  const ask = async () => ((await ports.players.order(release, order, forMs)) ? true : null);
-  return (await until(ports.clock, pace, ask)) === true;
+  const ask = async () => ((await outside.players.order(release, order, forMs)) ? true : null);
+  return (await until(outside.clock, pace, ask)) === true;
 }
 
 function tell(
-  session: Session,
+  act: RunningAct,
   label: string,
   done: number,
   total: number,
   parts?: Record<string, number>,
 ): void {
-  session.emit({ type: 'progress', label, done, total, unit: 'players', ...(parts ? { parts } : {}) });
+  act.emit({ type: 'progress', label, done, total, unit: 'players', ...(parts ? { parts } : {}) });
 }
 
 /** Sums over batches; what nobody could tell stays unknown. */
-function addPlayers(session: Session, seen: Session['players']): void {
+function addPlayers(act: RunningAct, seen: RunningAct['players']): void {
   const plus = (a: number | null, b: number | null) => (b === null ? a : (a ?? 0) + b);
-  const { online, moved, closed, lost } = session.players;
-  session.players = {
+  const { online, moved, closed, lost } = act.players;
+  act.players = {
     online: plus(online, seen.online),
     moved: plus(moved, seen.moved),
     closed: plus(closed, seen.closed),
@@ -152,7 +152,7 @@ function addPlayers(session: Session, seen: Session['players']): void {
   };
 }
 
-async function runningOf(session: Session, release: number): Promise<number[]> {
-  const containers = await session.ports.engine.observe(session.project, release);
+async function runningOf(act: RunningAct, release: number): Promise<number[]> {
+  const containers = await act.outside.engine.observe(act.project, release);
   return gameContainers(containers).filter(isRunning).map(replicaOf);
 }

@@ -13,7 +13,7 @@ import { fleetBefore } from '../release/plan.ts';
 import { findRelease } from '../release/position.ts';
 import type { Emit } from '../report/events.ts';
 import { gameContainers, hasUnixSockets, isRunning, reachOf, releaseOf, replicaOf } from './fleet.ts';
-import type { Ports } from './ports.ts';
+import type { Outside } from './outside.ts';
 
 const probeTimeoutMs = 2_000;
 const logLines = 12;
@@ -32,7 +32,7 @@ export interface ProbeCounts {
 
 export interface GateInput {
   project: string;
-  ports: Ports;
+  outside: Outside;
   release: Release;
   signal: AbortSignal;
   emit: Emit;
@@ -43,7 +43,7 @@ export async function awaitReady(
   input: GateInput,
   step: ReleaseStep & { kind: 'await-ready' },
 ): Promise<void> {
-  const { ports, signal } = input;
+  const { outside, signal } = input;
   const lacks = new Map<number, Lack>();
   const open = new Set(step.replicas);
   const restartsBefore = new Map<number, number>();
@@ -51,12 +51,12 @@ export async function awaitReady(
   let unixSockets = false;
   let lookedAt = Number.NEGATIVE_INFINITY;
   const pace = { deadlineMs: step.deadlineMs, everyMs: probeEveryMs(step.replicas.length), signal };
-  const ready = await until(ports.clock, pace, async () => {
-    if (ports.clock.now() - lookedAt >= lookEveryMs) {
-      const all = await ports.engine.observe(input.project);
+  const ready = await until(outside.clock, pace, async () => {
+    if (outside.clock.now() - lookedAt >= lookEveryMs) {
+      const all = await outside.engine.observe(input.project);
       containers = ofRelease(input, all, step.replicas);
       unixSockets = hasUnixSockets(all);
-      lookedAt = ports.clock.now();
+      lookedAt = outside.clock.now();
       await failIfGone(input, containers, step.replicas, restartsBefore);
     }
     await Promise.all(
@@ -85,13 +85,13 @@ export async function awaitReady(
  * Whether the fleet of before a committed act would have its players back. Asked of itself: one that was told to end takes
  * nobody any more, and runs as any other until it has.
  */
-export async function canHandBack(session: Omit<GateInput, 'release'>, world: World): Promise<boolean> {
+export async function canHandBack(act: Omit<GateInput, 'release'>, world: World): Promise<boolean> {
   const before = fleetBefore(world);
   const release = findRelease(world, before?.release ?? null);
   if (!before || !release) return false;
-  const { project, ports, signal, emit } = session;
-  const input = { project, ports, signal, emit, release };
-  const all = await ports.engine.observe(project);
+  const { project, outside, signal, emit } = act;
+  const input = { project, outside, signal, emit, release };
+  const all = await outside.engine.observe(project);
   const containers = ofRelease(input, all, before.replicas);
   const unixSockets = hasUnixSockets(all);
   const lacks = await Promise.all(
@@ -115,9 +115,9 @@ function afterwards(before: Lack | undefined, now: Lack): Lack {
 }
 
 async function whyNotReady(input: GateInput, at: Reach): Promise<Lack | null> {
-  const { ports, release } = input;
+  const { outside, release } = input;
   const { probe } = release.shape;
-  const http = await ports.door.askReplica(at, probe, probeTimeoutMs);
+  const http = await outside.door.askReplica(at, probe, probeTimeoutMs);
   // A configuration of an older gameops, or a template of the operator's, has no way to sockets yet. The watch sees them.
   const isNginxOwn404 = http.ok && http.answer.status === 404 && http.answer.servedBy === '';
   if (at.unixSocket && isNginxOwn404) return whyNotReady(input, { ...at, unixSocket: null });
@@ -128,7 +128,7 @@ async function whyNotReady(input: GateInput, at: Reach): Promise<Lack | null> {
       reason: `${probe} answered ${http.answer.status} ${firstLine(http.answer.body)}`.trim(),
     };
   if (release.protocol === null) return null;
-  const join = await ports.door.joinReplica(at, ports.supplies.probeToken(), probeTimeoutMs);
+  const join = await outside.door.joinReplica(at, outside.inputs.probeToken(), probeTimeoutMs);
   return join.ok
     ? null
     : { about: 'join', ...join, reason: `a WebSocket player could not join: ${join.reason}` };
@@ -163,7 +163,7 @@ export async function watchRelease(
   step: ReleaseStep & { kind: 'watch' },
   replicas: readonly number[],
 ): Promise<ProbeCounts> {
-  const { clock } = input.ports;
+  const { clock } = input.outside;
   const counts: ProbeCounts = { http: { sent: 0, failed: 0 }, ws: { sent: 0, failed: 0 } };
   const restartsBefore = new Map<number, number>();
   const began = clock.now();
@@ -184,7 +184,7 @@ export async function watchRelease(
     }
     if (now >= next.ws && input.release.protocol !== null) {
       next = { ...next, ws: now + 1_000 };
-      const join = await input.ports.door.joinPublic(input.ports.supplies.probeToken(), probeTimeoutMs);
+      const join = await input.outside.door.joinPublic(input.outside.inputs.probeToken(), probeTimeoutMs);
       count(counts.ws, join.ok ? null : join.reason, reasons);
     }
     if (areTooManyFailed(counts)) {
@@ -211,9 +211,9 @@ function count(counter: { sent: number; failed: number }, reason: string | null,
   reasons.push(reason);
 }
 
-async function publicFailure({ ports, release }: GateInput): Promise<string | null> {
+async function publicFailure({ outside, release }: GateInput): Promise<string | null> {
   const path = release.protocol === null ? '/' : endpoint.version;
-  const probe = await ports.door.askPublic(path, probeTimeoutMs);
+  const probe = await outside.door.askPublic(path, probeTimeoutMs);
   if (!probe.ok) return `GET ${path}: ${probe.reason}`;
   // An image that is not ours owns its paths: any answer of its own is a life sign, an error of the gateway is none.
   const isFine = release.protocol === null ? probe.answer.status < 500 : probe.answer.status === 200;
@@ -246,7 +246,7 @@ function watchFailed(
 }
 
 async function replicasOf(input: GateInput, replicas: readonly number[]): Promise<ObservedContainer[]> {
-  return ofRelease(input, await input.ports.engine.observe(input.project, input.release.id), replicas);
+  return ofRelease(input, await input.outside.engine.observe(input.project, input.release.id), replicas);
 }
 
 function ofRelease(
@@ -296,5 +296,5 @@ async function failIfGone(
 
 async function tailOf(input: GateInput, n: number): Promise<string[]> {
   const name = namesOf(input.project).game(input.release.id, n);
-  return input.ports.engine.logTail(input.project, name, logLines).catch(() => []);
+  return input.outside.engine.logTail(input.project, name, logLines).catch(() => []);
 }

@@ -5,7 +5,7 @@ import type { ProjectRecord } from '../record/record.ts';
 import type { SchemaWork, World } from '../release/model.ts';
 import { runningReplicas } from '../release/position.ts';
 import { fleetsOf, gameContainers, hasUnixSockets, reachOf, releaseOf, replicaOf } from './fleet.ts';
-import type { Ports } from './ports.ts';
+import type { Outside } from './outside.ts';
 
 /** A replica, or Nginx, that was removed and made anew may be reached in another way than the one Nginx was told. */
 function areThere({ targets }: ObservedTraffic, containers: readonly ObservedContainer[]): boolean {
@@ -29,14 +29,14 @@ export const noSchemaWork: SchemaWork = { pending: [], contracts: [], isFilled: 
 
 /** @param schema asked once per act by the caller: a lost database must not keep anybody from backing out */
 export async function observe(
-  ports: Pick<Ports, 'engine' | 'door' | 'players'>,
+  outside: Pick<Outside, 'engine' | 'door' | 'players'>,
   record: ProjectRecord,
   schema: SchemaWork = noSchemaWork,
 ): Promise<Observed> {
   const { project } = record;
   const [containers, traffic] = await Promise.all([
-    ports.engine.observe(project),
-    readTraffic(ports, project),
+    outside.engine.observe(project),
+    readTraffic(outside, project),
   ]);
   const fleets = fleetsOf(containers, record.releases);
   const world: World = {
@@ -49,7 +49,7 @@ export async function observe(
   const running = fleets
     .map(({ release }) => [release, runningReplicas(world, release)] as const)
     .filter(([, replicas]) => replicas.length > 0);
-  const players = await ports.players.online(new Map(running));
+  const players = await outside.players.online(new Map(running));
   return {
     world: {
       ...world,

@@ -13,6 +13,7 @@ import type { HistoryEntry, ProjectRecord } from '../record/record.ts';
 import { writeRecord } from '../record/record.ts';
 import type { Release, ReleaseStep, Route } from '../release/model.ts';
 import { committed, condemned } from '../release/position.ts';
+import type { RunningAct } from './act.ts';
 import { drain, endHandover } from './drain.ts';
 import {
   fleetSpec,
@@ -26,129 +27,124 @@ import {
 } from './fleet.ts';
 import { awaitReady, type GateInput, watchRelease } from './gate.ts';
 import { takeBackup, takeSchemaBack, untilLockLost } from './schema.ts';
-import type { Session } from './session.ts';
 import { ensureSettings } from './settings.ts';
 
 /** @returns a short detail for the report, or nothing. */
 // biome-ignore lint/suspicious/noConfusingVoidType: most steps have nothing to add.
-export async function perform(session: Session, step: ReleaseStep): Promise<string | void> {
-  const { engine, clock, schema } = session.ports;
-  const { project } = session;
+export async function perform(act: RunningAct, step: ReleaseStep): Promise<string | void> {
+  const { engine, clock, database } = act.outside;
+  const { project } = act;
   switch (step.kind) {
     case 'open':
-      return openAct(session, step);
+      return openAct(act, step);
     case 'condemn':
-      return condemn(session, step);
+      return condemn(act, step);
     case 'commit':
-      return save(session, {
-        releases: committed(session.record.releases, step.release, session.record.intent),
-        intent: intentWith(session, { stage: 'committed' }),
+      return save(act, {
+        releases: committed(act.record.releases, step.release, act.record.intent),
+        intent: intentWith(act, { stage: 'committed' }),
       });
     case 'close':
-      return save(session, { intent: null, history: [...session.record.history, historyEntry(session)] });
+      return save(act, { intent: null, history: [...act.record.history, historyEntry(act)] });
     case 'backup':
-      return takeBackup(session, step);
+      return takeBackup(act, step);
     case 'migrate':
-      await schema.migrate(step.migrations, step.release, untilLockLost(session));
-      session.schema.applied.push(...step.migrations);
+      await database.migrate(step.migrations, step.release, untilLockLost(act));
+      act.schema.applied.push(...step.migrations);
       return;
     case 'take-back':
     case 'restore':
-      return takeSchemaBack(session, step);
+      return takeSchemaBack(act, step);
     case 'start-fleet':
-      return startFleet(session, step);
+      return startFleet(act, step);
     case 'await-ready':
-      return awaitReady(gateInput(session, step.release), step);
+      return awaitReady(gateInput(act, step.release), step);
     case 'switch-traffic':
-      return moveTraffic(session, step);
+      return moveTraffic(act, step);
     case 'watch':
-      return watch(session, step);
+      return watch(act, step);
     case 'quiesce':
-      return clock.sleep(step.forMs, session.signal);
+      return clock.sleep(step.forMs, act.signal);
     case 'drain':
-      return drain(session, step);
+      return drain(act, step);
     case 'retire':
       return engine.retireFleet(project, step.release, step.replicas, 'stopped', stopGraceMs);
     case 'forget':
-      return forget(session, step.release);
+      return forget(act, step.release);
     default:
       return step satisfies never;
   }
 }
 
-async function save(session: Session, change: Parameters<typeof writeRecord>[2]): Promise<undefined> {
-  session.record = await writeRecord(session.ports.engine, session.record, change);
+async function save(act: RunningAct, change: Parameters<typeof writeRecord>[2]): Promise<undefined> {
+  act.record = await writeRecord(act.outside.engine, act.record, change);
 }
 
-async function openAct(session: Session, step: ReleaseStep & { kind: 'open' }): Promise<undefined> {
-  const others = session.record.releases.filter((release) => release.id !== step.candidate.id);
-  await save(session, { releases: [...others, step.candidate], intent: step.intent });
+async function openAct(act: RunningAct, step: ReleaseStep & { kind: 'open' }): Promise<undefined> {
+  const others = act.record.releases.filter((release) => release.id !== step.candidate.id);
+  await save(act, { releases: [...others, step.candidate], intent: step.intent });
 }
 
-async function condemn(session: Session, step: ReleaseStep & { kind: 'condemn' }): Promise<undefined> {
-  const { intent, releases } = session.record;
+async function condemn(act: RunningAct, step: ReleaseStep & { kind: 'condemn' }): Promise<undefined> {
+  const { intent, releases } = act.record;
   const before = releases.find(({ id }) => id === intent?.previous);
   // Told first: servers that still send their players away would send them to and fro.
-  if (intent?.stage === 'committed' && before?.protocol) await endHandover(session, before.id);
-  await save(session, {
+  if (intent?.stage === 'committed' && before?.protocol) await endHandover(act, before.id);
+  await save(act, {
     releases: condemned(releases, step, intent),
-    intent: intentWith(session, { stage: 'condemned', verdict: step.verdict, reason: step.reason }),
+    intent: intentWith(act, { stage: 'condemned', verdict: step.verdict, reason: step.reason }),
   });
 }
 
-async function startFleet(session: Session, step: ReleaseStep & { kind: 'start-fleet' }): Promise<undefined> {
-  const { engine, players } = session.ports;
-  const release = releaseNamed(session, step.release);
-  const volume = namesOf(session.project).volume.settings(release.id);
-  await engine.ensureVolume(session.project, volume, 'settings', { 'gameops.release': String(release.id) });
+async function startFleet(act: RunningAct, step: ReleaseStep & { kind: 'start-fleet' }): Promise<undefined> {
+  const { engine, players } = act.outside;
+  const release = releaseNamed(act, step.release);
+  const volume = namesOf(act.project).volume.settings(release.id);
+  await engine.ensureVolume(act.project, volume, 'settings', { 'gameops.release': String(release.id) });
   const [settings, there] = await Promise.all([
-    ensureSettings(session, release, volume),
-    engine.observe(session.project),
+    ensureSettings(act, release, volume),
+    engine.observe(act.project),
     // An order to send players away, from its last time, would still be there for it.
     players.order(release.id, null, 0),
   ]);
   // Both to their end, also when one fails: a remedy beside containers that are still being made would miss them.
   const ended = await Promise.allSettled([
     engine.startFleet(
-      fleetSpec(session.project, release, step.replicas, settings, { unixSockets: hasUnixSockets(there) }),
+      fleetSpec(act.project, release, step.replicas, settings, { unixSockets: hasUnixSockets(there) }),
     ),
-    release.page === null ? null : ensurePage(session, release),
+    release.page === null ? null : ensurePage(act, release),
   ]);
   for (const part of ended) if (part.status === 'rejected') throw part.reason;
 }
 
-async function moveTraffic(
-  session: Session,
-  step: ReleaseStep & { kind: 'switch-traffic' },
-): Promise<string> {
+async function moveTraffic(act: RunningAct, step: ReleaseStep & { kind: 'switch-traffic' }): Promise<string> {
   const arriving = step.routes.find((route) => !step.from.some((old) => old.release === route.release));
   const newest = arriving ?? step.routes[0];
-  const release = newest ? releaseNamed(session, newest.release) : null;
-  if (release?.page) await ensurePage(session, release);
-  const containers = await session.ports.engine.observe(session.project);
-  const { generation, lost } = await switchTraffic(session.ports, {
-    ...session.proxy,
-    project: session.project,
-    targets: targetsOf(session, containers, step.routes),
-    backups: targetsOf(session, containers, runningRoutes(gameContainers(containers), lostRoutes(step))),
+  const release = newest ? releaseNamed(act, newest.release) : null;
+  if (release?.page) await ensurePage(act, release);
+  const containers = await act.outside.engine.observe(act.project);
+  const { generation, lost } = await switchTraffic(act.outside, {
+    ...act.proxy,
+    project: act.project,
+    targets: targetsOf(act, containers, step.routes),
+    backups: targetsOf(act, containers, runningRoutes(gameContainers(containers), lostRoutes(step))),
     passAll: release !== null && release.page === null,
     foreignPage: release !== null && release.protocol === null,
     pageRelease: release?.page ? release.id : null,
     deadlineMs: step.deadlineMs,
   });
-  for (const message of lost) session.emit({ type: 'note', level: 'warning', message });
+  for (const message of lost) act.emit({ type: 'note', level: 'warning', message });
   return `generation ${generation} proven`;
 }
 
 /** Published once: a page is part of its release, whatever gameops brings today. */
-async function ensurePage(session: Session, release: Release): Promise<void> {
-  const { engine, supplies } = session.ports;
-  if (session.pages.has(release.id)) return;
-  session.pages.add(release.id);
-  if (await isPublished(engine, session.project, release)) return;
-  const files = supplies.page(release);
-  if (files)
-    await publishPage(engine, session.project, release, files, { foreign: release.protocol === null });
+async function ensurePage(act: RunningAct, release: Release): Promise<void> {
+  const { engine, inputs } = act.outside;
+  if (act.pages.has(release.id)) return;
+  act.pages.add(release.id);
+  if (await isPublished(engine, act.project, release)) return;
+  const files = inputs.page(release);
+  if (files) await publishPage(engine, act.project, release, files, { foreign: release.protocol === null });
 }
 
 /** Only what runs can back anybody up. */
@@ -178,7 +174,7 @@ function lostRoutes(step: ReleaseStep & { kind: 'switch-traffic' }): Route[] {
 }
 
 function targetsOf(
-  session: Session,
+  act: RunningAct,
   containers: readonly ObservedContainer[],
   routes: readonly Route[],
 ): Target[] {
@@ -189,38 +185,38 @@ function targetsOf(
         (one) => releaseOf(one) === route.release && replicaOf(one) === n,
       );
       if (!container) throw goneBefore(route.release, n);
-      const { port } = releaseNamed(session, route.release).shape;
+      const { port } = releaseNamed(act, route.release).shape;
       return [{ release: route.release, replica: n, ...reachOf(container, port, unixSockets) }];
     }),
   );
 }
 
-async function watch(session: Session, step: ReleaseStep & { kind: 'watch' }): Promise<string> {
+async function watch(act: RunningAct, step: ReleaseStep & { kind: 'watch' }): Promise<string> {
   // All that get traffic: one that died between its gate and this moment must be missed, not overlooked.
-  const { routes } = await readTraffic(session.ports, session.project);
+  const { routes } = await readTraffic(act.outside, act.project);
   const replicas = routes.find((route) => route.release === step.release)?.replicas ?? [];
-  const seen = await watchRelease(gateInput(session, step.release), step, replicas);
-  session.probes.http.sent += seen.http.sent;
-  session.probes.http.failed += seen.http.failed;
-  session.probes.ws.sent += seen.ws.sent;
-  session.probes.ws.failed += seen.ws.failed;
+  const seen = await watchRelease(gateInput(act, step.release), step, replicas);
+  act.probes.http.sent += seen.http.sent;
+  act.probes.http.failed += seen.http.failed;
+  act.probes.ws.sent += seen.ws.sent;
+  act.probes.ws.failed += seen.ws.failed;
   return `${seen.http.sent} HTTP and ${seen.ws.sent} WebSocket probes, ${seen.http.failed + seen.ws.failed} failed`;
 }
 
-async function forget(session: Session, release: number): Promise<undefined> {
-  const { engine } = session.ports;
-  const replicas = gameContainers(await engine.observe(session.project, release)).map(replicaOf);
-  await engine.retireFleet(session.project, release, replicas, 'nothing', stopGraceMs);
-  await engine.removeVolume(session.project, namesOf(session.project).volume.settings(release));
+async function forget(act: RunningAct, release: number): Promise<undefined> {
+  const { engine } = act.outside;
+  const replicas = gameContainers(await engine.observe(act.project, release)).map(replicaOf);
+  await engine.retireFleet(act.project, release, replicas, 'nothing', stopGraceMs);
+  await engine.removeVolume(act.project, namesOf(act.project).volume.settings(release));
 }
 
-function gateInput(session: Session, release: number): GateInput {
-  const { project, ports, signal, emit } = session;
-  return { project, ports, signal, emit, release: releaseNamed(session, release) };
+function gateInput(act: RunningAct, release: number): GateInput {
+  const { project, outside, signal, emit } = act;
+  return { project, outside, signal, emit, release: releaseNamed(act, release) };
 }
 
-function releaseNamed(session: { record: ProjectRecord }, id: number): Release {
-  const release = session.record.releases.find((one) => one.id === id);
+function releaseNamed(act: { record: ProjectRecord }, id: number): Release {
+  const release = act.record.releases.find((one) => one.id === id);
   if (release) return release;
   throw new OpsError('RELEASE_UNKNOWN', {
     message: `Release ${id} is not on record.`,
@@ -229,22 +225,22 @@ function releaseNamed(session: { record: ProjectRecord }, id: number): Release {
   });
 }
 
-function intentWith(session: Session, change: Partial<NonNullable<ProjectRecord['intent']>>) {
-  return session.record.intent && { ...session.record.intent, ...change };
+function intentWith(act: RunningAct, change: Partial<NonNullable<ProjectRecord['intent']>>) {
+  return act.record.intent && { ...act.record.intent, ...change };
 }
 
-function historyEntry(session: Session): HistoryEntry {
-  const intent = session.record.intent;
+function historyEntry(act: RunningAct): HistoryEntry {
+  const intent = act.record.intent;
   const isCondemned = intent?.stage === 'condemned';
   return {
-    at: new Date(session.ports.clock.now()).toISOString(),
-    by: session.by,
+    at: new Date(act.outside.clock.now()).toISOString(),
+    by: act.by,
     verb: intent?.verb ?? 'resume',
     strategy: intent?.strategy ?? 'blue-green',
     release: intent?.release ?? 0,
     previous: intent?.previous ?? null,
     outcome: !isCondemned ? 'done' : intent.verdict === 'failed' ? 'rolled back' : 'given up',
     reason: intent?.reason ?? null,
-    ms: intent ? session.ports.clock.now() - Date.parse(intent.startedAt) : 0,
+    ms: intent ? act.outside.clock.now() - Date.parse(intent.startedAt) : 0,
   };
 }

@@ -9,9 +9,9 @@ import { isOpsError, OpsError } from '../errors.ts';
 import type { ProjectRecord } from '../record/record.ts';
 import type { Plan, ReleaseStep, Step } from '../release/model.ts';
 import { planBackOut, planResume } from '../release/plan.ts';
+import type { RunningAct } from './act.ts';
 import { observe } from './observe.ts';
 import { perform } from './perform.ts';
-import type { Session } from './session.ts';
 
 /** Failures of a switch that Nginx was never told of: it sent nobody anywhere. */
 const untold = ['TEMPLATE_INVALID', 'CONFIG_INVALID', 'PROXY_CONFIG_REJECTED'] as const;
@@ -29,14 +29,14 @@ interface StepFailure {
  * REMEDY_FAILED (6); NOT_CONVERGED (6); otherwise the failed step's own error after backing out: exit 5 unless its
  * code says more (9 for a migration, 2 or 3 when the request itself was wrong, 4 when an image can't be had).
  */
-export async function runPlan(session: Session, plan: Plan<ReleaseStep>): Promise<void> {
-  const failure = await runSteps(session, plan.steps, (step) => perform(session, step));
-  if (failure) return answerFailure(session, failure);
-  const { world } = await observe(session.ports, session.record);
+export async function runPlan(act: RunningAct, plan: Plan<ReleaseStep>): Promise<void> {
+  const failure = await runSteps(act, plan.steps, (step) => perform(act, step));
+  if (failure) return answerFailure(act, failure);
+  const { world } = await observe(act.outside, act.record);
   const rest = planResume(world);
   if (rest.steps.length === 0) return;
   throw new OpsError('NOT_CONVERGED', {
-    message: `Everything was done, yet ${rest.steps.length} step(s) are wanted again: ${rest.steps.map((step) => step.kind).join(', ')}. ${whereTheyAre(session)}`,
+    message: `Everything was done, yet ${rest.steps.length} step(s) are wanted again: ${rest.steps.map((step) => step.kind).join(', ')}. ${whereTheyAre(act)}`,
     next: ['gameops status', 'gameops resume'],
     facts: { steps: rest.steps.map((step) => `${step.kind}: ${step.cause}`) },
   });
@@ -44,63 +44,63 @@ export async function runPlan(session: Session, plan: Plan<ReleaseStep>): Promis
 
 /** What running steps needs, whatever they do. */
 export type Runner = Pick<
-  Session,
+  RunningAct,
   'project' | 'emit' | 'journal' | 'signal' | 'lockLost' | 'interruptedBy' | 'steps'
-> & { record: ProjectRecord | null; ports: { clock: Clock } };
+> & { record: ProjectRecord | null; outside: { clock: Clock } };
 
 /** @returns what failed, or null when every step was done. @throws INTERRUPTED, TERMINATED, LOCK_LOST */
 export async function runSteps<S extends Step>(
-  session: Runner,
+  act: Runner,
   steps: readonly S[],
   // biome-ignore lint/suspicious/noConfusingVoidType: most steps have nothing to add.
   doStep: (step: S) => Promise<string | void>,
 ): Promise<StepFailure | null> {
   for (const [index, step] of steps.entries()) {
-    stopIfAsked(session, step);
+    stopIfAsked(act, step);
     const at = { index: index + 1, of: steps.length, step };
-    session.emit({ type: 'step-started', ...at });
-    session.journal.write('step-started', { step: step.kind, phase: step.phase, index: at.index, of: at.of });
-    const began = session.ports.clock.now();
+    act.emit({ type: 'step-started', ...at });
+    act.journal.write('step-started', { step: step.kind, phase: step.phase, index: at.index, of: at.of });
+    const began = act.outside.clock.now();
     const report = { kind: step.kind, phase: step.phase, cause: step.cause };
     try {
-      const detail = await session.ports.clock.bounded(
+      const detail = await act.outside.clock.bounded(
         doStep(step),
         step.deadlineMs + marginMs,
         `${step.kind} of release ${plainSubject(step)}`,
       );
-      const ms = session.ports.clock.now() - began;
-      session.steps.push({ ...report, ms, ok: true });
-      session.journal.write('step-done', { step: step.kind, ms });
-      session.emit({ type: 'step-done', ...at, ms, ...(detail ? { detail } : {}) });
+      const ms = act.outside.clock.now() - began;
+      act.steps.push({ ...report, ms, ok: true });
+      act.journal.write('step-done', { step: step.kind, ms });
+      act.emit({ type: 'step-done', ...at, ms, ...(detail ? { detail } : {}) });
     } catch (error) {
-      stopIfAsked(session, step);
-      const ms = session.ports.clock.now() - began;
+      stopIfAsked(act, step);
+      const ms = act.outside.clock.now() - began;
       const code = isOpsError(error) ? error.code : 'BUG';
-      session.steps.push({ ...report, ms, ok: false });
-      session.journal.write('step-failed', { step: step.kind, ms, code });
-      session.emit({ type: 'step-failed', ...at, ms, code, message: messageOf(error) });
+      act.steps.push({ ...report, ms, ok: false });
+      act.journal.write('step-failed', { step: step.kind, ms, code });
+      act.emit({ type: 'step-failed', ...at, ms, code, message: messageOf(error) });
       return { step, error };
     }
   }
   return null;
 }
 
-async function answerFailure(session: Session, failure: StepFailure): Promise<never> {
+async function answerFailure(act: RunningAct, failure: StepFailure): Promise<never> {
   const { error } = failure;
-  const { intent } = session.record;
+  const { intent } = act.record;
   if (!intent || isOpsError(error, 'LOCK_LOST')) throw error;
   if (intent.stage === 'committed') {
     const isOfSchema = failure.step.kind === 'take-back' || failure.step.kind === 'restore';
     throw isOfSchema
-      ? schemaLeft(session, failure)
-      : unfinished(session, failure, 'It is past the point of no return: go on.');
+      ? schemaLeft(act, failure)
+      : unfinished(act, failure, 'It is past the point of no return: go on.');
   }
-  if (intent.stage === 'condemned') throw remedyFailed(session, failure.error);
+  if (intent.stage === 'condemned') throw remedyFailed(act, failure.error);
   // The step may still be at work somewhere: a remedy beside it would race it.
-  if (isOpsError(error, 'STEP_TIMED_OUT')) throw unfinished(session, failure, 'It may yet end by itself.');
+  if (isOpsError(error, 'STEP_TIMED_OUT')) throw unfinished(act, failure, 'It may yet end by itself.');
 
-  const world = await observe(session.ports, session.record).catch((cause: unknown) => {
-    throw unfinished(session, { ...failure, error: cause }, 'The engine could not be asked what is left.');
+  const world = await observe(act.outside, act.record).catch((cause: unknown) => {
+    throw unfinished(act, { ...failure, error: cause }, 'The engine could not be asked what is left.');
   });
   const remedy = planBackOut(world.world, {
     verdict: 'failed',
@@ -108,17 +108,17 @@ async function answerFailure(session: Session, failure: StepFailure): Promise<ne
     isUndrained: failure.step.phase !== 'settle',
     reason: `${codeOf(error)}: ${messageOf(error)}`,
   });
-  session.emit({ type: 'plan', plan: remedy, heading: `back out of release ${intent.release}` });
-  const second = await runSteps(session, remedy.steps, (step) => perform(session, step));
-  if (second) throw remedyFailed(session, second.error);
-  throw rolledBack(session, error, intent.release);
+  act.emit({ type: 'plan', plan: remedy, heading: `back out of release ${intent.release}` });
+  const second = await runSteps(act, remedy.steps, (step) => perform(act, step));
+  if (second) throw remedyFailed(act, second.error);
+  throw rolledBack(act, error, intent.release);
 }
 
-function rolledBack(session: Session, error: unknown, failed: number): OpsError {
-  const live = liveOf(session);
+function rolledBack(act: RunningAct, error: unknown, failed: number): OpsError {
+  const live = liveOf(act);
   const where = live === null ? 'Nothing serves yet.' : `Players are on release ${live}, as before.`;
   const kept = `What is left of ${failed} is kept stopped for inspection.`;
-  const { applied } = session.schema;
+  const { applied } = act.schema;
   // Expand migrations: the release before lives with them, and the next try has them already.
   const stays =
     applied.length === 0 ? '' : ` ${applied.join(', ')} stay${applied.length === 1 ? 's' : ''} applied.`;
@@ -133,9 +133,9 @@ function rolledBack(session: Session, error: unknown, failed: number): OpsError 
   });
 }
 
-function unfinished(session: Session, { step, error }: StepFailure, why: string): OpsError {
+function unfinished(act: RunningAct, { step, error }: StepFailure, why: string): OpsError {
   return new OpsError('UNFINISHED', {
-    message: `${step.kind} failed: ${sentence(error)} ${why} ${whereTheyAre(session)}`,
+    message: `${step.kind} failed: ${sentence(error)} ${why} ${whereTheyAre(act)}`,
     next: ['gameops resume', 'gameops status', 'gameops doctor'],
     facts: { step: step.kind, cause: codeOf(error) },
     cause: error,
@@ -143,9 +143,9 @@ function unfinished(session: Session, { step, error }: StepFailure, why: string)
 }
 
 /** Traffic has moved, the schema has not: whatever is wrong with it, players are where they were asked to be. */
-function schemaLeft(session: Session, { step, error }: StepFailure): OpsError {
+function schemaLeft(act: RunningAct, { step, error }: StepFailure): OpsError {
   return new OpsError('UNFINISHED', {
-    message: `The app is back, the schema is not: ${sentence(error)} ${whereTheyAre(session)}`,
+    message: `The app is back, the schema is not: ${sentence(error)} ${whereTheyAre(act)}`,
     next: [
       'gameops resume: tries it again',
       'gameops abort: leaves the schema as it is',
@@ -156,9 +156,9 @@ function schemaLeft(session: Session, { step, error }: StepFailure): OpsError {
   });
 }
 
-function remedyFailed(session: Session, error: unknown): OpsError {
+function remedyFailed(act: RunningAct, error: unknown): OpsError {
   return new OpsError('REMEDY_FAILED', {
-    message: `Backing out did not end: ${sentence(error)} ${whereTheyAre(session)}`,
+    message: `Backing out did not end: ${sentence(error)} ${whereTheyAre(act)}`,
     next: ['gameops status', 'gameops resume', 'gameops doctor'],
     facts: { cause: codeOf(error) },
     cause: error,
@@ -166,35 +166,35 @@ function remedyFailed(session: Session, error: unknown): OpsError {
 }
 
 /** @throws INTERRUPTED, TERMINATED, LOCK_LOST */
-function stopIfAsked(session: Runner, step: Step): void {
-  if (session.lockLost.aborted) {
+function stopIfAsked(act: Runner, step: Step): void {
+  if (act.lockLost.aborted) {
     throw new OpsError('LOCK_LOST', {
-      message: `The lock on project ${session.project} was lost (engine restarted, or the connection to it), so nothing more was done. ${whereTheyAre(session)}`,
+      message: `The lock on project ${act.project} was lost (engine restarted, or the connection to it), so nothing more was done. ${whereTheyAre(act)}`,
       next: ['gameops resume', 'gameops status'],
       facts: { before: step.kind },
     });
   }
-  if (!session.signal.aborted) return;
-  const signal = session.interruptedBy() ?? 'SIGINT';
-  session.journal.write('interrupted', { signal, before: step.kind });
+  if (!act.signal.aborted) return;
+  const signal = act.interruptedBy() ?? 'SIGINT';
+  act.journal.write('interrupted', { signal, before: step.kind });
   throw new OpsError(signal === 'SIGTERM' ? 'TERMINATED' : 'INTERRUPTED', {
-    message: `Stopped at a safe boundary, ${step.kind} is not done. ${whereTheyAre(session)}`,
-    next: session.record?.intent ? ['gameops resume', 'gameops abort'] : ['gameops status'],
+    message: `Stopped at a safe boundary, ${step.kind} is not done. ${whereTheyAre(act)}`,
+    next: act.record?.intent ? ['gameops resume', 'gameops abort'] : ['gameops status'],
     facts: { signal, before: step.kind },
   });
 }
 
-function whereTheyAre(session: Pick<Runner, 'record'>): string {
-  const live = liveOf(session);
-  const target = session.record?.intent?.release ?? null;
+function whereTheyAre(act: Pick<Runner, 'record'>): string {
+  const live = liveOf(act);
+  const target = act.record?.intent?.release ?? null;
   if (live === null)
     return target === null ? 'Nothing serves yet.' : `Nothing was live before release ${target}.`;
   if (target === null || target === live) return `Players are on release ${live}.`;
   return `Players are served by release ${live} or, where traffic has moved already, by ${target}; both run.`;
 }
 
-const liveOf = (session: Pick<Runner, 'record'>) =>
-  session.record?.releases.find((release) => release.verdict === 'live')?.id ?? null;
+const liveOf = (act: Pick<Runner, 'record'>) =>
+  act.record?.releases.find((release) => release.verdict === 'live')?.id ?? null;
 
 const plainSubject = (step: Step) => ('release' in step ? String(step.release) : '');
 export const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));

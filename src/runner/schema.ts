@@ -3,7 +3,7 @@
 import { type ProjectRecord, writeRecord } from '../record/record.ts';
 import type { Release, ReleaseStep, SchemaWish } from '../release/model.ts';
 import { backedUp } from '../release/position.ts';
-import type { Session } from './session.ts';
+import type { RunningAct } from './act.ts';
 
 /**
  * Backups that a way back may need: those of the newest that served, of the live one, of every later one (migrations of
@@ -23,19 +23,19 @@ export function pinnedBackups(
 }
 
 /** Without the lock somebody else may be at the same schema. */
-export const untilLockLost = ({ signal, lockLost }: Pick<Session, 'signal' | 'lockLost'>): AbortSignal =>
+export const untilLockLost = ({ signal, lockLost }: Pick<RunningAct, 'signal' | 'lockLost'>): AbortSignal =>
   AbortSignal.any([signal, lockLost]);
 
 /** On record before anything is changed that it could bring back. */
-export async function takeBackup(session: Session, step: ReleaseStep & { kind: 'backup' }): Promise<string> {
-  const { record, ports } = session;
+export async function takeBackup(act: RunningAct, step: ReleaseStep & { kind: 'backup' }): Promise<string> {
+  const { record, outside } = act;
   const pinned = pinnedBackups(record, record.intent?.keep ?? 1);
   const serving = record.releases.find(({ verdict }) => verdict === 'live')?.id ?? null;
   const request = { before: step.release, serving, pinned };
-  const id = await ports.schema.backup(request, untilLockLost(session));
-  session.schema.backup = id;
+  const id = await outside.database.backup(request, untilLockLost(act));
+  act.schema.backup = id;
   const releases = backedUp(record.releases, step.release, id);
-  session.record = await writeRecord(ports.engine, record, { releases });
+  act.record = await writeRecord(outside.engine, record, { releases });
   return id;
 }
 
@@ -43,29 +43,25 @@ export async function takeBackup(session: Session, step: ReleaseStep & { kind: '
  * What was asked last counts. With another wish the act begins anew: by when it began a restore that is done is known.
  * null: an act whose traffic has moved may end without the rest, for the schema fits both sides, or it would not have begun.
  */
-export async function setWish(session: Session, wish: SchemaWish | null): Promise<void> {
-  const { record, ports } = session;
-  const begun = wish === null ? {} : { startedAt: new Date(ports.clock.now()).toISOString() };
+export async function setWish(act: RunningAct, wish: SchemaWish | null): Promise<void> {
+  const { record, outside } = act;
+  const begun = wish === null ? {} : { startedAt: new Date(outside.clock.now()).toISOString() };
   const intent = record.intent && { ...record.intent, schema: wish, ...begun };
-  session.record = await writeRecord(ports.engine, record, { intent });
+  act.record = await writeRecord(outside.engine, record, { intent });
 }
 
 export async function takeSchemaBack(
-  session: Session,
+  act: RunningAct,
   step: ReleaseStep & { kind: 'take-back' | 'restore' },
 ): Promise<string> {
-  const { ports } = session;
-  const signal = untilLockLost(session);
+  const { outside } = act;
+  const signal = untilLockLost(act);
   if (step.kind === 'restore') {
-    session.schema.undo = await ports.schema.restore(
-      step.backup,
-      session.record.intent?.startedAt ?? '',
-      signal,
-    );
-    return `the one before is kept as ${session.schema.undo}`;
+    act.schema.undo = await outside.database.restore(step.backup, act.record.intent?.startedAt ?? '', signal);
+    return `the one before is kept as ${act.schema.undo}`;
   }
-  const rescued = await ports.schema.takeBack(step.migrations, step.acceptLoss, signal);
-  session.schema.reverted.push(...step.migrations);
-  session.schema.rescued.push(...rescued);
+  const rescued = await outside.database.takeBack(step.migrations, step.acceptLoss, signal);
+  act.schema.reverted.push(...step.migrations);
+  act.schema.rescued.push(...rescued);
   return rescued.length === 0 ? '' : `saved as ${rescued.map(({ savedAs }) => savedAs).join(', ')}`;
 }

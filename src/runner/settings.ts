@@ -7,33 +7,33 @@ import type { FileEntry } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
 import { strangeKeys } from '../record/fingerprints.ts';
 import type { Release } from '../release/model.ts';
-import type { Session } from './session.ts';
+import type { RunningAct } from './act.ts';
 
 /**
  * @returns the settings that the release was opened with
  * @throws SETTINGS_CHANGED when neither today's .env nor the volume has them
  */
 export async function ensureSettings(
-  session: Session,
+  act: RunningAct,
   release: Release,
   volume: string,
 ): Promise<Record<string, string>> {
-  const { engine, supplies } = session.ports;
-  const today = supplies.settings(release);
+  const { engine, inputs } = act.outside;
+  const today = inputs.settings(release);
   const put = async () => {
-    await engine.putFiles(session.project, volume, [settingsFile(release, today)]);
+    await engine.putFiles(act.project, volume, [settingsFile(release, today)]);
     return today;
   };
-  const changed = strangeKeys(session.record, release, today);
+  const changed = strangeKeys(act.record, release, today);
   if (changed.length === 0) return put();
-  const kept = keptSettings(await engine.readFiles(session.project, volume, ''));
-  if (kept && strangeKeys(session.record, release, kept).length === 0) {
+  const kept = keptSettings(await engine.readFiles(act.project, volume, ''));
+  if (kept && strangeKeys(act.record, release, kept).length === 0) {
     const message = `release ${release.id} keeps the settings it was opened with; changed since: ${changed.join(', ')}. The next deploy has them`;
-    session.emit({ type: 'note', level: 'warning', message });
+    act.emit({ type: 'note', level: 'warning', message });
     return kept;
   }
   // The way back is never held up: players are better off with today's secrets than with nothing.
-  const isGoal = session.record.intent?.release === release.id && session.record.intent.stage !== 'condemned';
+  const isGoal = act.record.intent?.release === release.id && act.record.intent.stage !== 'condemned';
   if (!isGoal) return kept ?? put();
   throw new OpsError('SETTINGS_CHANGED', {
     message: `Settings changed since release ${release.id} was opened: ${changed.join(', ')}.`,

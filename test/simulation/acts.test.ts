@@ -140,16 +140,16 @@ it('migrations of a deploy are told when the lock is lost', async () => {
   const memory = await simulation({ 'game:good': 'good' });
   const losing: Verb = {
     migrations: ['1_a'],
-    plan: (session, world) => {
-      const { schema } = session.ports;
-      session.ports.schema = {
-        ...schema,
+    plan: (act, world) => {
+      const { database } = act.outside;
+      act.outside.database = {
+        ...database,
         migrate: async (_names, _release, signal) => {
           await memory.engine.removeContainer(project, namesOf(project).lock);
           signal.throwIfAborted();
         },
       };
-      return deploy.plan(session, world);
+      return deploy.plan(act, world);
     },
   };
   await expect(runVerb(memory, memory.engine, {}, losing)).rejects.toMatchObject({ code: 'LOCK_LOST' });
@@ -159,12 +159,12 @@ it('migrations of a deploy are told when the lock is lost', async () => {
 /** As the command does: to release 1, with what is asked now; ends after `count` steps as one that was interrupted. */
 const rollback = (schema: SchemaWish | null, count = Number.POSITIVE_INFINITY): Verb => ({
   migrations: ['7_rank'],
-  async plan(session, world) {
+  async plan(act, world) {
     const asked = withNewestWish(world, 1, schema);
-    if (asked.intent && asked.intent !== world.intent) await setWish(session, asked.intent.schema);
-    const target = session.record.releases.find(({ id }) => id === 1);
+    if (asked.intent && asked.intent !== world.intent) await setWish(act, asked.intent.schema);
+    const target = act.record.releases.find(({ id }) => id === 1);
     if (!target) throw new Error('release 1 is gone');
-    const startedAt = new Date(session.ports.clock.now()).toISOString();
+    const startedAt = new Date(act.outside.clock.now()).toISOString();
     const back = intent(1, { verb: 'rollback', watchMs: 0, schema, startedAt });
     const opening = { candidate: { ...target, verdict: 'candidate' as const }, cause: 'asked', again: true };
     const plan = target.verdict === 'live' ? planStay(asked, schema, 2) : planAct(asked, back, opening);

@@ -36,16 +36,16 @@ class Died extends Error {}
 
 const resume: Verb = { plan: (_session, world) => planResume(world) };
 const abort: Verb = {
-  plan: async (session, world) =>
-    (await canHandBack(session, world))
+  plan: async (act, world) =>
+    (await canHandBack(act, world))
       ? planHandBack(world, 'abort by ada')
       : planBackOut(world, { verdict: 'abandoned', reason: 'abort by ada' }),
 };
 
 function deploy(image: string, change: Partial<Intent> = {}, replicas = 2): Verb {
   return {
-    plan(session, world) {
-      const id = Math.max(0, ...session.record.releases.map((one) => one.id)) + 1;
+    plan(act, world) {
+      const id = Math.max(0, ...act.record.releases.map((one) => one.id)) + 1;
       const candidate: Release = {
         ...release(id, 'candidate', replicas),
         image,
@@ -65,8 +65,8 @@ const withMigrations = (verb: Verb): Verb => ({ ...verb, migrations });
 
 /** Traffic to release 1, then the schema. */
 const rollbackWith = (schema: SchemaWish): Verb => ({
-  plan(session, world) {
-    const target = session.record.releases.find((one) => one.id === 1);
+  plan(act, world) {
+    const target = act.record.releases.find((one) => one.id === 1);
     if (!target) throw new Error('release 1 is gone');
     const back = intent(1, { verb: 'rollback', watchMs: 0, drainMs: 30_000, schema });
     return planAct(world, back, {
@@ -85,16 +85,16 @@ const rollbackWithSchema = rollbackWith({
 /** As the command does: what is still to be taken back is pending for who comes after it. */
 const deployOver: Verb = {
   migrations,
-  plan(session, world) {
+  plan(act, world) {
     const goes = world.schema.wish?.kind === 'take-back' ? world.schema.wish.migrations : [];
     const pending = migrations.filter((name) => world.schema.pending.includes(name) || goes.includes(name));
-    return deploy('game:next').plan(session, { ...world, schema: { ...world.schema, pending } });
+    return deploy('game:next').plan(act, { ...world, schema: { ...world.schema, pending } });
   },
 };
 
 const rollback: Verb = {
-  plan(session, world) {
-    const target = session.record.releases.find((one) => one.id === 1);
+  plan(act, world) {
+    const target = act.record.releases.find((one) => one.id === 1);
     if (!target) throw new Error('release 1 is gone');
     const back = intent(1, { verb: 'rollback', watchMs: 0, drainMs: 30_000 });
     return planAct(world, back, {
@@ -364,10 +364,10 @@ async function problemsAtEnd(memory: MemoryEngine, scenario: Scenario): Promise<
   let steps: string[] = ['not planned'];
   let live: number | null = null;
   await runVerb(memory, memory.engine, behaviours, {
-    plan(session, world) {
+    plan(act, world) {
       const plan = planResume(world);
       steps = plan.steps.map((step) => step.kind);
-      live = session.record.releases.find((one) => one.verdict === 'live')?.id ?? null;
+      live = act.record.releases.find((one) => one.verdict === 'live')?.id ?? null;
       return { ...plan, steps: [] };
     },
   }).catch((error) => problems.push(`planning at the end: ${error}`));

@@ -33,7 +33,7 @@ import { trialRedisBytes, tryRelease } from '../../runner/trial.ts';
 import { formatMs } from '../../units.ts';
 import type { Context, EnvFile, Outcome, Style } from '../context.ts';
 import { migrationsDir } from '../project.ts';
-import { suppliesOf } from '../release-inputs.ts';
+import { releaseInputs } from '../release-inputs.ts';
 import { ageOf, backupGround } from './backups.ts';
 import { onThrowAway } from './throw-away.ts';
 
@@ -208,12 +208,12 @@ async function bootOld(
 ): Promise<void> {
   const engine = await context.engine();
   const { redis } = await resolveImages(engine, context.config);
-  const supplies = suppliesOf(context, env);
+  const inputs = releaseInputs(context, env);
   const { project, signal, config } = context;
   const { database: name, user, password, accessory } = endpoint;
   const tried = await timed(tell, { step: 'boot', name: String(release.id) }, () =>
     tryRelease(engine, {
-      ...{ project, release, signal, settings: supplies.settings(release), token: supplies.probeToken },
+      ...{ project, release, signal, settings: inputs.settings(release), token: inputs.probeToken },
       database: { host: accessory ?? '', name, user, password },
       redisImage: redis.info?.id ?? redis.ref,
       readyMs: config.deploy.readyMs,

@@ -19,7 +19,7 @@ import { liveRelease } from '../../release/position.ts';
 import { type Context, confirmLoss, confirmWayBack, type EnvFile } from '../context.ts';
 import { ageOf, backupGround, lossText as restoreLossText } from './backups.ts';
 import { mustFit } from './compatibility.ts';
-import type { OpenSchema, SchemaLedger } from './schema-port.ts';
+import type { ProjectDatabase, SchemaLedger } from './schema-port.ts';
 import { isInBackup } from './stranding.ts';
 
 export interface SchemaBack {
@@ -50,7 +50,7 @@ export interface BackRequest {
   options: SchemaBackOptions;
   target: Release;
   world: World;
-  schema: OpenSchema;
+  schema: ProjectDatabase;
   env: EnvFile;
 }
 
@@ -102,14 +102,14 @@ export async function confirmSchemaLoss(
  */
 export async function withWishAsked(
   { emit }: Pick<Context, 'emit'>,
-  { options, target, world, schema }: BackRequest,
+  { options, target, world, schema: database }: BackRequest,
   { wish }: SchemaBack,
 ): Promise<World> {
   const { intent } = world;
   const asked = withNewestWish(world, target.id, wish);
   if (intent === null || intent.stage === 'condemned') return world;
   if (asked.intent === intent)
-    return { ...world, schema: { ...world.schema, wish: await schema.wishLeft(intent) } };
+    return { ...world, schema: { ...world.schema, wish: await database.wishLeft(intent) } };
   // Of what was to be taken back some may be back by now.
   const isRest =
     options.schema === true && intent.schema?.kind === 'take-back' && intent.release === target.id;
@@ -128,11 +128,11 @@ function wordsOf(wish: SchemaWish | null): string {
 // By the ways back -------------------------------------------------------------------------------------------------
 
 async function takenBack(request: BackRequest, { ledger, seen }: SchemaLedger): Promise<SchemaBack> {
-  const { target, world, schema, options } = request;
+  const { target, world, schema: database, options } = request;
   const names = migrationsAfter(ledger, target.id);
   if (names.length === 0) return nothing;
   refuseUndermining(ledger, names, world, target);
-  const plan = await schema.planBack(names);
+  const plan = await database.planBack(names);
   refuseNoWayBack(plan, world, target, backupBefore(ledger, names, world));
   const applied = new Set([...seen.applied].filter((name) => !names.includes(name)));
   mustFit(target, { applied, floor: seen.floor }, world, {

@@ -11,12 +11,12 @@ import { type DatabaseEndpoint, databaseEndpoint } from '../../database/server/c
 import type { Engine } from '../../engine/port.ts';
 import type { Intent, SchemaWish, SchemaWork } from '../../release/model.ts';
 import { noSchemaWork } from '../../runner/observe.ts';
-import type { Schema } from '../../runner/ports.ts';
+import type { Database } from '../../runner/outside.ts';
 import type { Context, EnvFile } from '../context.ts';
 import { backupGround } from './backups.ts';
 import { answered, look } from './database.ts';
 
-export interface OpenSchema extends Schema {
+export interface ProjectDatabase extends Database {
   /** null: the settings name no database. @throws MIGRATION_INVALID, DATABASE_UNREACHABLE */
   standing(): Promise<Standing | null>;
   /** Asks nothing of the folder of migrations. null: the settings name no database. @throws DATABASE_UNREACHABLE */
@@ -41,7 +41,12 @@ const connectMs = 2_000;
 const proof = 'read';
 
 /** @param dir of the migrations; null: this image brings none */
-export function schemaOf(context: Context, engine: Engine, env: EnvFile, dir: string | null): OpenSchema {
+export function projectDatabase(
+  context: Context,
+  engine: Engine,
+  env: EnvFile,
+  dir: string | null,
+): ProjectDatabase {
   const { database } = env.settings;
   const { emit, config } = context;
   const endpoint = (): Promise<DatabaseEndpoint> => {
@@ -110,9 +115,9 @@ export interface SchemaLook {
 }
 
 /** @throws MIGRATION_INVALID, DATABASE_UNREACHABLE */
-export async function lookAtSchema(schema: OpenSchema, intent: Intent | null): Promise<SchemaLook> {
-  const standing = await schema.standing();
-  return { standing, work: forwardWork(standing, await schema.wishLeft(intent)) };
+export async function lookAtSchema(database: ProjectDatabase, intent: Intent | null): Promise<SchemaLook> {
+  const standing = await database.standing();
+  return { standing, work: forwardWork(standing, await database.wishLeft(intent)) };
 }
 
 /**

@@ -10,10 +10,10 @@ import { ensureFirstGeneration } from '../../../src/proxy/first.ts';
 import type { Reach, Target } from '../../../src/proxy/generation.ts';
 import { newRecord, readRecord, writeRecord } from '../../../src/record/record.ts';
 import type { Intent, Plan, ReleaseStep, SchemaWish, SchemaWork } from '../../../src/release/model.ts';
+import type { RunningAct } from '../../../src/runner/act.ts';
 import { observe } from '../../../src/runner/observe.ts';
-import type { Ports } from '../../../src/runner/ports.ts';
+import type { Outside } from '../../../src/runner/outside.ts';
 import { runPlan } from '../../../src/runner/run.ts';
-import type { Session } from '../../../src/runner/session.ts';
 import {
   type MemoryContainer,
   type MemoryEngine,
@@ -159,7 +159,7 @@ export interface Verb {
   migrations?: string[];
   /** What a fresh process plans from what it observes. */
   plan(
-    session: Session,
+    act: RunningAct,
     world: Awaited<ReturnType<typeof observe>>['world'],
   ): Plan<ReleaseStep> | Promise<Plan<ReleaseStep>>;
 }
@@ -178,7 +178,7 @@ export function schemaIn(state: MemoryState): MemorySchema {
     : { applied: [], backups: 0, restores: [] };
 }
 
-function memorySchema(memory: MemoryEngine, engine: Engine): Ports['schema'] {
+function memorySchema(memory: MemoryEngine, engine: Engine): Outside['database'] {
   const change = async (to: (now: MemorySchema) => object) => {
     const now = schemaIn(memory.state);
     const content = JSON.stringify({ ...now, ...to(now) });
@@ -207,7 +207,7 @@ function memorySchema(memory: MemoryEngine, engine: Engine): Ports['schema'] {
   };
 }
 
-function workOf({ state }: MemoryEngine, { record }: Session, folder: string[]): SchemaWork {
+function workOf({ state }: MemoryEngine, { record }: RunningAct, folder: string[]): SchemaWork {
   const pending = folder.filter((name) => !schemaIn(state).applied.includes(name));
   return { pending, contracts: [], isFilled: true, wish: wishLeft(schemaIn(state), record.intent) };
 }
@@ -225,8 +225,8 @@ export async function runVerb(
   engine: Engine,
   behaviours: Record<string, Behaviour>,
   verb: Verb,
-): Promise<Session> {
-  const ports: Ports = {
+): Promise<RunningAct> {
+  const outside: Outside = {
     engine,
     door: doorOf(memory, behaviours),
     clock: { ...memory.clock, bounded: (work) => work },
@@ -237,16 +237,16 @@ export async function runVerb(
       handedOver: async () => null,
       close: () => undefined,
     },
-    schema: memorySchema(memory, engine),
-    supplies: { settings: () => ({}), probeToken: () => 'token', page: () => null },
+    database: memorySchema(memory, engine),
+    inputs: { settings: () => ({}), probeToken: () => 'token', page: () => null },
   };
   const lock = await engine.lock(project, 'nginx', { holder: 'ada', host: 'lab', verb: 'walk', since: '' });
   const record = await readRecord(engine, project);
   if (!record) throw new Error('the record is gone');
   const subnet = (await engine.network(project))?.subnet ?? '';
-  const session: Session = {
+  const act: RunningAct = {
     project,
-    ports,
+    outside,
     record,
     proxy: { ...proxyBase, subnet },
     emit: () => undefined,
@@ -262,9 +262,9 @@ export async function runVerb(
     players: { online: null, moved: null, closed: null, lost: null },
   };
   try {
-    const { world } = await observe(ports, record, workOf(memory, session, verb.migrations ?? []));
-    await runPlan(session, await verb.plan(session, world));
-    return session;
+    const { world } = await observe(outside, record, workOf(memory, act, verb.migrations ?? []));
+    await runPlan(act, await verb.plan(act, world));
+    return act;
   } finally {
     await lock.release().catch(() => undefined);
   }

@@ -6,7 +6,7 @@ import {
   schemaBack,
   withWishAsked,
 } from '../../../src/operations/schema/schema-back.ts';
-import type { OpenSchema } from '../../../src/operations/schema/schema-port.ts';
+import type { ProjectDatabase } from '../../../src/operations/schema/schema-port.ts';
 import type { Intent, World } from '../../../src/release/model.ts';
 import type { Event } from '../../../src/report/events.ts';
 import { intent, liveWorld, release } from '../../support/memory/worlds.ts';
@@ -38,7 +38,7 @@ function rollbackTo(target: number, applied: Record<string, number | null>, refu
     options: { schema: true },
     target: releases.find(({ id }) => id === target) ?? release(target, 'superseded'),
     world: liveWorld({ releases }),
-    schema: schema as unknown as OpenSchema,
+    schema: schema as unknown as ProjectDatabase,
     env: {} as never,
   });
 }
@@ -105,7 +105,7 @@ describe('a rollback that finds another one unfinished', () => {
       options,
       target,
       world,
-      schema: { wishLeft } as unknown as OpenSchema,
+      schema: { wishLeft } as unknown as ProjectDatabase,
       env: {} as never,
     };
     const asked = await withWishAsked({ emit }, request, {

@@ -4,7 +4,7 @@ import type { Journal } from '../record/journal.ts';
 import type { ProjectRecord } from '../record/record.ts';
 import type { Emit } from '../report/events.ts';
 import type { ProbeCounts } from './gate.ts';
-import type { Ports, Rescued } from './ports.ts';
+import type { Outside, Rescued } from './outside.ts';
 
 /** What Nginx is rendered from beside the routes; fixed for one run. */
 export type ProxyBase = Omit<ProxySettings, 'passAll' | 'foreignPage'>;
@@ -17,9 +17,9 @@ export interface StepReport {
   ok: boolean;
 }
 
-export interface Session {
+export interface RunningAct {
   project: string;
-  ports: Ports;
+  outside: Outside;
   record: ProjectRecord;
   proxy: ProxyBase;
   emit: Emit;

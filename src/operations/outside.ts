@@ -1,20 +1,24 @@
-/** The real ports of a running act, wired for one project whose foundation is laid. */
+/** What a running act may touch, made for one project whose foundation is laid. */
 
 import type { ProjectRecord } from '../record/record.ts';
-import type { Ports } from '../runner/ports.ts';
-import type { ProxyBase } from '../runner/session.ts';
+import type { ProxyBase } from '../runner/act.ts';
+import type { Outside } from '../runner/outside.ts';
 import type { Context, EnvFile } from './context.ts';
 import { proxyBase } from './foundation.ts';
 import { doorOf, playersOf } from './project.ts';
-import { suppliesOf } from './release-inputs.ts';
+import { releaseInputs } from './release-inputs.ts';
 
-export interface OpenPorts {
-  ports: Omit<Ports, 'clock' | 'schema'>;
+export interface OpenOutside {
+  outside: Omit<Outside, 'clock' | 'database'>;
   proxy: ProxyBase;
   close(): void;
 }
 
-export async function openPorts(context: Context, env: EnvFile, record: ProjectRecord): Promise<OpenPorts> {
+export async function openOutside(
+  context: Context,
+  env: EnvFile,
+  record: ProjectRecord,
+): Promise<OpenOutside> {
   const engine = await context.engine();
   const [door, players, network] = await Promise.all([
     doorOf(context, engine, record),
@@ -22,7 +26,7 @@ export async function openPorts(context: Context, env: EnvFile, record: ProjectR
     engine.ensureNetwork(context.project),
   ]);
   return {
-    ports: { engine, door, players, supplies: suppliesOf(context, env) },
+    outside: { engine, door, players, inputs: releaseInputs(context, env) },
     proxy: proxyBase(context, record, network.subnet),
     close: () => players.close(),
   };

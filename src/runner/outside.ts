@@ -1,5 +1,5 @@
 /**
- * What running a plan needs from the world. The commands wire the real ones; the crash walk wires an in-memory
+ * Everything outside of the runner that a plan may touch. The commands bring the real ones; the crash walk brings an in-memory
  * engine and door under the same proxy, record and runner code.
  */
 
@@ -22,7 +22,7 @@ export interface Rescued {
 }
 
 /** Does what plans say; what is to be done is read beside it, once per act. */
-export interface Schema {
+export interface Database {
   /**
    * A verified backup; older ones beyond those kept go. @returns its id
    * @throws BACKUP_FAILED, BACKUP_DAMAGED, DISK_TOO_FULL, DATABASE_UNREACHABLE
@@ -49,7 +49,7 @@ export interface BackupRequest {
 }
 
 /** What a release gets beside its container: today's secrets, the page, the token its probes join with. */
-export interface Supplies {
+export interface ReleaseInputs {
   /** Every setting as the container gets it, secrets included. Never printed, never recorded. */
   settings(release: Release): Record<string, string>;
   /** Signed token of a probing player. */
@@ -59,11 +59,11 @@ export interface Supplies {
 }
 
 /** All that running a plan may touch. */
-export interface Ports {
+export interface Outside {
   engine: Engine;
   door: Door;
   clock: Clock;
   players: Players;
-  schema: Schema;
-  supplies: Supplies;
+  database: Database;
+  inputs: ReleaseInputs;
 }
