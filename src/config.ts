@@ -1,6 +1,7 @@
 /**
  * gameops.yaml: optional, every key has a default, unknown keys are errors with a suggestion.
- * The zod schema below is the documentation, the validator and the source of the shipped JSON Schema.
+ * The zod schema below is the validator, and the source of the shipped JSON Schema and of docs/gameops-yaml.md
+ * (npm run docs). A default that is no fixed value stands at the end of a description, after "; default: ".
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { relative } from 'node:path';
@@ -25,6 +26,7 @@ const measure = (fallback: string, parse: (text: string) => number | null, expec
 const duration = (fallback: string) =>
   measure(fallback, parseDurationMs, 'a duration such as 500ms, 30s, 5m or 2h');
 const bytes = (fallback: string) => measure(fallback, parseBytes, 'a size such as 256m or 1g');
+const ownership = z.enum(['auto', 'managed', 'external']).default('auto');
 const publishedPort = (fallback: number) => z.int().min(0).max(65_535).default(fallback);
 
 export const projectName = z
@@ -35,98 +37,124 @@ export const projectName = z
   );
 
 export const configSchema = z.strictObject({
-  project: projectName.optional().describe('Name of the project; default: the name of the folder'),
+  project: projectName
+    .optional()
+    .describe('Name of the project, part of every name on the engine; default: the name of the folder'),
   domain: z
     .string()
     .regex(/^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i, 'a host name')
     .optional()
-    .describe('Host name players use; default: none, answers on any name'),
+    .describe('Host name that players use; default: none, Nginx answers to any name'),
   http: z
     .strictObject({
       address: z
         .ipv4('an IPv4 address of this host')
         .default('127.0.0.1')
-        .describe('Address Nginx is published on; 0.0.0.0 for the world'),
-      port: publishedPort(8080).describe('HTTP port; 0 picks a free one, once'),
-      tlsPort: publishedPort(8443).describe('HTTPS port; 0 picks a free one, once'),
+        .describe('Address that Nginx is published on; 0.0.0.0 opens it to the world'),
+      port: publishedPort(8080).describe('HTTP port; 0 picks a free port once and keeps it'),
+      tlsPort: publishedPort(8443).describe('HTTPS port; 0 picks a free port once and keeps it'),
       templates: z
         .string()
         .optional()
-        .describe('Folder of Nginx templates that replace the shipped ones of the same name'),
+        .describe('Folder of Nginx templates that replace the shipped ones of the same name; default: none'),
     })
     .refine(({ port, tlsPort }) => port === 0 || port !== tlsPort, {
       path: ['tlsPort'],
       error: 'another port than http.port',
     })
+    .describe('Where players reach the project.')
     .prefault({}),
   server: z
     .strictObject({
-      image: z.string().default('bundled').describe('"bundled", or any image that answers /readyz'),
-      replicas: z.int().min(1).max(50).default(2),
-      port: z.int().min(1).max(65_535).default(3000).describe('Port the server listens on in its container'),
+      image: z
+        .string()
+        .default('bundled')
+        .describe('`bundled` is the game that comes with gameops; any other image is your own'),
+      replicas: z.int().min(1).max(50).default(2).describe('Servers that run side by side'),
+      port: z
+        .int()
+        .min(1)
+        .max(65_535)
+        .default(3000)
+        .describe('Port that the server listens on in its container'),
       memory: bytes('512m').describe('Memory limit of one replica'),
       cpus: z.number().positive().max(64).default(1).describe('CPU limit of one replica'),
       env: z
         .record(z.string(), z.coerce.string())
         .default({})
-        .describe('Settings beside .env; not for secrets'),
+        .describe('Settings of the server that are not secret; secrets belong in .env'),
       probe: z
         .string()
         .startsWith('/')
         .regex(/^\S+$/, 'a path without spaces')
         .default('/readyz')
-        .describe('Path that answers 200 when ready for traffic'),
+        .describe('Path that answers 200 when the server is ready for traffic'),
       settingsAs: z
         .enum(['file', 'env'])
         .default('file')
-        .describe('How an image that is not ours gets its settings; "env" shows them in docker inspect'),
+        .describe(
+          'How your own image gets its settings: as a file, or as environment variables, which `docker inspect` shows',
+        ),
       security: z
         .strictObject({
           user: z
             .string()
             .regex(/^\d+(:\d+)?$/, 'a numeric uid or uid:gid, in quotes')
             .optional()
-            .describe('Numeric uid[:gid]; default: 10001 (bundled), the image user (others)'),
-          readOnly: z.boolean().default(true).describe('Read-only root file system'),
+            .describe(
+              'Numeric uid or uid:gid, in quotes; default: 10001 for the bundled image, else the user of the image',
+            ),
+          readOnly: z.boolean().default(true).describe('The root file system of a replica is read-only'),
           capabilities: z
             .array(z.string())
             .default([])
-            .describe('Capabilities added back after dropping all'),
+            .describe('Linux capabilities that a replica keeps; all others are dropped'),
         })
+        .describe('What a replica may do.')
         .prefault({}),
     })
     .transform(({ memory, ...rest }) => ({ ...rest, memoryBytes: memory }))
+    .describe('The game server.')
     .prefault({}),
   web: z
     .strictObject({
       dir: z.string().optional().describe('Folder of static files; default: the bundled page'),
     })
+    .describe('The page that players load.')
     .prefault({}),
   database: z
     .strictObject({ migrations: z.string().default('migrations').describe('Folder of SQL migrations') })
+    .describe('The schema of the database.')
     .prefault({}),
   images: z
     .strictObject({
-      nginx: z.string().default('nginx:1.30'),
-      postgres: z.string().default('postgres:18'),
-      redis: z.string().default('redis:8'),
-      node: z.string().default('node:24-slim'),
+      nginx: z.string().default('nginx:1.30').describe('Image of Nginx'),
+      postgres: z.string().default('postgres:18').describe('Image of the Postgres that gameops runs'),
+      redis: z.string().default('redis:8').describe('Image of the Redis that gameops runs'),
+      node: z.string().default('node:24-slim').describe('Image that the bundled game server is built on'),
     })
+    .describe('Images from a registry. An accessory keeps the image that it was made with.')
     .prefault({}),
   accessories: z
     .strictObject({
-      postgres: z.enum(['auto', 'managed', 'external']).default('auto'),
-      redis: z.enum(['auto', 'managed', 'external']).default('auto'),
+      postgres: ownership.describe('`auto`: gameops runs Postgres if DB_HOST in .env is `postgres`'),
+      redis: ownership.describe('`auto`: gameops runs Redis if the host in REDIS_URL in .env is `redis`'),
     })
+    .describe(
+      'Whether gameops runs Postgres and Redis. `managed` and `external` refuse a .env that says otherwise.',
+    )
     .prefault({}),
   env: envConfigSchema,
   deploy: z
     .strictObject({
-      strategy: z.enum(['blue-green', 'rolling']).default('blue-green'),
-      ready: duration('60s').describe('How long a fleet may take to become ready'),
-      watch: duration('30s').describe('How long the new fleet is watched before commitment'),
-      drain: duration('5m').describe('How long the old fleet may take to let its players go'),
-      keep: z.int().min(1).max(20).default(3).describe('Releases kept for rollback'),
+      strategy: z
+        .enum(['blue-green', 'rolling'])
+        .default('blue-green')
+        .describe('All replicas are replaced at once, or a quarter of them at a time'),
+      ready: duration('60s').describe('How long a new fleet may take to become ready'),
+      watch: duration('30s').describe('How long the new fleet is watched before the deploy commits to it'),
+      drain: duration('5m').describe('How long the old fleet may take to hand over its players'),
+      keep: z.int().min(1).max(20).default(3).describe('Releases that are kept, stopped, for rollback'),
     })
     .transform(({ ready, watch, drain, ...rest }) => ({
       ...rest,
@@ -134,17 +162,23 @@ export const configSchema = z.strictObject({
       watchMs: watch,
       drainMs: drain,
     }))
+    .describe('How a release replaces another one.')
     .prefault({}),
   backup: z
     .strictObject({
-      dir: z.string().min(1).default('backups').describe('Folder of backups, on the machine gameops runs on'),
+      dir: z
+        .string()
+        .min(1)
+        .default('backups')
+        .describe('Folder of backups on the machine that gameops runs on, with a folder for each project'),
       keep: z
         .int()
         .min(1)
         .max(1000)
         .default(7)
-        .describe('Backups kept; older ones are removed after a new one'),
+        .describe('Backups that are kept; a new backup removes older ones'),
     })
+    .describe('Backups of the database.')
     .prefault({}),
 });
 

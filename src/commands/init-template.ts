@@ -7,10 +7,10 @@ export interface TemplateValues {
 
 export function yamlTemplate({ project, port, tlsPort }: TemplateValues): string {
   return `# What gameops deploys and how. Every key has a default; an unknown key is an error.
-# Secrets belong into .env, never here.
+# Secrets belong in .env, never here.
 project: ${project}
 
-# Host name players use. Without it Nginx answers on any name.
+# Host name that players use. Without it Nginx answers on any name.
 # domain: play.example.com
 
 # Where Nginx is published. 127.0.0.1 is this machine only; 0.0.0.0 is the world. 0 picks a free port, once.
@@ -24,13 +24,13 @@ server:
   replicas: 2
   memory: 512m        # of one replica; a deploy runs two fleets for a while
   cpus: 1
-  # env: { MOTD: welcome }   # settings that are no secret
+  # env: { MOTD: welcome }   # settings that are not secret
 
 deploy:
   strategy: blue-green   # or rolling
-  ready: 60s             # how long a fleet may take to become ready
-  watch: 30s             # how long the new one is watched before commitment
-  drain: 5m              # how long the old one may take to let its players go
+  ready: 60s             # how long a new fleet may take to become ready
+  watch: 30s             # how long it is watched before the deploy commits to it
+  drain: 5m              # how long the old fleet may take to hand over its players
   keep: 3                # releases kept for rollback
 
 # accessories: { postgres: auto, redis: auto }   # auto: run them here when .env names "postgres" and "redis"

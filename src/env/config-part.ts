@@ -9,33 +9,42 @@ const optional = z.optional;
 
 /** What `env check` and deploys ask of one setting. */
 const userKey = z.strictObject({
-  type: z._default(
-    z.enum(['string', 'integer', 'number', 'boolean', 'url', 'email', 'host', 'port']),
-    'string',
+  type: z
+    ._default(z.enum(['string', 'integer', 'number', 'boolean', 'url', 'email', 'host', 'port']), 'string')
+    .check(z.describe('What its value must look like')),
+  required: z._default(z.boolean(), false).check(z.describe('A deploy is refused without it')),
+  secret: optional(z.boolean()).check(
+    z.describe('Whether it is a secret; default: secret if its name says so'),
   ),
-  required: z._default(z.boolean(), false),
-  secret: optional(z.boolean()).check(z.describe('Judged as a secret; default: by its name')),
-  purpose: optional(z.string()).check(z.describe('What `env explain` says of it')),
+  purpose: optional(z.string()).check(z.describe('What `gameops env explain` says about it; default: none')),
   values: optional(z.array(z.string()).check(z.minLength(1))).check(
-    z.describe('The only values it may have'),
+    z.describe('The only values that it may have; default: any'),
   ),
-  min: optional(z.number()),
-  max: optional(z.number()),
-  command: optional(z.string().check(z.minLength(1))).check(z.describe('Command that prints the value')),
+  min: optional(z.number()).check(
+    z.describe('Smallest number, or fewest characters of a text; default: none'),
+  ),
+  max: optional(z.number()).check(z.describe('Largest number, or most characters of a text; default: none')),
+  command: optional(z.string().check(z.minLength(1))).check(
+    z.describe('Command that prints its value; default: none'),
+  ),
 });
 
 const keyName = z.string().check(z.regex(/^[A-Za-z_]\w*$/, 'letters, digits and "_"'));
 
 export const envConfigSchema = z.prefault(
-  z.strictObject({
-    keys: z._default(z.record(keyName, userKey), {}).check(z.describe('Settings of your own image')),
-    provider: optional(z.string().check(z.minLength(1))).check(
-      z.describe('Command that prints .env text or a JSON object; it wins over .env'),
-    ),
-    rules: z
-      ._default(z.record(z.string(), z.enum(['off', 'warning', 'error'])), {})
-      .check(z.describe('Rules of `env check` that are graver, milder or off here')),
-  }),
+  z
+    .strictObject({
+      keys: z
+        ._default(z.record(keyName, userKey), {})
+        .check(z.describe('Settings of your own image, by name')),
+      provider: optional(z.string().check(z.minLength(1))).check(
+        z.describe('Command that prints .env text or a JSON object and wins over .env; default: none'),
+      ),
+      rules: z
+        ._default(z.record(z.string(), z.enum(['off', 'warning', 'error'])), {})
+        .check(z.describe('Severity of a rule of `gameops env check` in this project, by name')),
+    })
+    .check(z.describe('Where settings and secrets come from, and how they are checked.')),
   {},
 );
 
