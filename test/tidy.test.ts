@@ -1,10 +1,11 @@
 /** The shape of the house: who may know whom, how large things may grow, and that the pages tell what the code does. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
 import { basename, dirname, extname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
+import { verbs } from '../src/cli/verbs.ts';
 import { catalogue, exitCode } from '../src/errors.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -193,6 +194,63 @@ describe('pages', () => {
     const text = sources.map((source) => (source.path === 'src/errors.ts' ? '' : source.text)).join('\n');
     expect(Object.keys(catalogue).filter((code) => !new RegExp(`'${code}'`).test(text))).toEqual([]);
   });
+
+  it('docs/json.md describes the result of every verb, and of no other', () => {
+    const titles = headingsOf('docs/json.md')
+      .filter(({ depth }) => depth === 3)
+      .map(({ text }) => text.replaceAll('`', ''));
+    expect(titles.sort()).toEqual(verbs.map(({ name }) => name).sort());
+  });
+
+  it('every example of docs/json.md is JSON and has no field that the page does not explain', () => {
+    const page = readFileSync(join(root, 'docs/json.md'), 'utf8');
+    const examples = [...page.matchAll(/^```json\n([\s\S]*?)^```$/gm)].map(([, text = '']) => text);
+    const fields = examples.flatMap((text) => Object.keys(JSON.parse(text) as object));
+    expect([...new Set(fields)].filter((field) => !page.includes(`\`${field}\``))).toEqual([]);
+    expect(examples.length).toBeGreaterThan(verbs.length);
+  });
+
+  it('the README names every verb and every exit code', () => {
+    const page = readFileSync(join(root, 'README.md'), 'utf8');
+    expect(verbs.map(({ name }) => name).filter((name) => !page.includes(`\`${name}\``))).toEqual([]);
+    const codes = [...page.matchAll(/^\| (\d+(?: \/ \d+)*) \|/gm)].flatMap(([, cell = '']) =>
+      cell.split(' / '),
+    );
+    expect(codes.map(Number)).toEqual(Object.values(exitCode));
+  });
+
+  it('docs/glossary.md is in alphabetical order and has no word twice', () => {
+    const page = readFileSync(join(root, 'docs/glossary.md'), 'utf8');
+    const words = [...page.matchAll(/^\*\*([^*]+)\.\*\*/gm)].flatMap(([, entry = '']) => entry.split(', '));
+    const firsts = [...page.matchAll(/^\*\*([^*,]+)[^*]*\.\*\*/gm)].map(([, first = '']) =>
+      first.toLowerCase(),
+    );
+    expect(firsts).toEqual([...firsts].sort());
+    expect(words.filter((word, at) => words.indexOf(word) !== at)).toEqual([]);
+    expect(words.length).toBeGreaterThan(30);
+  });
+
+  const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...filesIn('docs', '.md')];
+
+  it.each(pages)('every link of %s leads to a file and a heading that exist', (page) => {
+    const broken = linksOf(page).filter((link) => {
+      const [path = '', anchor] = link.split('#');
+      const target = path === '' ? page : join(dirname(page), path);
+      if (!existsSync(join(root, target))) return true;
+      return anchor !== undefined && !headingsOf(target).some(({ slug }) => slug === anchor);
+    });
+    expect(broken).toEqual([]);
+  });
+
+  it('every file of src, test or scripts that a page names exists', () => {
+    const named = pages.flatMap((page) => {
+      const text = readFileSync(join(root, page), 'utf8');
+      const paths = text.match(/\b(?:src|test|scripts)\/[\w/.-]+\.(?:ts|js)\b/g) ?? [];
+      return paths.map((path) => ({ page, path }));
+    });
+    expect(named.filter(({ path }) => !existsSync(join(root, path)))).toEqual([]);
+    expect(named.length).toBeGreaterThan(10);
+  });
 });
 
 describe('packages', () => {
@@ -228,6 +286,31 @@ describe('packages', () => {
     expect(idle).toEqual([]);
   });
 });
+
+/** A page without its examples: what stands between fences is neither heading nor link. */
+function proseOf(page: string): string {
+  return readFileSync(join(root, page), 'utf8').replace(/^```[\s\S]*?^```$/gm, '');
+}
+
+/** Relative links, such as "operations.md#taking-data-out". */
+function linksOf(page: string): string[] {
+  const targets = [...proseOf(page).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = '']) => target);
+  return targets.filter((target) => !/^[a-z]+:/.test(target));
+}
+
+/** Headings with the anchors that GitHub makes of them. */
+function headingsOf(page: string): { depth: number; text: string; slug: string }[] {
+  const seen = new Map<string, number>();
+  return [...proseOf(page).matchAll(/^(#{1,6}) (.+)$/gm)].map(([, marks = '', text = '']) => {
+    const plain = text
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-');
+    const before = seen.get(plain) ?? 0;
+    seen.set(plain, before + 1);
+    return { depth: marks.length, text, slug: before === 0 ? plain : `${plain}-${before}` };
+  });
+}
 
 interface Source {
   /** From the root: "src/engine/port.ts". */
