@@ -2,7 +2,7 @@
  * gameops killed with SIGKILL at random moments of `db migrate` and `db rollback`, concurrent indexes included; and two
  * runs at the same time. Counts what was half applied, what needed hands, and how long the lock stayed.
  */
-import { migrationLockKey } from '../../src/database/migrate/lock.ts';
+import { migrationLockKey } from '../../src/database/server/migration-lock.ts';
 import type { SchemaSite } from '../support/site/schema-site.ts';
 
 export interface Kills {

@@ -20,7 +20,7 @@ import {
   runWithRetry,
   settleUnfinished,
   underLock,
-} from './session.ts';
+} from './run.ts';
 
 export type Choice =
   | { count: number }

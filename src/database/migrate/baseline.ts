@@ -4,12 +4,13 @@
  */
 import { catalogueOf, type Difference, differenceOf } from '../server/catalogue.ts';
 import { type DatabaseEndpoint, withClient } from '../server/connection.ts';
+import { entrySql, floorSql, removalSql } from './books.ts';
 import { loadCode, sqlOf } from './code.ts';
 import { rememberSchema } from './drift.ts';
 import type { Migration } from './files.ts';
 import { migrateForward } from './forward.ts';
-import { appliedTable, entrySql, floorOf, floorSql, readLedger, removalSql } from './ledger.ts';
-import { type RunOptions, underLock } from './session.ts';
+import { appliedTable, floorOf, readLedger } from './ledger.ts';
+import { type RunOptions, underLock } from './run.ts';
 
 /** @param empty a throw-away database */
 export async function schemaOfFiles(

@@ -3,7 +3,6 @@
  * transaction is refused here, before a database is touched. Never connects to anything, never runs code of a file.
  */
 import { isUtf8 } from 'node:buffer';
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { extname, join } from 'node:path';
@@ -82,18 +81,6 @@ export function unreadable(path: string, cause: NodeJS.ErrnoException): OpsError
     facts: { path, reason: cause.code ?? '' },
     cause,
   });
-}
-
-const sums = new Map<string, string>();
-
-/** What tells whether a text is the one that was applied: comments and white space do not count. */
-export function checksum(sql: string): string {
-  const known = sums.get(sql);
-  if (known !== undefined) return known;
-  const code = splitStatements(sql.replaceAll('\r\n', '\n')).map((one) => one.code);
-  const sum = createHash('sha256').update(code.join(';\n')).digest('hex');
-  sums.set(sql, sum);
-  return sum;
 }
 
 /** @throws MIGRATION_INVALID */

@@ -6,18 +6,12 @@
 import type pg from 'pg';
 import { isOpsError, OpsError } from '../../errors.ts';
 import { codeOf, type DatabaseEndpoint, isConnectionLoss } from '../server/connection.ts';
+import { checksum, isSumOf } from '../sql/sums.ts';
+import { entrySql, floorSql, removalSql } from './books.ts';
 import { loadCode, sqlOf } from './code.ts';
 import { rememberSchema } from './drift.ts';
-import { byPrefix, checksum, invalid, listMigrations, type Migration } from './files.ts';
-import {
-  type AppliedMigration,
-  entrySql,
-  floorOf,
-  floorSql,
-  type Ledger,
-  readLedger,
-  removalSql,
-} from './ledger.ts';
+import { byPrefix, invalid, listMigrations, type Migration } from './files.ts';
+import { type AppliedMigration, floorOf, type Ledger, readLedger } from './ledger.ts';
 import type { Task } from './one.ts';
 import {
   type Done,
@@ -27,7 +21,7 @@ import {
   runWithRetry,
   settleUnfinished,
   underLock,
-} from './session.ts';
+} from './run.ts';
 
 export interface PendingMigrations {
   /** Names that a deploy runs, in order. */
@@ -63,7 +57,7 @@ export async function appliedMigrations(client: pg.ClientBase): Promise<Set<stri
 }
 
 export const isChanged = (file: Migration, { row }: AppliedMigration): boolean =>
-  row !== null && row.upSum !== checksum(file.up);
+  row !== null && !isSumOf(row.upSum, file.up);
 
 function refuseChanged(files: readonly Migration[], applied: readonly AppliedMigration[]): void {
   const byName = new Map(files.map((file) => [file.name, file]));

@@ -3,17 +3,18 @@
  * ledger's row become real together or not at all; statements that can't be in a transaction are journaled one by one.
  * Never retries and never decides what to run.
  */
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { basename, dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { MigrationBuilder } from 'node-pg-migrate';
 import type pg from 'pg';
 import { type Statement, splitStatements } from '../sql/split.ts';
+import { beginsSumOf, checksum } from '../sql/sums.ts';
+import { journalEndSql } from './books.ts';
 import type { Actions } from './code.ts';
 import { reconcile, runLong, stepOf, takeBack, undoOf } from './concurrent.ts';
 import { checkStatements, invalid } from './files.ts';
-import { appliedTable, type Direction, journalEndSql } from './ledger.ts';
+import { appliedTable, type Direction } from './ledger.ts';
 
 export interface Task {
   name: string;
@@ -203,8 +204,8 @@ async function journalOf(client: pg.Client, name: string, direction: Direction):
   return rows;
 }
 
-/** What tells that a statement of the journal is the one on file. */
-export const sumOf = (code: string): string => createHash('sha256').update(code).digest('hex').slice(0, 16);
+/** What tells that a statement of the journal is the one in the file. */
+export const stepSum = (statement: string): string => checksum(statement).slice(0, 16);
 
 async function runSteps(
   client: pg.Client,
@@ -213,7 +214,7 @@ async function runSteps(
   statements: readonly Statement[],
 ): Promise<void> {
   let journal = await journalOf(client, task.name, task.direction);
-  if (journal.some(({ step, sum }) => sumOf(statements[step]?.code ?? '') !== sum)) {
+  if (journal.some(({ step, sum }) => !beginsSumOf(sum, statements[step]?.text ?? ''))) {
     if (!(await takeBackSteps(client, task.name, task.direction)))
       throw invalid(
         task.file,
@@ -241,7 +242,7 @@ async function runStep(
   const note = (undo: string | null, done: boolean) => ({
     text: `INSERT INTO gameops.steps (migration, direction, step, sum, undo, done) VALUES ($1, $2, $3, $4, $5, $6)
            ON CONFLICT (migration, direction, step) DO UPDATE SET done = excluded.done`,
-    values: [name, direction, at, sumOf(statement.code), undo, done],
+    values: [name, direction, at, stepSum(statement.text), undo, done],
   });
   if (step.kind === 'transactional') {
     await client.query(`BEGIN;\nSET LOCAL lock_timeout = ${lockMs};\n${before}${statement.text}`);

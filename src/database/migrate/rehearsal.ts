@@ -11,7 +11,7 @@ import { quoted } from '../server/facts.ts';
 import { migrateBack } from './back.ts';
 import type { Migration } from './files.ts';
 import { migrateForward } from './forward.ts';
-import type { RunOptions } from './session.ts';
+import type { RunOptions } from './run.ts';
 
 export interface HeldUp {
   /** Qualified and quoted; it was there before the migration. */

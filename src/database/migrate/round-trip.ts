@@ -9,7 +9,7 @@ import { type DatabaseEndpoint, withClient } from '../server/connection.ts';
 import { migrateBack } from './back.ts';
 import type { Migration } from './files.ts';
 import { migrateForward } from './forward.ts';
-import type { RunOptions } from './session.ts';
+import type { RunOptions } from './run.ts';
 
 export interface RoundTrip {
   /** Up, down and up again led where they should. */

@@ -5,8 +5,9 @@
 import type pg from 'pg';
 import { imageNeeds } from '../../boot-rule.ts';
 import type { Finding } from '../../report/findings/model.ts';
+import { isSumOf } from '../sql/sums.ts';
 import { type Drift, driftOf } from './drift.ts';
-import { byPrefix, checksum, type Migration } from './files.ts';
+import { byPrefix, type Migration } from './files.ts';
 import { isChanged, newestExpand } from './forward.ts';
 import { type AppliedMigration, type Ledger, readLedger } from './ledger.ts';
 
@@ -89,7 +90,7 @@ function findingsOf(applied: AppliedMigration, file: Migration | undefined): Fin
         'was changed since it was applied: this folder leads to another schema',
       ),
     ];
-  if (row?.downSum && file.kind === 'sql' && checksum(file.down) !== row.downSum)
+  if (row?.downSum && file.kind === 'sql' && !isSumOf(row.downSum, file.down))
     return [
       finding(
         'changed-down',

@@ -7,14 +7,16 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { migrateBack, migrationsAfter, planBack } from '../../../src/database/migrate/back.ts';
 import { listMigrations } from '../../../src/database/migrate/files.ts';
 import { migrateForward, pendingMigrations } from '../../../src/database/migrate/forward.ts';
-import { readLedger } from '../../../src/database/migrate/ledger.ts';
-import { sumOf } from '../../../src/database/migrate/one.ts';
+import { ledgerFormat, readLedger } from '../../../src/database/migrate/ledger.ts';
+import { stepSum } from '../../../src/database/migrate/one.ts';
 import { stateOf } from '../../../src/database/migrate/status.ts';
 import {
   type DatabaseEndpoint,
   databaseEndpoint,
   withClient,
 } from '../../../src/database/server/connection.ts';
+import { type SumRule, sumRules } from '../../../src/database/sql/sum-rules.ts';
+import { checksum } from '../../../src/database/sql/sums.ts';
 import type { Event } from '../../../src/report/events.ts';
 import { type Ground, ground } from '../../support/site/accessories.ts';
 
@@ -317,12 +319,93 @@ describe('the ledger', () => {
   });
 });
 
+describe('checksums in the ledger', () => {
+  /** A normal form that no older rule has: `CREATE TABLE a` and `create table a` are the same to it. */
+  const withNewerRule = async (work: () => Promise<void>) => {
+    const rules = sumRules as SumRule[];
+    rules.push((sql) => sql.toLowerCase().replace(/\s+/g, ''));
+    try {
+      await work();
+    } finally {
+      rules.pop();
+    }
+  };
+  const sums = async () =>
+    (await query('SELECT up_sum FROM gameops.migrations ORDER BY name')).map(({ up_sum }) => up_sum);
+
+  it('a migration that an older gameops applied is not changed, although the rule of today gives another checksum', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
+    await forward();
+    // As gameops wrote it before checksums had versions.
+    const [before] = await sums();
+    expect(before).toBe('6e70fcd8fa64aaecba4287f3d3313df4303b5e9420cd804c261c029d886ee4d8');
+    await withNewerRule(async () => {
+      expect(checksum('CREATE TABLE a (id int);')).not.toBe(before);
+      await write('2_b', 'CREATE TABLE b (id int)', 'DROP TABLE b');
+      expect(await rules()).toEqual([]);
+      expect((await forward()).applied.map(({ name }) => name)).toEqual(['2_b']);
+      expect(await rules()).toEqual([]);
+      expect(await sums()).toEqual([before, expect.stringMatching(/^2:[0-9a-f]{64}$/)]);
+    });
+  });
+
+  it('a migration that was really changed is found by the rule that made its checksum, the older one or the newer one', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
+    await forward();
+    await withNewerRule(async () => {
+      await write('2_b', 'CREATE TABLE b (id int)', 'DROP TABLE b');
+      await forward();
+      await write('2_b', 'CREATE TABLE B (id INT)', 'DROP TABLE B');
+      expect(await rules()).toEqual([]);
+      await write('1_a', 'CREATE TABLE a (id bigint)', 'DROP TABLE a, x');
+      expect(await rules()).toEqual(['changed 1_a.sql']);
+      await expect(forward()).rejects.toMatchObject({
+        code: 'MIGRATION_INVALID',
+        facts: { file: '1_a.sql' },
+      });
+      await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a, x');
+      await write('2_b', 'CREATE TABLE b (id bigint)', 'DROP TABLE b');
+      expect(await rules()).toEqual(['changed-down 1_a.sql', 'changed 2_b.sql']);
+    });
+  });
+
+  it('of a rule that only a newer gameops has stop everything: nobody could tell whether a text was changed', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
+    await withNewerRule(async () => void (await forward()));
+    await expect(state()).rejects.toMatchObject({ code: 'FORMAT_TOO_NEW' });
+    await expect(forward()).rejects.toMatchObject({ code: 'FORMAT_TOO_NEW' });
+  });
+
+  it('a half-run migration that an older gameops began is continued, not begun anew', async () => {
+    const build = 'CREATE INDEX CONCURRENTLY a_x ON a (x)';
+    await write('1_a', 'CREATE TABLE a (x int)', 'DROP TABLE a');
+    await forward();
+    await write('2_i', build, 'DROP INDEX CONCURRENTLY a_x', off);
+    await query(build);
+    await query(`INSERT INTO gameops.steps (migration, direction, step, sum, undo, done)
+      VALUES ('2_i', 'up', 0, '${stepSum(build)}', 'DROP INDEX CONCURRENTLY IF EXISTS public.a_x', false)`);
+    const [before] = await query(`SELECT 'a_x'::regclass::oid AS oid`);
+    await withNewerRule(async () => void (await forward()));
+    expect(await query(`SELECT 'a_x'::regclass::oid AS oid`)).toEqual([before]);
+  });
+
+  it('a ledger in an older format is raised to the format of today, by whichever of two runs comes first', async () => {
+    await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
+    await forward();
+    await query('UPDATE gameops.state SET format = 0');
+    await write('2_b', 'CREATE TABLE b (id int)', 'DROP TABLE b');
+    const both = await Promise.all([forward(), forward()]);
+    expect(both.flatMap(({ applied }) => applied)).toHaveLength(1);
+    expect(await query('SELECT format FROM gameops.state')).toEqual([{ format: ledgerFormat }]);
+  });
+});
+
 describe('what a killed run left outside of a transaction', () => {
   const build = 'CREATE INDEX CONCURRENTLY a_x ON a (x)';
   const drop = 'DROP INDEX CONCURRENTLY a_x';
   const begun = (direction: string, statement: string, undo: string) =>
     query(`INSERT INTO gameops.steps (migration, direction, step, sum, undo, done)
-      VALUES ('2_i', '${direction}', 0, '${sumOf(statement)}', '${undo}', false)`);
+      VALUES ('2_i', '${direction}', 0, '${stepSum(statement)}', '${undo}', false)`);
   const oid = async () => (await query(`SELECT to_regclass('a_x')::oid AS oid`))[0].oid;
 
   beforeEach(async () => {

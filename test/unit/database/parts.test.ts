@@ -6,10 +6,13 @@ import { imageNeeds, mayBoot } from '../../../src/boot-rule.ts';
 import { nextPrefix } from '../../../src/commands/db/create.ts';
 import { stepOf } from '../../../src/database/migrate/concurrent.ts';
 import { listMigrations, parseMigration } from '../../../src/database/migrate/files.ts';
-import { migrationLockKey } from '../../../src/database/migrate/lock.ts';
+import { ledgerFormat } from '../../../src/database/migrate/ledger.ts';
 import { unreachable } from '../../../src/database/server/connection.ts';
+import { migrationLockKey } from '../../../src/database/server/migration-lock.ts';
 import { keepsValues, removalsIn, wordsOf } from '../../../src/database/sql/removals.ts';
 import { statementsOf } from '../../../src/database/sql/split.ts';
+import { sumRules } from '../../../src/database/sql/sum-rules.ts';
+import { isSumOf } from '../../../src/database/sql/sums.ts';
 
 const good = '-- Up Migration\nCREATE TABLE a (id int);\n-- Down Migration\nDROP TABLE a;\n';
 
@@ -173,6 +176,31 @@ describe('an image and a schema', () => {
     const contracted = { applied: new Set(['1_a', '2_b', '3_c']), floor: '3_c' };
     expect(mayBoot(older, contracted)).toBe('image-too-old');
     expect(mayBoot(newer, contracted)).toBe('yes');
+  });
+});
+
+describe('the checksum of a migration', () => {
+  it.each([
+    ['CREATE TABLE a (id int)', '6e70fcd8fa64aaecba4287f3d3313df4303b5e9420cd804c261c029d886ee4d8'],
+    [
+      "-- a\nCREATE TABLE  a\n(id int);\n\n/* x /* y */ z */ INSERT INTO a VALUES ('it''s; -- no', E'\\'; ', $$;$$, $x$ $$ ; $x$);",
+      'a90969129ab7576ac9b95c399deb23ce85da30d152852eeb8f46dc67a48d932b',
+    ],
+    [
+      'CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT 2; END; SELECT "a;b"',
+      '7416e0d7219d47f50e74034cb7178eec5ee98291ef66a0464d61fbdf805c6202',
+    ],
+    [
+      'export const up = (pgm) => { pgm.sql(`SELECT 1;`) };\r\n',
+      '908c25113e7760c1efd22eeedb078d8c0b4bcc1e6217dbd78934def01babc999',
+    ],
+  ])('by version 1 is for ever what ledgers have stored of %s', (sql, sum) => {
+    expect(isSumOf(sum, sql)).toBe(true);
+    expect(isSumOf(sum, `${sql}; SELECT 1`)).toBe(false);
+  });
+
+  it('has a format of the ledger for each version, so that an older gameops refuses a newer version', () => {
+    expect(ledgerFormat).toBeGreaterThanOrEqual(sumRules.length);
   });
 });
 

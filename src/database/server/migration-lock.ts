@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { OpsError } from '../../errors.ts';
-import { type DatabaseEndpoint, withClient } from '../server/connection.ts';
+import { type DatabaseEndpoint, withClient } from './connection.ts';
 
 /** node-pg-migrate's PG_MIGRATE_LOCK_ID, held equal by a test: the package itself is loaded only to run a migration. */
 export const migrationLockKey = 7_241_865_325_823_964;

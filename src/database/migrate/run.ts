@@ -15,16 +15,17 @@ import {
   unreachable,
   withClient,
 } from '../server/connection.ts';
-import { listMigrations, type Migration } from './files.ts';
 import {
-  ensureLedger,
-  type Ledger,
-  ledgerFailed,
-  nextForReadOnly,
-  readOnly,
-  reconcileLedger,
-} from './ledger.ts';
-import { type Blocker, busy, likelyBlocker, pause, takeLock, watchingBlockers } from './lock.ts';
+  type Blocker,
+  busy,
+  likelyBlocker,
+  pause,
+  takeLock,
+  watchingBlockers,
+} from '../server/migration-lock.ts';
+import { ensureLedger, ledgerFailed, nextForReadOnly, readOnly, reconcileLedger } from './books.ts';
+import { listMigrations, type Migration } from './files.ts';
+import type { Ledger } from './ledger.ts';
 import { runMigration, type Task, takeBackSteps, withPatience } from './one.ts';
 
 export interface RunOptions {

@@ -1,0 +1,196 @@
+/**
+ * Makes the ledger and writes into it. Promises: a ledger is there whole or not at all; what node-pg-migrate's own table
+ * says is applied is what the ledger says afterwards. Callers hold the lock of migrations.
+ */
+import pg from 'pg';
+import { OpsError } from '../../errors.ts';
+import { codeOf, messageOf } from '../server/connection.ts';
+import { checksum } from '../sql/sums.ts';
+import type { Migration } from './files.ts';
+import { appliedTable, floorOf, type Ledger, type LedgerRow, ledgerFormat, readLedger } from './ledger.ts';
+
+// Making it -------------------------------------------------------------------------------------------------------
+
+const tables = `
+CREATE TABLE IF NOT EXISTS public.${appliedTable}
+  (id serial PRIMARY KEY, name varchar(255) NOT NULL, run_on timestamp NOT NULL);
+CREATE SCHEMA IF NOT EXISTS gameops;
+CREATE TABLE IF NOT EXISTS gameops.migrations (
+  name text PRIMARY KEY,
+  release integer,
+  phase text NOT NULL,
+  reversible text NOT NULL,
+  is_transactional boolean NOT NULL,
+  kind text NOT NULL,
+  up text NOT NULL,
+  down text,
+  up_sum text NOT NULL,
+  down_sum text,
+  origin text NOT NULL,
+  applied_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE IF NOT EXISTS gameops.steps (
+  migration text NOT NULL,
+  direction text NOT NULL,
+  step integer NOT NULL,
+  sum text NOT NULL,
+  undo text,
+  done boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (migration, direction, step)
+);
+CREATE TABLE IF NOT EXISTS gameops.state (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  format integer NOT NULL,
+  floor text,
+  drift jsonb
+);
+CREATE TABLE IF NOT EXISTS gameops.rescues (
+  id serial PRIMARY KEY,
+  migration text NOT NULL,
+  source text NOT NULL,
+  columns text[] NOT NULL,
+  saved_as text NOT NULL,
+  saved_at timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO gameops.state (format) VALUES (${ledgerFormat}) ON CONFLICT DO NOTHING;`;
+
+/** Before anything is written in the new format: an older gameops that comes by from then on is told to upgrade. */
+const raiseFormat = `UPDATE gameops.state SET format = ${ledgerFormat} WHERE format < ${ledgerFormat}`;
+
+/** node-pg-migrate's table as it makes it itself; its own failure would hide the server's answer. @throws MIGRATION_FAILED */
+export async function ensureLedger(client: pg.ClientBase): Promise<void> {
+  try {
+    const { rows } = await client.query<{ there: boolean }>(
+      `SELECT to_regclass('public.${appliedTable}') IS NOT NULL AND to_regclass('gameops.state') IS NOT NULL AS there`,
+    );
+    if (rows[0]?.there) await client.query(raiseFormat);
+    else await client.query(`BEGIN;${tables}\nCOMMIT;`);
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => {});
+    throw ledgerFailed(error);
+  }
+}
+
+/** SQLSTATE of a server that only reads: a standby, or one that was told to. */
+export const readOnly = '25006';
+export const nextForReadOnly = [
+  'name the primary in DB_HOST: this server only reads',
+  'or let it write again (default_transaction_read_only)',
+] as const;
+
+/** What the server says to gameops' own books; migrations have words of their own. */
+export function ledgerFailed(error: unknown): OpsError {
+  const code = codeOf(error);
+  const rights =
+    'let the role write it: GRANT CREATE ON DATABASE <DB_NAME> TO <DB_USER>; GRANT CREATE ON SCHEMA public TO <DB_USER>';
+  return new OpsError('MIGRATION_FAILED', {
+    message: `the ledger of migrations could not be written: ${messageOf(error)}; players are where they were`,
+    next:
+      code === '42501'
+        ? [rights]
+        : code === readOnly
+          ? [...nextForReadOnly]
+          : ['gameops db status', 'gameops doctor'],
+    facts: { sqlstate: code },
+    cause: error,
+  });
+}
+
+// Writing ---------------------------------------------------------------------------------------------------------
+
+export interface Entry {
+  migration: Migration;
+  /** SQL of the way back as it is known when it is applied. */
+  down: string | null;
+  release: number | null;
+  origin: LedgerRow['origin'];
+  /** ISO time; default: now. */
+  appliedAt?: string;
+}
+
+const literal = (value: string | number | boolean | null): string =>
+  value === null ? 'NULL' : typeof value === 'string' ? pg.escapeLiteral(value) : String(value);
+
+/** SQL for the migration's own transaction. What is in the ledger already is an error. */
+export function entrySql({ migration, down, release, origin, appliedAt }: Entry): string {
+  const { name, phase, reversible, isTransactional, kind, up } = migration;
+  const values = [
+    ...[name, release, phase, reversible, isTransactional, kind, up, down],
+    ...[checksum(up), down === null ? null : checksum(down), origin],
+  ];
+  return `INSERT INTO gameops.migrations (${entryColumns.join(', ')})
+    VALUES (${values.map(literal).join(', ')}, ${appliedAt === undefined ? 'now()' : literal(appliedAt)});`;
+}
+
+const entryColumns = [
+  ...[
+    'name',
+    'release',
+    'phase',
+    'reversible',
+    'is_transactional',
+    'kind',
+    'up',
+    'down',
+    'up_sum',
+    'down_sum',
+  ],
+  ...['origin', 'applied_at'],
+];
+
+export const removalSql = (name: string): string =>
+  `DELETE FROM gameops.migrations WHERE name = ${literal(name)};`;
+
+export const floorSql = (floor: string | null): string =>
+  `UPDATE gameops.state SET floor = ${literal(floor)};`;
+
+export const journalEndSql = (name: string): string =>
+  `DELETE FROM gameops.steps WHERE migration = ${literal(name)};`;
+
+/**
+ * Makes the ledger agree with node-pg-migrate's table: what only that one knows is adopted from the files, what it no
+ * longer has is forgotten. Under the lock. @returns the ledger as it is then, and what was done, for people
+ */
+export async function reconcileLedger(
+  client: pg.ClientBase,
+  files: readonly Migration[],
+): Promise<{ ledger: Ledger; notes: string[] }> {
+  const before = await readLedger(client);
+  const adopted = before.applied.flatMap(({ name, appliedAt, row }) => {
+    const migration = row === null ? files.find((file) => file.name === name) : undefined;
+    return migration ? [{ migration, appliedAt }] : [];
+  });
+  if (adopted.length === 0 && before.orphans.length === 0) return { ledger: before, notes: [] };
+  const sql = [
+    ...adopted.map(({ migration, appliedAt }) =>
+      entrySql({
+        migration,
+        down: migration.kind === 'sql' ? migration.down : null,
+        release: null,
+        origin: 'adopted',
+        appliedAt,
+      }),
+    ),
+    ...before.orphans.map(removalSql),
+  ];
+  await client.query(`BEGIN;\n${sql.join('\n')}\nCOMMIT;`).catch(async (error) => {
+    await client.query('ROLLBACK').catch(() => {});
+    throw error;
+  });
+  const after = await readLedger(client);
+  if (floorOf(after.applied) !== after.floor) await client.query(floorSql(floorOf(after.applied)));
+  const named = (names: string[]) => (names.length > 3 ? `${names.length} migrations` : names.join(', '));
+  return {
+    ledger: { ...after, floor: floorOf(after.applied) },
+    notes: [
+      ...(adopted.length > 0
+        ? [`${named(adopted.map(({ migration }) => migration.name))} taken over from node-pg-migrate's table`]
+        : []),
+      ...(before.orphans.length > 0
+        ? [
+            `${named(before.orphans)} no longer in node-pg-migrate's table: somebody took it back without gameops`,
+          ]
+        : []),
+    ],
+  };
+}
