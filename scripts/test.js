@@ -1,13 +1,15 @@
 /**
- * `npm test`, from a bare clone: installs, builds, has an engine and images, checks, then every suite. Plain
- * JavaScript on Node alone, because at its start nothing else is there. A suite that fails does not keep the next one
- * from being run; what they all need does. The last line sums up, and the exit code says the same.
+ * `npm test`, from a bare clone: installs, builds, has an engine and images, checks, then runs every suite. Plain
+ * JavaScript on Node alone, because at its start nothing else is there. A check or suite that fails does not keep the
+ * others from running; a part that they all need does. Ends with the slowest files and what failed; the last line sums up,
+ * and the exit code says the same.
  */
-import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { runPart } from './test/part.js';
+import { forgetFailures, printSummary } from './test/summary.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const gameops = ['node', 'bin/gameops.js', '--config', 'test/support/project.yaml'];
@@ -15,23 +17,23 @@ const vitest = ['node', 'node_modules/vitest/vitest.mjs', 'run'];
 const tsc = ['node', 'node_modules/typescript/bin/tsc', '--noEmit', '-p'];
 const reports = mkdtempSync(join(tmpdir(), 'gameops-test-'));
 
-const grounds = [
+const needed = [
   { name: 'install', command: ['npm', 'ci', '--no-fund', '--no-audit'], isNeeded: needsInstall },
   { name: 'build', command: ['node', 'scripts/build.js'] },
+];
+/** Mostly waits, for the engine, the network and the clock: the checks have the cores meanwhile. */
+const engineLane = [
   { name: 'engine', command: [...gameops, 'host', 'setup'] },
   { name: 'images', command: [...gameops, 'images', 'prepare'] },
+  // The suite runs without it: only the page's own tests fail then, and say the same.
+  { name: 'browser', command: ['node', 'scripts/chromium.js'], isOptional: true },
+  suite({ name: 'integration', projects: ['integration'], workers: '4' }),
 ];
-const checks = [
-  // No ground for the rest: without it only the page's own tests fail, and say the same.
-  { name: 'browser', command: ['node', 'scripts/chromium.js'] },
+const checkLane = [
   { name: 'types', command: [...tsc, '.'] },
   { name: 'types of the page', command: [...tsc, 'src/client/web'] },
   { name: 'lint', command: ['node', 'node_modules/@biomejs/biome/bin/biome', 'check', '.'] },
-];
-// Two files at a time on the engine: more of them, and what is measured is the machine.
-const suites = [
-  { name: 'unit and simulation', projects: ['unit', 'simulation'], workers: '100%' },
-  { name: 'integration', projects: ['integration'], workers: '2' },
+  suite({ name: 'unit and simulation', projects: ['unit', 'simulation'], workers: '100%' }),
 ];
 
 const [major, minor] = process.versions.node.split('.').map(Number);
@@ -40,50 +42,49 @@ if (major < 20 || (major === 20 && minor < 19)) {
   process.exit(2);
 }
 
-const sum = { passed: 0, failed: 0 };
-const done = [];
-const ground = grounds.filter(({ isNeeded }) => isNeeded?.() ?? true);
-if (ground.every(run)) {
-  for (const check of checks) run(check);
-  for (const suite of suites) count(suite);
-}
+const sum = { parts: [], files: [], failures: [], passed: 0 };
+forgetFailures();
+let isReady = true;
+for (const part of needed) if (isReady && (part.isNeeded?.() ?? true)) isReady = await run(part);
+if (isReady) await Promise.all([runLane(engineLane), runChecks()]);
 rmSync(reports, { recursive: true, force: true });
-console.log(`\n${done.join(' · ')}\n${sum.passed} passed, ${sum.failed} failed`);
-process.exitCode = sum.failed === 0 ? 0 : 1;
+printSummary(sum);
+process.exitCode = sum.failures.length === 0 ? 0 : 1;
 
-/** A part that fails counts as one failure. */
-function run(part) {
-  const isGood = attempt(part);
-  if (!isGood) sum.failed += 1;
-  return isGood;
+async function runLane(lane) {
+  for (const part of lane) if (!(await run(part)) && !part.isOptional) return;
 }
 
-function attempt({ name, command: [program, ...rest] }) {
-  console.log(`\n== ${name}: ${[program, ...rest].join(' ')}`);
-  const began = Date.now();
-  const { status, signal, error } = spawnSync(program, rest, { cwd: root, stdio: 'inherit' });
-  const seconds = `${((Date.now() - began) / 1000).toFixed(1)} s`;
-  done.push(status === 0 ? `${name} ${seconds}` : `${name} FAILED after ${seconds}`);
-  if (status !== 0) console.error(`${name}: ${error?.message ?? signal ?? `exit ${status}`}`);
-  return status === 0;
+async function runChecks() {
+  for (const part of checkLane) await run(part, { isHeldBack: true });
 }
 
-function count({ name, projects, workers }) {
+/** @returns {Promise<boolean>} whether it succeeded */
+async function run(part, how) {
+  const done = await runPart(part, how);
+  sum.parts.push(done);
+  const seen = part.report && existsSync(part.report) ? JSON.parse(readFileSync(part.report, 'utf8')) : null;
+  if (seen !== null) {
+    sum.passed += seen.passed;
+    sum.files.push(...seen.files);
+    sum.failures.push(...seen.failures);
+  }
+  // A suite can fail without a test that does, such as when it is killed.
+  if (done.failure !== null && !seen?.failures.length)
+    sum.failures.push({ name: `${part.name}: ${done.failure}`, text: done.output.trim() });
+  return done.failure === null;
+}
+
+function suite({ name, projects, workers }) {
   const report = join(reports, `${projects[0]}.json`);
   const command = [
     ...vitest,
     ...projects.flatMap((project) => ['--project', project]),
     `--maxWorkers=${workers}`,
     '--reporter=default',
-    '--reporter=json',
-    `--outputFile.json=${report}`,
+    '--reporter=./scripts/test/reporter.js',
   ];
-  const isGood = attempt({ name, command });
-  const seen = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')) : {};
-  const failed = seen.numFailedTests ?? 0;
-  sum.passed += seen.numPassedTests ?? 0;
-  // A file that can't be loaded has no tests that could fail.
-  sum.failed += isGood ? failed : Math.max(1, failed);
+  return { name, command, report, env: { GAMEOPS_TEST_REPORT: report } };
 }
 
 /** node_modules is absent, or older than what the lock file asks for. */

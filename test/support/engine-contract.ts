@@ -6,6 +6,7 @@ import { label, namesOf } from '../../src/contract.ts';
 import type { ContainerSpec, Engine, FleetSpec, LockHolder } from '../../src/engine/port.ts';
 import { rangeOf, toNumber } from '../../src/engine/subnet.ts';
 import { OpsError } from '../../src/errors.ts';
+import { testProject } from './leftovers.ts';
 
 export interface Body {
   engine: Engine;
@@ -38,7 +39,7 @@ export function engineContract(open: () => Promise<Body>): void {
     engine = body.engine;
   });
   beforeEach(() => {
-    project = `t-engine-${Math.random().toString(36).slice(2, 10)}`;
+    project = testProject('engine');
     names = namesOf(project);
   });
   afterEach(() => removeAll(engine, project));

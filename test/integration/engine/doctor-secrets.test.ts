@@ -4,9 +4,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { label } from '../../../src/contract.ts';
 import { dockerEngine } from '../../../src/engine/docker/engine.ts';
 import type { Engine } from '../../../src/engine/port.ts';
+import { testProject } from '../../support/leftovers.ts';
 import { emptyFolder, type Folder, gameops } from '../../support/program.ts';
 
-const project = `t-layers-${randomBytes(4).toString('hex')}`;
+const project = testProject('layers');
 const secret = () => randomBytes(32).toString('base64url');
 const secrets = {
   DB_PASSWORD: secret(),

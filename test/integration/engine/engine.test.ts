@@ -12,6 +12,7 @@ import { dockerEngine } from '../../../src/engine/docker/engine.ts';
 import type { ContainerSpec, Engine } from '../../../src/engine/port.ts';
 import type { Event } from '../../../src/report/events.ts';
 import { engineContract, removeAll } from '../../support/engine-contract.ts';
+import { testProject } from '../../support/leftovers.ts';
 import { engineImage } from '../../support/site/engine-image.ts';
 
 const docker = new Docker();
@@ -45,7 +46,7 @@ describe('the Docker engine', () => {
 });
 
 describe('what only a real engine can show', () => {
-  const project = `t-engine-${Math.random().toString(36).slice(2, 10)}`;
+  const project = testProject('engine');
   const names = namesOf(project);
   const events: Event[] = [];
   let engine: Engine;

@@ -1,5 +1,4 @@
 /** Images on the real engine: what may be had, what is never replaced, and how the Debian-built one behaves. */
-import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { configSchema } from '../../../src/config.ts';
 import { checkRoom } from '../../../src/engine/capacity.ts';
@@ -7,8 +6,9 @@ import { dockerEngine } from '../../../src/engine/docker/engine.ts';
 import type { ContainerSpec, Engine } from '../../../src/engine/port.ts';
 import { type DebianImage, ensureDebianImage } from '../../../src/images/debian.ts';
 import { prepareImages, resolveImages } from '../../../src/images/roles.ts';
+import { testProject } from '../../support/leftovers.ts';
 
-const project = `t-images-${randomBytes(4).toString('hex')}`;
+const project = testProject('images');
 const volume = `${project}-data`;
 const silent = () => undefined;
 

@@ -19,11 +19,12 @@ import { publishPage } from '../../../src/proxy/page.ts';
 import { loadTemplates } from '../../../src/proxy/render.ts';
 import { type SwitchInput, switchTraffic } from '../../../src/proxy/switch.ts';
 import { readTraffic } from '../../../src/proxy/traffic.ts';
+import { testProject } from '../../support/leftovers.ts';
 import { engineImage } from '../../support/site/engine-image.ts';
 import { tinyGame } from '../../support/site/tiny-game.ts';
 
 const [nginxImage, gameImage] = await Promise.all([engineImage('nginx'), engineImage('node')]);
-const project = `t-proxy-${randomBytes(4).toString('hex')}`;
+const project = testProject('proxy');
 const names = namesOf(project);
 const token = randomBytes(24).toString('base64url');
 

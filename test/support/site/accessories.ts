@@ -5,6 +5,7 @@ import type { Engine } from '../../../src/engine/port.ts';
 import type { AccessorySettings } from '../../../src/foundation/accessories.ts';
 import { type AccessoriesInput, ensureAccessories } from '../../../src/foundation/ensure.ts';
 import type { Event } from '../../../src/report/events.ts';
+import { testProject } from '../leftovers.ts';
 import { engineImage } from './engine-image.ts';
 
 export interface Ground {
@@ -19,7 +20,7 @@ export interface Ground {
 export async function ground(area: string): Promise<Ground> {
   const images = { postgres: await engineImage('postgres'), redis: await engineImage('redis') };
   const engine = await dockerEngine();
-  const project = `t-${area}-${randomBytes(4).toString('hex')}`;
+  const project = testProject(area);
   const settings = testSettings();
   const events: Event[] = [];
   await engine.ensureNetwork(project);

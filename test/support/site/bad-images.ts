@@ -1,8 +1,8 @@
 /** Images made for a test: a game server in one file, on the image that this engine has. Removed by `removeAll`. */
-import { randomBytes } from 'node:crypto';
 import Docker from 'dockerode';
 import { label } from '../../../src/contract.ts';
 import { dockerEngine } from '../../../src/engine/docker/engine.ts';
+import { mark } from '../leftovers.ts';
 import { engineImage } from './engine-image.ts';
 import { tinyGame } from './tiny-game.ts';
 
@@ -27,11 +27,11 @@ export interface ImageMaker {
 export async function imageMaker(): Promise<ImageMaker> {
   const engine = await dockerEngine();
   const base = await engineImage('node');
-  const run = randomBytes(4).toString('hex');
+  const run = mark();
   const made: string[] = [];
   return {
     async make(name, script, { isOurs = false, needs, knows } = {}) {
-      const tag = `t-gameops-${name}:${run}`;
+      const tag = `t-${name}-${run}:test`;
       const dockerfile = [
         `FROM ${base}`,
         'COPY server.cjs /app/server.cjs',

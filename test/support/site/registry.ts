@@ -15,6 +15,7 @@ import { label } from '../../../src/contract.ts';
 import { tarOf } from '../../../src/engine/docker/tar.ts';
 import type { FileEntry } from '../../../src/engine/port.ts';
 import { type Held, openHoldingProxy } from '../holding-proxy.ts';
+import { testProject } from '../leftovers.ts';
 import { removeLabelled } from './site.ts';
 
 const program = '/usr/bin/docker-registry';
@@ -120,7 +121,7 @@ const payloadBytes = 2 * 1024 ** 2;
 export async function openRegistry({ isLocked = false } = {}): Promise<Registry> {
   const docker = new Docker();
   const image = await registryImage(docker);
-  const project = `t-registry-${randomBytes(4).toString('hex')}`;
+  const project = testProject('registry');
   const port = await startRegistry(docker, { project, image, isLocked });
   const way = await openHoldingProxy(port);
   const { host } = way;

@@ -4,7 +4,6 @@
  * the CLI, then looks by label and removes what the CLI left, which it reports as a failure.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +13,7 @@ import { label } from '../../../src/contract.ts';
 import { packageRoot } from '../../../src/package-root.ts';
 import type { Step } from '../../../src/release/model.ts';
 import type { Event } from '../../../src/report/events.ts';
+import { testProject } from '../leftovers.ts';
 
 /** Found by looking upwards, because the soak and the benches run this from a bundle. */
 const bin = join(packageRoot(), 'bin', 'gameops.js');
@@ -85,7 +85,7 @@ export interface SiteRequest {
 }
 
 export async function openSite({ replicas = 2, name = 'deploy', config = {} }: SiteRequest): Promise<Site> {
-  const project = `t-${name}-${randomBytes(4).toString('hex')}`;
+  const project = testProject(name);
   const folder = await mkdtemp(join(tmpdir(), `${project}-`));
   const docker = new Docker();
   const own = await operatorAt(folder, 'first');
