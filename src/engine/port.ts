@@ -56,6 +56,8 @@ export interface ObservedContainer {
   state: ContainerState;
   /** Image id, sha256:… */
   image: string;
+  /** On the project's network, as the engine has it. A fixed one also while it does not run; null: it has none. */
+  address: string | null;
   labels: Record<string, string>;
   /** null while it runs or was never started. */
   exitCode: number | null;
@@ -171,6 +173,8 @@ export interface NetworkInfo {
   name: string;
   /** CIDR, such as 10.212.4.0/22 */
   subnet: string;
+  /** CIDRs inside the subnet where no replica ever is: the host's own address, and everything the engine gives to others. */
+  notReplicas: readonly string[];
 }
 
 export interface Lock {
@@ -240,7 +244,7 @@ export interface Engine {
   ): Promise<ImageSearch | null>;
 
   // Foundation ------------------------------------------------------------------------------------------------
-  /** Picks a free subnet. The lower three quarters are for fixed addresses, the rest for the engine. @throws NO_FREE_SUBNET */
+  /** Picks a free subnet. Replicas get fixed addresses in it, outside of `notReplicas`. @throws NO_FREE_SUBNET */
   ensureNetwork(project: string): Promise<NetworkInfo>;
   ensureVolume(project: string, name: string, role: Role, labels?: Record<string, string>): Promise<void>;
   /** Creates and starts; starts when stopped. `drift` names what differs from the running one: reported, never applied. */

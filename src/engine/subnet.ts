@@ -58,6 +58,11 @@ export function divide(cidr: string): { gateway: string; dynamic: string } {
   return { gateway: toAddress(from + 1), dynamic: `${toAddress(from + 3 * quarter)}/${bits}` };
 }
 
+/** Where no replica ever is: what a body tells in `NetworkInfo.notReplicas`. */
+export function notReplicas({ gateway, dynamic }: { gateway: string; dynamic: string }): string[] {
+  return [`${gateway}/32`, dynamic];
+}
+
 /**
  * The next free address of the leased share. Goes on after the highest one in use before it starts again from below,
  * so that an address rests before another replica answers on it.

@@ -5,7 +5,7 @@
 import { resolve } from 'node:path';
 import { realClock, until } from '../clock.ts';
 import { label, namesOf, unixSocketsFolder } from '../contract.ts';
-import type { Engine, ImageInfo } from '../engine/port.ts';
+import type { Engine, ImageInfo, NetworkInfo } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import { type AccessoryName, type Ownership, whichAccessories } from '../foundation/accessories.ts';
 import { ensureAccessories } from '../foundation/ensure.ts';
@@ -207,7 +207,7 @@ async function startProxy(
   await engine.putFiles(project, volume.unixSockets, [{ path: unixSocketsFolder, ...anybody }]);
   const network = await engine.ensureNetwork(project);
   await ensureFirstGeneration(engine, project, {
-    ...proxyBase(context, before, network.subnet),
+    ...proxyBase(context, before, network),
     passAll: false,
   });
   const record = await startOnFreePorts(context, engine, image, before);
@@ -290,9 +290,10 @@ async function choosePorts(
   return { http, tls, private: own };
 }
 
-export function proxyBase({ config, cwd }: Context, record: ProjectRecord, subnet: string): ProxyBase {
+export function proxyBase({ config, cwd }: Context, record: ProjectRecord, network: NetworkInfo): ProxyBase {
   const templateDir = config.http.templates === undefined ? null : resolve(cwd, config.http.templates);
-  return { domain: config.domain ?? null, doorToken: record.doorToken, subnet, templateDir };
+  const { subnet, notReplicas } = network;
+  return { domain: config.domain ?? null, doorToken: record.doorToken, subnet, notReplicas, templateDir };
 }
 
 export const protocolOf = (image: ImageInfo): string | null => image.labels[label.protocol] ?? null;

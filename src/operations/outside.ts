@@ -27,7 +27,7 @@ export async function openOutside(
   ]);
   return {
     outside: { engine, door, players, inputs: releaseInputs(context, env) },
-    proxy: proxyBase(context, record, network.subnet),
+    proxy: proxyBase(context, record, network),
     close: () => players.close(),
   };
 }

@@ -19,8 +19,8 @@ export async function preflight(context: Context, request: Request, supply: Supp
   // An Nginx that is there has its ports, and serves what it was last given.
   const isFirst = supply.state.proxy === 'absent';
   if (isFirst) {
-    const anySubnet = '10.0.0.0/22';
-    firstGeneration({ ...proxyBase(context, newRecord(context.project), anySubnet), passAll: false });
+    const anyNetwork = { name: '', subnet: '10.0.0.0/22', notReplicas: [] };
+    firstGeneration({ ...proxyBase(context, newRecord(context.project), anyNetwork), passAll: false });
   }
   await Promise.all([engine.mustOwnNames(context.project), isFirst ? mustHavePorts(context, engine) : null]);
 }

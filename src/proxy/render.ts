@@ -21,8 +21,9 @@ export interface ConfigInput {
   /** null answers on any name. */
   domain: string | null;
   doorToken: string;
-  /** CIDR of the project's network. */
+  /** CIDR of the project's network, and the ranges in it where no replica ever is. */
   subnet: string;
+  notReplicas: readonly string[];
   /** Paths in the container; null until there is a certificate. */
   tls: { certificate: string; key: string } | null;
   workers: number;
@@ -57,6 +58,7 @@ const checked = z.object({
     .nullable(),
   doorToken: z.string().regex(/^[\w-]{16,}$/),
   subnet: z.cidrv4(),
+  notReplicas: z.array(z.cidrv4()),
   workers: z.int().min(1).max(64),
   tls: z.object({ certificate: safePath, key: safePath }).nullable(),
 });
@@ -129,7 +131,7 @@ function templateInput(input: ConfigInput) {
     doorToken: input.doorToken,
     doorHeader,
     subnet: input.subnet,
-    notReplicas: notReplicas(input.subnet),
+    notReplicas: input.notReplicas,
     tls: input.tls,
     workers: input.workers,
     workerConnections,
@@ -144,17 +146,6 @@ function templateInput(input: ConfigInput) {
 function withPlace(target: Target) {
   const { address, port, unixSocket } = target;
   return { ...target, at: unixSocket ? `unix:${unixSocket}` : `${address}:${port}` };
-}
-
-/** Docker gives the first address to the host itself, and the upper quarter to Postgres, Redis and Nginx. */
-function notReplicas(subnet: string): string[] {
-  const [base = '', bits = '32'] = subnet.split('/');
-  const value = base.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
-  const size = 2 ** (32 - Number(bits));
-  const first = Math.floor(value / size) * size;
-  const text = (address: number) =>
-    [24, 16, 8, 0].map((shift) => Math.floor(address / 2 ** shift) % 256).join('.');
-  return [`${text(first + 1)}/32`, `${text(first + (size / 4) * 3)}/${Number(bits) + 2}`];
 }
 
 function mustBeSafe(input: ConfigInput): void {

@@ -38,8 +38,9 @@ export interface ProxySettings {
   /** Everything is proxied: an image that is not ours, without static files. */
   passAll: boolean;
   doorToken: string;
-  /** CIDR of the project's network. */
+  /** Of the project's network, as `NetworkInfo` has them. */
   subnet: string;
+  notReplicas: readonly string[];
   /** null for the templates that gameops ships. */
   templateDir: string | null;
   tls?: { certificate: string; key: string } | null;
@@ -128,9 +129,9 @@ export function configInput(
   generation: Generation,
   features: ReturnType<typeof featuresOf>['features'],
 ): Parameters<typeof renderConfig>[1] {
-  const { domain, doorToken, subnet } = settings;
+  const { domain, doorToken, subnet, notReplicas } = settings;
   const { tls = null, foreignPage = false, workers = workersDefault } = settings;
-  return { generation, features, domain, doorToken, subnet, tls, foreignPage, workers };
+  return { generation, features, domain, doorToken, subnet, notReplicas, tls, foreignPage, workers };
 }
 
 const inVolume = (name: string) => `${path.nginxConfig}/${name}`;

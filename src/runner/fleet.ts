@@ -84,10 +84,9 @@ export const hasUnixSockets = (containers: readonly ObservedContainer[]) =>
 export function reachOf(container: ObservedContainer, port: number, unixSockets: boolean): Reach {
   const onSocket = unixSockets && container.labels[label.onUnixSocket] !== undefined;
   const unixSocket = onSocket ? unixSocketFile(releaseOf(container), replicaOf(container)) : null;
-  return { address: addressOf(container), port, unixSocket };
+  return { address: container.address ?? '', port, unixSocket };
 }
 
-export const addressOf = (container: ObservedContainer) => container.labels[label.address] ?? '';
 /** A container that the engine keeps restarting takes memory and players as a running one does. */
 export const isRunning = (container: ObservedContainer) =>
   container.state === 'running' || container.state === 'restarting' || container.state === 'paused';

@@ -4,12 +4,11 @@
  * promises below are looked at; at the end the world must plan to nothing.
  */
 import { afterAll, describe, expect, it } from 'vitest';
-import { label } from '../../src/contract.ts';
 import { isOpsError } from '../../src/errors.ts';
 import type { Intent, Release, SchemaWish } from '../../src/release/model.ts';
 import { planAct, planBackOut, planHandBack, planResume } from '../../src/release/plan.ts';
 import { canHandBack } from '../../src/runner/gate.ts';
-import type { MemoryEngine, MemoryState } from '../support/memory/memory-engine.ts';
+import { fixedAddress, type MemoryEngine, type MemoryState } from '../support/memory/memory-engine.ts';
 import {
   answers,
   type Behaviour,
@@ -139,8 +138,8 @@ function promises(
         broken.push(`traffic goes to ${JSON.stringify(dead)} which does not answer, before: ${effect}`);
       const stopped = /^(?:signal|stop) (\S+)/.exec(effect)?.[1];
       const container = stopped === undefined ? undefined : state.containers.get(stopped);
-      const address = container?.labels[label.address];
-      if (!container || address === undefined || container.state !== 'running') return;
+      const address = container && fixedAddress(container);
+      if (!container || !address || container.state !== 'running') return;
       if (served.has(address) && container.memory.ready) broken.push(`stops what is served: ${effect}`);
       const left = leftAt.get(address);
       if (left !== undefined && state.nowMs - left < 5_000)

@@ -243,10 +243,14 @@ export function engineContract(open: () => Promise<Body>): void {
   });
 
   describe('fleets', () => {
-    const address = (one: { labels: Record<string, string> } | undefined) => one?.labels[label.address] ?? '';
+    const address = (one: { address: string | null } | undefined) => one?.address ?? '';
+    const isIn = (range: string, value: string) => {
+      const { from, to } = rangeOf(range);
+      return toNumber(value) >= from && toNumber(value) <= to;
+    };
 
-    it('every replica runs at an address of its own in the lower three quarters, and knows its number', async () => {
-      const { subnet } = await engine.ensureNetwork(project);
+    it('every replica runs at an address of its own where the network has replicas, and knows its number', async () => {
+      const { subnet, notReplicas } = await engine.ensureNetwork(project);
       await engine.startFleet(fleet([1, 2, 3]));
       const replicas = await engine.observe(project);
       expect(replicas.map(({ labels }) => [labels[label.release], labels[label.replica]])).toEqual([
@@ -254,12 +258,23 @@ export function engineContract(open: () => Promise<Body>): void {
         ['7', '2'],
         ['7', '3'],
       ]);
-      const { from, to } = rangeOf(subnet);
-      const share = replicas.map((one) => (toNumber(address(one)) - from) / (to - from + 1));
-      expect(share.every((part) => part > 0 && part < 0.75)).toBe(true);
+      expect(replicas.every((one) => isIn(subnet, address(one)))).toBe(true);
+      expect(notReplicas.length).toBeGreaterThan(0);
+      expect(replicas.some((one) => notReplicas.some((range) => isIn(range, address(one))))).toBe(false);
       expect(new Set(replicas.map(address)).size).toBe(3);
       const { stdout } = await engine.exec(project, names.game(7, 2), ['printenv', 'N']);
       expect(stdout.trim()).toBe('2');
+    });
+
+    it('whatever is no replica runs at an address where the network has none, and loses it when it ends', async () => {
+      const { notReplicas } = await engine.ensureNetwork(project);
+      await engine.ensureContainer(idle(names.proxy, { network: { name: names.network } }));
+      await engine.ensureContainer(idle(names.redis, { role: 'redis' }));
+      const proxy = await seen(names.proxy);
+      expect(notReplicas.some((range) => isIn(range, address(proxy)))).toBe(true);
+      expect((await seen(names.redis))?.address).toBeNull();
+      await endedBy(names.proxy, () => engine.signal(project, names.proxy, 'SIGTERM'));
+      expect((await seen(names.proxy))?.address).toBeNull();
     });
 
     it('one release is observed without the others', async () => {

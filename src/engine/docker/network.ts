@@ -10,7 +10,7 @@ import { label, namesOf, type Role } from '../../contract.ts';
 import { foreign, noSubnet } from '../failures.ts';
 import type { Engine, NetworkInfo } from '../port.ts';
 import { labelsOf } from '../spec.ts';
-import { divide, freeSubnets, type Range, rangeOf, routesOf } from '../subnet.ts';
+import { divide, freeSubnets, notReplicas, type Range, rangeOf, routesOf } from '../subnet.ts';
 import { type Connection, hasVolume, orDone } from './client.ts';
 import { answerOf, isStatus } from './errors.ts';
 
@@ -56,7 +56,13 @@ function own(networks: readonly Docker.NetworkInspectInfo[], project: string): D
 }
 
 function describe(network: Docker.NetworkInspectInfo): NetworkInfo {
-  return { name: network.Name, subnet: network.IPAM?.Config?.[0]?.Subnet ?? '' };
+  const { Subnet: subnet = '', Gateway, IPRange } = network.IPAM?.Config?.[0] ?? {};
+  const { gateway, dynamic } = divide(subnet);
+  return {
+    name: network.Name,
+    subnet,
+    notReplicas: notReplicas({ gateway: Gateway ?? gateway, dynamic: IPRange ?? dynamic }),
+  };
 }
 
 async function ensureNetwork(connection: Connection, project: string): Promise<NetworkInfo> {

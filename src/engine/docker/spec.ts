@@ -3,7 +3,7 @@
  * Promises the hardening of port.ts on every container; never puts anything of the operator's machine into one.
  */
 import type Docker from 'dockerode';
-import { label, type Role } from '../../contract.ts';
+import { label, namesOf, type Role } from '../../contract.ts';
 import type { ContainerSpec, ContainerState, ObservedContainer } from '../port.ts';
 
 /** Enough for a hundred database connections, too few for a fork bomb to hurt the host. */
@@ -105,6 +105,7 @@ export function observed(info: Docker.ContainerInspectInfo): ObservedContainer {
     role: (info.Config.Labels[label.role] ?? 'one-off') as Role,
     state,
     image: info.Image,
+    address: addressOf(info),
     labels: info.Config.Labels,
     exitCode: wasRun ? info.State.ExitCode : null,
     restartCount: info.RestartCount,
@@ -112,6 +113,13 @@ export function observed(info: Docker.ContainerInspectInfo): ObservedContainer {
     published: publishedPorts(info),
     createdAt: info.Created,
   };
+}
+
+/** The live one while it runs; the one that was asked for while it does not. */
+function addressOf(info: Docker.ContainerInspectInfo): string | null {
+  const network = namesOf(info.Config.Labels[label.project] ?? '').network;
+  const endpoint = info.NetworkSettings?.Networks?.[network];
+  return endpoint?.IPAddress || endpoint?.IPAMConfig?.IPv4Address || null;
 }
 
 /** What Docker chose while it runs; what was asked for (0 left out) while it does not. */

@@ -10,7 +10,7 @@ import { WebSocket } from 'ws';
 import { realClock } from '../../../src/clock.ts';
 import { doorHeader, namesOf, port } from '../../../src/contract.ts';
 import { dockerEngine } from '../../../src/engine/docker/engine.ts';
-import type { Engine } from '../../../src/engine/port.ts';
+import type { Engine, NetworkInfo } from '../../../src/engine/port.ts';
 import { proxySpec } from '../../../src/proxy/container.ts';
 import type { Door } from '../../../src/proxy/door.ts';
 import { openDoor } from '../../../src/proxy/door.ts';
@@ -30,13 +30,13 @@ const token = randomBytes(24).toString('base64url');
 
 let engine: Engine;
 let door: Door;
-let subnet: string;
+let network: NetworkInfo;
 let urls: { public: string; private: string };
 const addresses = new Map<string, string>();
 
 beforeAll(async () => {
   engine = await dockerEngine();
-  ({ subnet } = await engine.ensureNetwork(project));
+  network = await engine.ensureNetwork(project);
   for (const volume of [names.volume.nginx, names.volume.web, names.volume.certificates, names.volume.logs]) {
     await engine.ensureVolume(project, volume, 'data');
   }
@@ -92,7 +92,7 @@ async function startFleet(release: number): Promise<void> {
     if (container.role !== 'game') continue;
     addresses.set(
       `${container.labels['gameops.release']}/${container.labels['gameops.replica']}`,
-      container.labels['gameops.address'] ?? '',
+      container.address ?? '',
     );
   }
   for (const replica of [1, 2]) {
@@ -117,7 +117,8 @@ function settings() {
     domain: null,
     passAll: false,
     doorToken: token,
-    subnet,
+    subnet: network.subnet,
+    notReplicas: network.notReplicas,
     templateDir: null,
   };
 }
@@ -356,7 +357,7 @@ describe('the private side', () => {
       ok: true,
       servedBy: '2/2',
     });
-    const gateway = subnet.replace(/\d+\/\d+$/, '1');
+    const gateway = network.subnet.replace(/\d+\/\d+$/, '1');
     // Where the engine puts Postgres, Redis and Nginx itself.
     const nginx = (await engine.exec(project, namesOf(project).proxy, ['hostname', '-i'])).stdout.trim();
     expect(nginx).toMatch(/^10\./);

@@ -14,6 +14,7 @@ import type {
   FleetSpec,
   ImageInfo,
   LockHolder,
+  NetworkInfo,
   ObservedContainer,
   PipeRequest,
 } from '../../../src/engine/port.ts';
@@ -26,10 +27,18 @@ import {
   replicaSpec,
   specLabel,
 } from '../../../src/engine/spec.ts';
-import { divide, freeSubnets, leaseAddress, rangeOf } from '../../../src/engine/subnet.ts';
+import {
+  divide,
+  freeSubnets,
+  leaseAddress,
+  notReplicas,
+  rangeOf,
+  toAddress,
+} from '../../../src/engine/subnet.ts';
 import {
   emptyState,
   filesBelow,
+  fixedAddress,
   isRunning,
   type MemoryContainer,
   type MemoryState,
@@ -40,6 +49,7 @@ import {
 } from './memory-world.ts';
 
 export type { MemoryContainer, MemoryState, Program, Programs, Self } from './memory-world.ts';
+export { fixedAddress } from './memory-world.ts';
 
 export interface MemoryEngineOptions {
   programs?: Programs;
@@ -186,6 +196,7 @@ function observed(state: MemoryState, container: MemoryContainer): ObservedConta
     role: spec.role,
     state: container.state,
     image: state.images.get(spec.image)?.id ?? spec.image,
+    address: fixedAddress(container) ?? (isRunning(container) ? container.dynamicAddress : null),
     labels: { ...labels },
     exitCode,
     restartCount,
@@ -194,6 +205,12 @@ function observed(state: MemoryState, container: MemoryContainer): ObservedConta
     createdAt: new Date(container.createdAtMs).toISOString(),
   };
 }
+
+const networkInfo = (name: string, subnet: string): NetworkInfo => ({
+  name,
+  subnet,
+  notReplicas: notReplicas(divide(subnet)),
+});
 
 function readVerbs({ state }: Context) {
   const projectsIn = () => [
@@ -225,7 +242,7 @@ function readVerbs({ state }: Context) {
     network: (project: string) => {
       const name = namesOf(project).network;
       const network = own('network', state().networks.get(name), name, project);
-      return network && { name, subnet: network.subnet };
+      return network && networkInfo(name, network.subnet);
     },
     mustOwnNames(project: string) {
       const { containers, volumes, networks } = state();
@@ -291,7 +308,7 @@ function foundationVerbs({ state, effect }: Context) {
     ensureNetwork(project: string) {
       const name = namesOf(project).network;
       const existing = own('network', state().networks.get(name), name, project);
-      if (existing) return { name, subnet: existing.subnet };
+      if (existing) return networkInfo(name, existing.subnet);
       const [subnet] = freeSubnets(
         project,
         [...state().networks.values()].map((one) => rangeOf(one.subnet)),
@@ -299,7 +316,7 @@ function foundationVerbs({ state, effect }: Context) {
       if (subnet === undefined) throw failures.noSubnet(project);
       effect(`create network ${name}`);
       state().networks.set(name, { project, subnet });
-      return { name, subnet };
+      return networkInfo(name, subnet);
     },
     removeNetwork(project: string) {
       const name = namesOf(project).network;
@@ -362,6 +379,7 @@ function create(
     restartCount: 0,
     health: 'none',
     published: {},
+    dynamicAddress: null,
     createdAtMs: state().nowMs,
     stoppedByHand: false,
     run: 0,
@@ -387,7 +405,18 @@ function start({ state, world, effect }: Context, container: MemoryContainer): v
   }
   effect(`start ${container.spec.name}`);
   container.published = published;
+  container.dynamicAddress = pickAddress(state(), container);
   world.start(container);
+}
+
+/** Out of the engine's own share of the network, as Docker does. */
+function pickAddress(state: MemoryState, { spec: { network } }: MemoryContainer): string | null {
+  const made = network === 'none' || network.address ? undefined : state.networks.get(network.name);
+  if (!made) return null;
+  const { from, to } = rangeOf(divide(made.subnet).dynamic);
+  const taken = new Set([...state.containers.values()].filter(isRunning).map((one) => one.dynamicAddress));
+  for (let value = from; value <= to; value += 1) if (!taken.has(toAddress(value))) return toAddress(value);
+  throw failures.noAddress(made.subnet);
 }
 
 function createAndStart(context: Context, spec: ContainerSpec, labels?: Record<string, string>): void {

@@ -36,6 +36,8 @@ export interface MemoryContainer {
   restartCount: number;
   health: 'none' | 'starting' | 'healthy' | 'unhealthy';
   published: Record<number, number>;
+  /** While it runs, for one without a fixed address. */
+  dynamicAddress: string | null;
   createdAtMs: number;
   /** A stop disarms the restart policy; so does the stop signal, and with `unless-stopped` any signal. */
   stoppedByHand: boolean;
@@ -111,6 +113,10 @@ export function emptyState(nowMs: number): MemoryState {
     isReachable: true,
   };
 }
+
+/** The one that was leased to it; null for a container that gets any. */
+export const fixedAddress = ({ spec: { network } }: MemoryContainer): string | null =>
+  network === 'none' ? null : (network.address ?? null);
 
 export const isRunning = ({ state }: MemoryContainer) => state === 'running';
 export const nextSerial = (state: MemoryState) => (state.serial += 1);

@@ -15,6 +15,7 @@ import { observe } from '../../../src/runner/observe.ts';
 import type { Outside } from '../../../src/runner/outside.ts';
 import { runPlan } from '../../../src/runner/run.ts';
 import {
+  fixedAddress,
   type MemoryContainer,
   type MemoryEngine,
   type MemoryState,
@@ -83,8 +84,8 @@ export async function simulation(behaviours: Record<string, Behaviour> = {}): Pr
   for (const name of volumes) {
     await engine.ensureVolume(project, name, 'data');
   }
-  const { subnet } = await engine.ensureNetwork(project);
-  await ensureFirstGeneration(engine, project, { ...proxyBase, subnet, passAll: true });
+  const network = await engine.ensureNetwork(project);
+  await ensureFirstGeneration(engine, project, { ...proxyBase, ...network, passAll: true });
   await startNginx(memory, { unixSockets: true });
   await writeRecord(engine, { ...newRecord(project), doorToken: proxyBase.doorToken }, {});
   return memory;
@@ -102,7 +103,7 @@ export const gameContainers = (state: MemoryState) =>
   [...state.containers.values()].filter((container) => container.spec.role === 'game');
 
 export function containerAt(state: MemoryState, address: string): MemoryContainer | undefined {
-  return gameContainers(state).find((container) => container.labels[label.address] === address);
+  return gameContainers(state).find((container) => fixedAddress(container) === address);
 }
 
 /** Whom Nginx meets there: at a socket only who listens on it, in a volume that Nginx has, too. */
@@ -243,12 +244,12 @@ export async function runVerb(
   const lock = await engine.lock(project, 'nginx', { holder: 'ada', host: 'lab', verb: 'walk', since: '' });
   const record = await readRecord(engine, project);
   if (!record) throw new Error('the record is gone');
-  const subnet = (await engine.network(project))?.subnet ?? '';
+  const network = await engine.ensureNetwork(project);
   const act: RunningAct = {
     project,
     outside,
     record,
-    proxy: { ...proxyBase, subnet },
+    proxy: { ...proxyBase, ...network },
     emit: () => undefined,
     journal: { write: () => undefined, close: () => undefined },
     signal: new AbortController().signal,

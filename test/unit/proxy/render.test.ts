@@ -26,6 +26,7 @@ function input(change: Partial<ConfigInput> = {}): ConfigInput {
     domain: null,
     doorToken: 'a-token-of-some-length',
     subnet: '10.9.0.0/22',
+    notReplicas: ['10.9.0.1/32', '10.9.3.0/24'],
     tls: null,
     foreignPage: false,
     workers: 4,
@@ -86,6 +87,7 @@ describe('the configuration of Nginx', () => {
     ['a domain that ends a directive', { domain: 'a;}' }],
     ['a token that ends a string', { doorToken: "x'; return 200 'open-open-open" }],
     ['a subnet that is none', { subnet: '10.0.0.0/8; 0.0.0.0/0 1' }],
+    ['a range that is none', { notReplicas: ['10.9.3.0/24 0; 0.0.0.0/0'] }],
     [
       'an address that is none',
       { generation: { ...generation, targets: [{ ...targets[0], address: 'evil;' }] } },
@@ -96,8 +98,9 @@ describe('the configuration of Nginx', () => {
     );
   });
 
-  it('never lets the host itself be reached as if it were a replica', () => {
-    expect(render({ subnet: '10.9.4.0/22' })).toContain('10.9.4.1/32 0;');
+  it('never lets the host itself, nor what the engine placed by itself, be reached as if it were a replica', () => {
+    expect(render()).toContain('10.9.0.1/32 0;');
+    expect(render()).toContain('10.9.3.0/24 0;');
   });
 });
 

@@ -23,6 +23,7 @@ const settings = {
   passAll: true,
   doorToken: 'a-token-of-some-length',
   subnet: '10.9.0.0/22',
+  notReplicas: ['10.9.0.1/32', '10.9.3.0/24'],
   templateDir: null,
 };
 const targetsOf = (release: number) =>

@@ -5,11 +5,21 @@ import { fleetSpec, hasUnixSockets, reachOf } from '../../../src/runner/fleet.ts
 import { release } from '../../support/memory/worlds.ts';
 
 const container = (role: ObservedContainer['role'], labels: Record<string, string>): ObservedContainer => ({
-  ...{ id: role, name: `arena-${role}`, role, image: 'sha256:1', state: 'running', labels },
-  ...{ exitCode: null, restartCount: 0, health: 'none', published: {}, createdAt: '' },
+  id: role,
+  name: `arena-${role}`,
+  role,
+  image: 'sha256:1',
+  address: '10.9.0.3',
+  state: 'running',
+  labels,
+  exitCode: null,
+  restartCount: 0,
+  health: 'none',
+  published: {},
+  createdAt: '',
 });
 const replica = (labels: Record<string, string> = {}) =>
-  container('game', { [label.release]: '7', [label.replica]: '2', [label.address]: '10.9.0.3', ...labels });
+  container('game', { [label.release]: '7', [label.replica]: '2', ...labels });
 
 describe('the way from Nginx to a server', () => {
   it('is a socket where the image says that it listens on one and Nginx has their folder', () => {
@@ -34,7 +44,9 @@ describe('the way from Nginx to a server', () => {
     const unixSockets = hasUnixSockets([container('proxy', {}), replica({ [label.onUnixSocket]: '1' })]);
     expect(unixSockets).toBe(false);
     expect(reachOf(replica({ [label.onUnixSocket]: '1' }), 3000, unixSockets)).toEqual({
-      ...{ address: '10.9.0.3', port: 3000, unixSocket: null },
+      address: '10.9.0.3',
+      port: 3000,
+      unixSocket: null,
     });
     const { container: spec } = fleetSpec('arena', release(7, 'candidate'), [1], {}, { unixSockets });
     expect(spec.env).not.toHaveProperty('GAMEOPS_UNIX_SOCKET');
