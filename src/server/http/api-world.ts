@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import * as z from 'zod/mini';
 import { type Headcount, isRegion, protocolVersion, world } from '../../protocol.ts';
 import { mintToken, tokenLifeMs } from '../../tokens.ts';
-import { findAt } from '../world/tile-content.ts';
+import { contentOf } from '../world/tile-content.ts';
 import { body, guestName, oneRegion, read, readKey, refuse } from './input.ts';
 import { attempts } from './limits.ts';
 import { discovery, person } from './openapi.ts';
@@ -151,7 +151,7 @@ function exploreRoute(api: Api): Route {
       const key = readKey(incoming.headers['idempotency-key']);
       const { region, x, y } = read(body.explore, incoming.body);
       const tile = { x, y };
-      const what = findAt(region, tile);
+      const what = contentOf(region, tile);
       const kept = await api.available(api.store.keep({ player, region, tile, key, what }));
       if (kept.isNew) {
         // Stored is what was promised; an announcement that Redis does not take is not worth a failed request.

@@ -1,4 +1,4 @@
-/** One connected player, as this server knows him, and the session that outlives the connection. */
+/** One connected player, as this server knows them, and the session that outlives the connection. */
 import type { Person } from '../../protocol.ts';
 import type { Here } from '../redis/presence.ts';
 import type { Listener } from './rooms.ts';
@@ -11,23 +11,23 @@ export interface Player extends Listener {
   readonly session: string;
   /** `<release>/<replica>/<connection>` */
   readonly owner: string;
-  /** The room he came from: what he said there and could not be sure of may still come. */
+  /** The room the player came from: what they said there and could not be sure of may still come. */
   before: string | null;
-  /** Newest sequence of his session that is known to be accepted. */
+  /** Newest sequence of the session that is known to be accepted. */
   seq: number;
-  /** He was told to say it again from here: what comes after it before that is dropped, he will say it again too. */
+  /** The client was told to say everything again from here on. What comes after it before that is dropped. */
   refusedFrom: number | null;
-  /** Where he wants to go; the last wish wins. */
+  /** Where the player wants to go; the last wish wins. */
   heading: string | null;
-  /** Where he is being taken; null while he stays. */
+  /** Where the player is being taken; null while they stay. */
   entering: string | null;
   misses: number;
   readonly frames: Bucket;
   readonly saying: Bucket;
   readonly asking: Bucket;
-  /** When he was told to go elsewhere. */
+  /** When the player was told to go elsewhere. */
   hintedAt: number | null;
-  /** When that hint has had its time. */
+  /** When the time for that hint is up. */
   overdueAt: number;
 }
 
@@ -49,7 +49,10 @@ export interface NewPlayer {
   frames: Bucket;
 }
 
-/** Written out: an object that is spread has a shape of its own, and whatever touches all players then looks it up. */
+/**
+ * Written out field by field: an object that is made by a spread has a hidden class of its own, and that slows down
+ * whatever touches all players.
+ */
 export function newPlayer(given: NewPlayer, now: number): Player {
   return {
     link: given.link,
@@ -80,7 +83,7 @@ export function sessionText({ player, region, before }: Session): string {
   return JSON.stringify({ player, region, before });
 }
 
-/** null for what is not one. */
+/** null for a text that is no session. */
 export function readSession(text: string | null): Session | null {
   if (text === null) return null;
   try {

@@ -1,18 +1,18 @@
 /**
- * Who is in which room, what was told there last, and who has heard it. Promises every player his room's messages in
- * order, each once, without a hole; and that no tick is long, however full a room is.
+ * Who is in which room, what was told there last, and who has heard it. Promises every player the messages of their room
+ * in order, each once, without a hole; and that no tick is long, however full a room is.
  *
- * Resume is one synchronous step: what the ring holds after a player's offset, then he is among those who hear what
+ * Resume is one synchronous step: the player gets what the ring holds after their offset, and from then on hears what
  * comes. Nothing can happen between the two.
  */
-import type { BusEntry } from '../redis/bus.ts';
+import type { BusEntry } from '../redis/bus-entry.ts';
 import { frameOf, type Link, sendAll } from './wire.ts';
 
 /** One player's place in a room. */
 export interface Listener {
   readonly link: Link;
   room: string;
-  /** Newest offset of his room that he has been sent. */
+  /** Newest offset of the room that the player has been sent. */
   sent: number;
 }
 
@@ -24,14 +24,15 @@ export interface Rooms<L extends Listener> {
   /** Newest offset that was read of that room; null when none was. */
   newest(room: string): number | null;
   /**
-   * From now on he hears this room. Returns, in one piece, what he has not heard since `offset`; null, and he does not
-   * hear it, when that is no longer in the ring.
+   * From now on the listener hears this room.
+   * @returns in one piece, what they have not heard since `offset`; null, and they do not hear the room, when that is no
+   * longer in the ring
    */
   enter(listener: L, room: string, offset: number): Buffer | null;
   leave(listener: L): void;
   /** Frames of the newest messages, oldest first. */
   latest(room: string, count: number): Buffer[];
-  /** Forgets what was told. Who is here stays, and hears nothing more. */
+  /** Forgets what was told. The listeners stay, and hear nothing more. */
   forget(): void;
 }
 
@@ -49,7 +50,7 @@ interface Delivery<L> {
   frames: Buffer[];
   /** `frames` in one piece: what costs most of a delivery is the write, not the bytes. */
   piece: Buffer;
-  /** Of a Set: who leaves meanwhile is left out, who comes has been sent it. */
+  /** Over a Set: a listener who leaves in the meantime is left out; a listener who enters has been sent it already. */
   rest: Iterator<L>;
 }
 
@@ -160,14 +161,14 @@ export function openRooms<L extends Listener>({
       for (const room of rooms.values()) {
         room.ring = [];
         room.last = 0;
-        // What is told from here on has other offsets: nobody who heard the old ones may take it for the next.
+        // From here on offsets begin anew: nobody who heard the old ones may take a new message for the next.
         for (const member of room.members) member.sent = Number.MAX_SAFE_INTEGER;
       }
     },
   };
 }
 
-/** The event, with its place in front: nothing is parsed on the way through. */
+/** The event with room and offset in front: nothing is parsed on the way through. */
 export function messageText({ room, offset, body }: BusEntry): string {
   return `{"room":${JSON.stringify(room)},"offset":${offset},${body.slice(1)}`;
 }

@@ -1,6 +1,6 @@
 /**
- * A timer wheel: everything on it gets its turn once per round, spread over the round's slots. Pinging 10,000
- * sockets in one loop stalls the event loop for 200 ms (measured); on the wheel it is some 33 per slot.
+ * A timer wheel: every item on it gets its turn once per round, and the turns are spread over the round's slots. Pinging
+ * 10,000 sockets in one loop stalls the event loop for 200 ms (measured); on the wheel it is about 33 per slot.
  */
 
 export interface Wheel<T> {
@@ -22,7 +22,7 @@ export function startWheel<T>(roundMs: number, turn: (item: T) => void): Wheel<T
   timer.unref();
   return {
     add(item) {
-      // A random slot keeps a wave of joins from becoming a wave of pings for ever after.
+      // A random slot keeps a wave of joins from becoming a wave of pings in every round.
       const slot = slots[Math.floor(Math.random() * slots.length)];
       if (slot === undefined) return;
       slot.add(item);

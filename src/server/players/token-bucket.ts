@@ -1,6 +1,6 @@
 /**
- * How much one player may send. PURE but for the bucket it is given. Two bounds: what is told to others, and frames of
- * any kind; a client that sends everything again after a resume stays well within the second.
+ * Token buckets: how much one player may send. PURE but for the bucket that is given. Promises that a client which sends
+ * everything again after a resume stays well within the bound on frames.
  */
 
 export interface Bucket {
@@ -14,11 +14,11 @@ export interface Rate {
 }
 
 export const rates = {
-  /** Told to others: beyond it a message is refused. */
+  /** Messages that are told to others. Beyond it a message is refused. */
   saying: { perSecond: 10, burst: 30 },
-  /** Asking again for what was missed: it may have to be read from Redis, a thousand messages of it. */
+  /** Requests for messages that were missed: up to a thousand may have to be read from Redis. */
   resync: { perSecond: 1, burst: 5 },
-  /** Beyond it the player is closed: no client of ours sends so much. */
+  /** Frames of any kind. Beyond it the player is disconnected: our client never sends so much. */
   frames: { perSecond: 200, burst: 1_000 },
 } as const satisfies Record<string, Rate>;
 
@@ -26,7 +26,7 @@ export function fullBucket(rate: Rate, now: number): Bucket {
   return { left: rate.burst, filledAt: now };
 }
 
-/** Takes one, when there is one. */
+/** @returns whether the bucket had a token, which is taken */
 export function takeFrom(bucket: Bucket, rate: Rate, now: number): boolean {
   const refill = ((now - bucket.filledAt) / 1_000) * rate.perSecond;
   bucket.left = Math.min(rate.burst, bucket.left + refill);

@@ -1,8 +1,8 @@
 /**
- * Who may open a WebSocket here. An upgrade that is not welcome is answered in HTTP, before anything is set up for it.
+ * Who may open a WebSocket here. An upgrade that is refused is answered in HTTP, before anything is set up for it.
  *
- * A page of another origin is refused. No cookie carries any right here, so it could do nothing anyway; but it would
- * hold connections in its visitors' names. Programs send no Origin and are welcome.
+ * A page of another origin is refused. No cookie carries any right here, so such a page could do nothing anyway, but it
+ * would hold connections in its visitors' names. Programs send no Origin and are let in.
  */
 import type { IncomingMessage } from 'node:http';
 import type { ServerOptions } from 'ws';
@@ -15,25 +15,26 @@ export const socketOptions: ServerOptions & { closeTimeout: number } = {
   clientTracking: false,
   perMessageDeflate: false,
   maxPayload: limits.frameBytes,
-  // By default one message may come in 16,384 pieces, and a frame in 262,144: memory for somebody who says nothing.
+  // By default one message may come in 16,384 fragments and a frame in 262,144 chunks: memory for a client that says nothing.
   maxFragments: 256,
   maxBufferedChunks: limits.frameBytes + 256,
-  // Pongs go through the player's own queue: a reader who does not read must not pile them up.
+  // Pongs go through the player's own queue, so that a client which does not read can't pile them up.
   autoPong: false,
   // The default of 30 s would let one silent client stretch every drain by as much.
   closeTimeout: 2_000,
   handleProtocols: () => protocolVersion,
 };
 
-export interface Door {
+/** The state of this server that an upgrade depends on. */
+export interface Openness {
   isDraining: boolean;
   isFull: boolean;
 }
 
-/** An HTTP status line, or null when the upgrade is welcome. */
+/** An HTTP status line, or null when the upgrade is accepted. */
 export function refusalOf(
   { url, headers }: Pick<IncomingMessage, 'url' | 'headers'>,
-  { isDraining, isFull }: Door,
+  { isDraining, isFull }: Openness,
 ): string | null {
   const [path] = (url ?? '').split('?');
   if (path !== endpoint.socket) return '404 Not Found';
@@ -43,7 +44,7 @@ export function refusalOf(
   return offered.includes(protocolVersion) ? null : '400 Bad Request';
 }
 
-/** Nginx passes the name on by which it was called, and answers to no other when a domain is configured. */
+/** Nginx passes on the host name of the request, and answers to no other name when a domain is configured. */
 export function isSameOrigin(origin: string | undefined, host: string | undefined): boolean {
   if (origin === undefined) return true;
   return URL.canParse(origin) && new URL(origin).host === host?.toLowerCase();

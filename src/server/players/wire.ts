@@ -1,10 +1,10 @@
 /**
- * What goes down to one player: frames made once and written as they are, and a bounded queue behind a connection
- * that does not take more. Promises that nobody waits for a slow reader, and that a slow reader costs references to
- * frames that his room has anyway, never copies of his own.
+ * What is sent to one player: frames that are made once and written as they are, and a bounded queue behind a connection
+ * that takes no more. Promises that nobody waits for a slow reader, and that a slow reader costs references to frames
+ * that their room has anyway, never copies of their own.
  *
  * Frames are made here and not by ws, because the same bytes go to everybody in a room. That is sound as long as
- * compression is declined and nothing is sent in fragments; both are so by the options of our WebSocketServer.
+ * compression is declined and nothing is sent in fragments. The options of our WebSocketServer see to both.
  */
 import type { Duplex } from 'node:stream';
 import { WebSocket } from 'ws';
@@ -12,27 +12,27 @@ import { type CloseReason, closeCode, type Downward, limits } from '../../protoc
 
 export interface Link {
   readonly socket: WebSocket;
-  /** The connection below the WebSocket, which hands over what ws itself would write. */
+  /** The connection below the WebSocket, which ws itself would write to. */
   readonly stream: Duplex;
   readonly onClose: (why: CloseReason) => void;
-  /** As the last write was answered: asking the stream itself each time costs as much as a small frame. */
+  /** What the last write returned: asking the stream itself each time costs as much as a small frame. */
   isFull: boolean;
-  /** Waits for the connection to take more; [] while it does. */
+  /** Frames that wait until the connection takes more; [] while it does. */
   waiting: Buffer[];
   waitingBytes: number;
-  /** Why this side closed it; null while it did not. */
+  /** Why this side closed the connection; null while it did not. */
   closedFor: CloseReason | null;
 }
 
 const opcode = { text: 0x1, close: 0x8, pong: 0xa } as const;
 /**
- * The close frame waits behind what he does not read. When he goes on within this time he gets all of it; cut off
- * earlier, the next thing he says meets a connection that is gone, and the reset it earns takes with it what was still
- * on its way to him: so much that no history goes back far enough.
+ * The close frame waits behind what the slow reader has not read. If they read on within this time they get all of it. If
+ * they were cut off earlier, the next thing they send would be answered with a reset, which discards what was still on its
+ * way to them: so much that no history goes back far enough.
  */
 const closeSlowMs = 8_000;
 
-/** @param onClose told once, when this side decides to close: the connection may take long to end after that */
+/** @param onClose told once, when this side decides to close; the connection may take long to end after that */
 export function openLink(socket: WebSocket, stream: Duplex, onClose: (why: CloseReason) => void): Link {
   const link: Link = {
     socket,
@@ -100,8 +100,8 @@ export function send(link: Link, piece: Buffer): void {
 }
 
 /**
- * Several messages: in one piece for who takes them, which costs as much as one; message by message for who does not,
- * because that is what his queue is bound by.
+ * Several messages: in one piece while the connection takes them, which costs as much as one message; otherwise message
+ * by message, because that is how the queue is bounded.
  */
 export function sendAll(link: Link, frames: readonly Buffer[], piece: Buffer = Buffer.concat(frames)): void {
   if (link.waiting.length === 0 && !link.isFull) send(link, piece);
@@ -120,7 +120,7 @@ function flush(link: Link): void {
   if (taken > 0) link.waiting.splice(0, taken);
 }
 
-/** What still waits is dropped: a resume brings it. */
+/** Frames that still wait are dropped: a resume brings them. */
 export function close(link: Link, reason: CloseReason): void {
   const { socket, closedFor } = link;
   if (socket.readyState === WebSocket.CLOSED) return;
@@ -137,7 +137,7 @@ export function close(link: Link, reason: CloseReason): void {
   else socket.close(closeCode[reason], reason);
 }
 
-/** Not by ws, which would cut him off within its `closeTimeout`; it goes on to answer his own close frame. */
+/** Not by ws, which would cut the connection within its `closeTimeout`. It still answers the client's own close frame. */
 function closeSlow({ socket, stream }: Link): void {
   const code = Buffer.alloc(2);
   code.writeUInt16BE(closeCode.slow);

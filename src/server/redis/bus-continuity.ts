@@ -1,10 +1,10 @@
 /**
  * Whether Redis still remembers what it told. PURE.
- * A Redis that was flushed, or restarted with less than it had, gives out offsets that players have heard already:
- * they would take new messages for old ones, a silent gap. So the tail asks after every reconnect.
+ * A Redis that was flushed, or that restarted with less than it had, gives out offsets that players have heard already.
+ * They would take new messages for old ones, and a silent gap would follow. So the tail asks after every reconnect.
  */
 
-export interface Memory {
+export interface Seen {
   /** Newest entry of the bus that this server has read; null before the first. */
   read: string | null;
   /** That entry is still in the bus. */
@@ -14,8 +14,8 @@ export interface Memory {
   newest: string | null;
 }
 
-/** `missed`: the bus was trimmed past what was read. `lost`: it forgot what was read. */
-export function judgeMemory({ read, has, oldest, newest }: Memory): 'same' | 'missed' | 'lost' {
+/** `missed`: the bus was trimmed past the newest entry that was read. `lost`: Redis forgot that entry. */
+export function judgeContinuity({ read, has, oldest, newest }: Seen): 'same' | 'missed' | 'lost' {
   if (read === null || has) return 'same';
   if (oldest === null || newest === null) return 'lost';
   return compareIds(oldest, read) > 0 && compareIds(newest, read) > 0 ? 'missed' : 'lost';

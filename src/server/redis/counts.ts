@@ -1,18 +1,19 @@
 /**
- * Who was let go and is not back: what the CLI tells its operator. Never rejects and never waits for long: a drain goes
- * on without its count.
+ * Players whom a drain closed and who are not back: the CLI tells its operator how many. Never rejects and never waits
+ * for long: a drain goes on without its count.
  */
 import type { Logger } from 'pino';
 import { redisKeys } from '../../contract.ts';
 import type { Player } from '../players/player.ts';
 import type { Identity } from '../settings.ts';
-import { type Bus, ownArg } from './bus.ts';
+import type { Bus } from './bus.ts';
+import { ownArg } from './bus-scripts.ts';
 import { quietly } from './redis.ts';
 
 export interface Counts {
-  /** Players that a drain is about to close. One who is on another connection already was not let go by this one. */
+  /** Players whom a drain is about to close. A player who is on another connection already is not recorded. */
   closed(players: readonly Pick<Player, 'person' | 'owner'>[]): Promise<void>;
-  /** Takes back how many are connected here; the key dies with the process anyway. */
+  /** Takes back how many players are connected here. The keys expire soon anyway. */
   gone(): Promise<void>;
 }
 

@@ -14,17 +14,17 @@ export interface Connections {
 export interface ConnectionsRequest {
   url: string;
   log: Logger;
-  /** Both are connected, after they were not. */
+  /** Both connections are up, after at least one of them was not. */
   onUp: () => void;
   onDown: () => void;
 }
 
-/** A blocking read that has not come back by then never will: its connection died without a word. */
+/** A blocking read that has not come back by then never will: its connection is dead and nobody said so. */
 const tailTimeoutMs = 5_000;
 
 /**
- * What is asked within one turn of the event loop leaves in one write. ioredis' own auto-pipelining does that as well, but
- * builds an object of all commands of Redis for every batch, which for a single command costs as much as the command.
+ * Commands of one turn of the event loop leave in one write. The auto-pipelining of ioredis does that as well, but it
+ * builds an object of all Redis commands for every batch, which for a single command costs as much as the command.
  */
 class BatchingRedis extends Redis {
   private isCorked = false;
@@ -57,11 +57,11 @@ export function connect({ url, log, onUp, onDown }: ConnectionsRequest): Connect
   const open = (name: keyof typeof isUp, timeoutMs: number) => {
     const redis = new (name === 'commands' ? BatchingRedis : Redis)(url, {
       connectionName: `gameops-${name}`,
-      // Bounded in time and space: what can't be said now is said to have failed, not piled up until Redis is back.
+      // Bounded in time and space: a command that can't be sent now fails, instead of piling up until Redis is back.
       enableOfflineQueue: false,
       maxRetriesPerRequest: 1,
       autoResubscribe: false,
-      // What was on its way when the connection broke is the caller's to judge, not to be sent twice.
+      // A command that was on its way when the connection broke is not sent twice: its caller decides.
       autoResendUnfulfilledCommands: false,
       connectTimeout: 2_000,
       commandTimeout: timeoutMs,
@@ -69,7 +69,7 @@ export function connect({ url, log, onUp, onDown }: ConnectionsRequest): Connect
     });
     redis.on('ready', () => note(name, true));
     redis.on('close', () => note(name, false));
-    // Without a listener every failed attempt is an uncaught 'error'; the close that follows says enough.
+    // Without a listener every failed attempt would be an uncaught 'error'. The close that follows says enough.
     redis.on('error', (error) => log.debug({ connection: name, reason: error.message }, 'redis error'));
     return redis;
   };
@@ -85,7 +85,7 @@ export function connect({ url, log, onUp, onDown }: ConnectionsRequest): Connect
   };
 }
 
-/** For what may fail without anybody being worse off. */
+/** For a command that may fail without anybody being worse off. */
 export async function quietly(act: Promise<unknown>, log: Logger): Promise<void> {
   await act.catch((error: Error) => log.debug({ reason: error.message }, 'redis command failed'));
 }

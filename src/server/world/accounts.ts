@@ -1,7 +1,7 @@
 /**
  * Accounts in Postgres, and the refresh tokens that keep a player logged in. A token is stored as its hash and is
- * changed at every use. One that is used again later was copied: then all of that login end. A rejected promise is a
- * database that does not answer.
+ * exchanged at every use. A token that is used again later was copied: then all tokens of that login end. A rejected
+ * promise means that the database does not answer.
  */
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import type { Pool } from 'pg';
@@ -16,11 +16,11 @@ export interface Accounts {
   /** null: the name is taken. */
   create(name: string, passwordHash: string): Promise<Person | null>;
   find(name: string): Promise<Account | null>;
-  /** When the account was made; null for players without one. */
+  /** When the account was made; null for players without an account. */
   since(player: string): Promise<Date | null>;
   /** A new login. */
   grant(player: string): Promise<string>;
-  /** null: not a token, expired, ended, or used before. */
+  /** null: unknown, expired, ended, or used before. */
   rotate(token: string): Promise<{ player: Person; token: string } | null>;
   /** Logs out the login that this token belongs to. */
   end(token: string): Promise<void>;
@@ -28,7 +28,7 @@ export interface Accounts {
 
 const tokenBytes = 32;
 const lifeDays = 30;
-/** An answer that got lost is asked for again: within this time that is no theft. */
+/** A client whose answer got lost asks again: within this time a second use is no theft. */
 const againSeconds = 30;
 
 export function openAccounts(pool: Pool): Accounts {
@@ -105,11 +105,11 @@ export function openAccounts(pool: Pool): Accounts {
 
 const newToken = () => randomBytes(tokenBytes).toString('base64url');
 
-/** Random enough that a plain hash says nothing about it. */
+/** Tokens are random enough that a plain hash says nothing about them. */
 const hashOf = (token: string) => createHash('sha256').update(token).digest();
 
 /**
- * Names that differ only in case, or in how the same letters are written, are the same. Look-alikes of another script
- * are not: who wants them told apart has the player's id.
+ * Names that differ only in case, or in how the same letters are encoded, are the same. Look-alikes of another script
+ * are not: the player's id tells them apart.
  */
 export const nameKey = (name: string) => name.normalize('NFKC').toLowerCase();

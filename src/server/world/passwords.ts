@@ -1,7 +1,7 @@
 /**
- * Passwords, as scrypt hashes that carry their own parameters, so that these can change without asking anybody for a
- * password. Off the event loop and a few at a time: a hash takes 16 MB and a fifth of a second of a core, and players
- * must not feel that others log in.
+ * Passwords, as scrypt hashes that carry their own parameters, so that the parameters can change without asking anybody
+ * for a password. Hashed off the event loop and a few at a time: a hash takes 16 MB and a fifth of a second of a core,
+ * and players must not feel that others log in.
  */
 import { randomBytes, type ScryptOptions, scrypt, timingSafeEqual } from 'node:crypto';
 
@@ -20,7 +20,7 @@ const waitingMax = 64;
 let running = 0;
 const waiting: (() => void)[] = [];
 
-/** Too many passwords wait already. */
+/** Too many passwords wait to be hashed already. */
 export class Busy extends Error {}
 
 /** @throws Busy */
@@ -31,7 +31,7 @@ export async function hashPassword(password: string): Promise<string> {
   return ['scrypt', `N=${N},r=${r},p=${p}`, salt.toString('base64url'), hash.toString('base64url')].join('$');
 }
 
-/** For a name that nobody has, `stored` is null: it takes as long, so that the time tells nothing. @throws Busy */
+/** For a name that nobody has, `stored` is null. It takes as long, so that the time tells nothing. @throws Busy */
 export async function isPassword(password: string, stored: string | null): Promise<boolean> {
   const read = stored === null ? null : parse(stored);
   const { salt, hash, parameters } = read ?? nobody;
@@ -55,7 +55,7 @@ async function derive(password: string, salt: Buffer, { N, r, p }: Parameters): 
   try {
     const options: ScryptOptions = { N, r, p, maxmem: 256 * N * r };
     return await new Promise((resolve, reject) =>
-      // Two ways to write the same letters are the same password.
+      // Two ways to encode the same letters are the same password.
       scrypt(password.normalize('NFKC'), salt, hashBytes, options, (error, key) =>
         error ? reject(error) : resolve(key),
       ),

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { readOrder, worstOf } from '../../../src/server/players/handover.ts';
+import { worstOf } from '../../../src/server/players/handover.ts';
 import { handoverPace, nextHandoverPace, nextPatience, patience } from '../../../src/server/players/pace.ts';
+import { readOrder } from '../../../src/server/redis/forms.ts';
 
 const calm = { lagMs: 5, joinMs: 20 };
 

@@ -6,24 +6,24 @@ import { percentile99 } from '../../../src/server/loop-lag.ts';
 import { readSession, sessionText } from '../../../src/server/players/player.ts';
 import { fullBucket, takeFrom } from '../../../src/server/players/token-bucket.ts';
 import { isSameOrigin, refusalOf } from '../../../src/server/players/upgrade.ts';
-import { entryOf } from '../../../src/server/redis/bus.ts';
-import { compareIds, judgeMemory } from '../../../src/server/redis/bus-continuity.ts';
-import { findAt } from '../../../src/server/world/tile-content.ts';
+import { compareIds, judgeContinuity } from '../../../src/server/redis/bus-continuity.ts';
+import { entryOf } from '../../../src/server/redis/bus-entry.ts';
+import { contentOf } from '../../../src/server/world/tile-content.ts';
 
 describe('whether Redis remembers', () => {
   test('nothing was read yet, or what was read is there: it is the same memory', () => {
-    expect(judgeMemory({ read: null, has: false, oldest: null, newest: null })).toBe('same');
-    expect(judgeMemory({ read: '5-0', has: true, oldest: '1-0', newest: '9-0' })).toBe('same');
+    expect(judgeContinuity({ read: null, has: false, oldest: null, newest: null })).toBe('same');
+    expect(judgeContinuity({ read: '5-0', has: true, oldest: '1-0', newest: '9-0' })).toBe('same');
   });
 
   test('an empty bus, an older one, or one with a hole where we read has lost it', () => {
-    expect(judgeMemory({ read: '5-0', has: false, oldest: null, newest: null })).toBe('lost');
-    expect(judgeMemory({ read: '5-0', has: false, oldest: '1-0', newest: '4-9' })).toBe('lost');
-    expect(judgeMemory({ read: '5-0', has: false, oldest: '1-0', newest: '9-0' })).toBe('lost');
+    expect(judgeContinuity({ read: '5-0', has: false, oldest: null, newest: null })).toBe('lost');
+    expect(judgeContinuity({ read: '5-0', has: false, oldest: '1-0', newest: '4-9' })).toBe('lost');
+    expect(judgeContinuity({ read: '5-0', has: false, oldest: '1-0', newest: '9-0' })).toBe('lost');
   });
 
   test('one that begins later was trimmed: entries were missed, not lost', () => {
-    expect(judgeMemory({ read: '5-0', has: false, oldest: '6-0', newest: '9-0' })).toBe('missed');
+    expect(judgeContinuity({ read: '5-0', has: false, oldest: '6-0', newest: '9-0' })).toBe('missed');
   });
 
   test('ids are compared as numbers', () => {
@@ -100,8 +100,8 @@ describe('small things', () => {
 
   test('the same tile holds the same, and tiles differ', () => {
     const finds = new Set<string>();
-    for (let x = 0; x < world.tiles; x += 1) finds.add(findAt('r0-0', { x, y: 3 }));
-    expect(findAt('r0-0', { x: 1, y: 3 })).toBe(findAt('r0-0', { x: 1, y: 3 }));
+    for (let x = 0; x < world.tiles; x += 1) finds.add(contentOf('r0-0', { x, y: 3 }));
+    expect(contentOf('r0-0', { x: 1, y: 3 })).toBe(contentOf('r0-0', { x: 1, y: 3 }));
     expect(finds.size).toBeGreaterThan(5);
     expect([...finds].every((find) => find.length > 3)).toBe(true);
   });

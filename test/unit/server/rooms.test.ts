@@ -3,11 +3,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { limits } from '../../../src/protocol.ts';
+import { tellWithAcknowledgements } from '../../../src/server/players/acknowledge.ts';
 import type { Player } from '../../../src/server/players/player.ts';
-import { tellWithAcknowledgements } from '../../../src/server/players/receive.ts';
 import { type Listener, messageText, openRooms } from '../../../src/server/players/rooms.ts';
 import { close, frameOf, openLink, send, textOf } from '../../../src/server/players/wire.ts';
-import type { BusEntry } from '../../../src/server/redis/bus.ts';
+import type { BusEntry } from '../../../src/server/redis/bus-entry.ts';
 
 /** A connection that takes what it is given, until it is told not to. */
 function connection() {
