@@ -1,7 +1,7 @@
 /** gameops deploy: intent → world → plan → run → result. */
 
 import { label } from '../contract.ts';
-import { standingOfNone } from '../database/migrate/pending.ts';
+import { schemaStateOfNewDatabase } from '../database/migrate/pending.ts';
 import { checkRoom } from '../engine/capacity.ts';
 import type { ImageInfo } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
@@ -154,23 +154,23 @@ async function lookNow(
   const dir = migrationsDir(context, isBundled);
   if (!supply.state.missingAccessories.includes('postgres'))
     return lookAtSchema(projectDatabase(context, await context.engine(), env, dir), intent);
-  const standing = await standingOfNone(dir);
-  return { standing, work: forwardWork(standing, null) };
+  const state = await schemaStateOfNewDatabase(dir);
+  return { state, work: forwardWork(state, null) };
 }
 
 /** Contract migrations come along once no release that runs or is kept uses what they remove. */
 function withContracts({ emit }: Context, look: SchemaLook, world: World, candidate: Release): SchemaWork {
-  const { standing, work } = look;
-  if (standing === null) return work;
-  const ripe = ripeContracts(standing, world, candidate.migrations);
-  const waiting = standing.pending.contract.filter((name) => !ripe.includes(name));
+  const { state, work } = look;
+  if (state === null) return work;
+  const ripe = ripeContracts(state, world, candidate.migrations);
+  const waiting = state.pending.contract.filter((name) => !ripe.includes(name));
   const users = waiting.slice(0, 1).flatMap((name) => usersOf(name, world).map(({ id }) => id));
   if (waiting.length > 0) {
     const who = users.length > 0 ? `release ${users.join(', ')}` : 'a release that knows them';
     const message = `${waiting.length} contract migration(s) wait for ${who}${users.length > 0 ? ' to be gone' : ''}: ${waiting.join(', ')}`;
     emit({ type: 'note', level: 'info', message });
   }
-  return forwardWork(standing, work.wish, ripe);
+  return forwardWork(state, work.wish, ripe);
 }
 
 /** What will be pending in a database that is still to be restored, nobody knows yet. @throws UNFINISHED */
@@ -189,13 +189,13 @@ function refuseUnfit(
   { skipMigrations = false }: DeployOptions,
   world: World,
   candidate: Release,
-  { standing }: SchemaLook,
+  { state }: SchemaLook,
   { game }: Supply,
 ): void {
-  if (standing === null) return;
+  if (state === null) return;
   const work = world.schema;
   const isStated = isStatedBy(candidate.protocol, game?.info);
-  const schema = schemaAfter(standing, skipMigrations ? { ...work, pending: [], contracts: [] } : work);
+  const schema = schemaAfter(state, skipMigrations ? { ...work, pending: [], contracts: [] } : work);
   const needed = candidate.migrations?.needs ?? '';
   const why = !work.pending.includes(needed)
     ? 'which is neither applied nor in the folder of migrations'
@@ -218,13 +218,13 @@ function candidateOf(
   record: ProjectRecord,
   request: DeployRequest,
   supply: Supply,
-  { standing }: SchemaLook,
+  { state }: SchemaLook,
 ): Release {
   const isBundled = request.image === 'bundled';
   const info = supply.game?.info;
   const protocol = info ? protocolOf(info) : isBundled ? 'gameops' : null;
   const doesWithout = request.skipMigrations && !isStatedBy(protocol, info);
-  const applied = doesWithout ? (standing?.applied ?? null) : null;
+  const applied = doesWithout ? (state?.applied ?? null) : null;
   return newCandidate(record, {
     config: context.config,
     values: env.values,
@@ -233,7 +233,7 @@ function candidateOf(
       ref: supply.game?.ref ?? supply.state.imageToBuild ?? request.image,
       protocol,
       unixSocket: info ? info.labels[label.unixSocket] !== undefined : isBundled,
-      migrations: needsOf(info ?? null, standing?.files ?? [], applied),
+      migrations: needsOf(info ?? null, state?.files ?? [], applied),
       digestRef: info && supply.game ? digestRefOf(supply.game.ref, info) : null,
       user: info?.user ?? '',
     },

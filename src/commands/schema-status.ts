@@ -1,7 +1,7 @@
 /** The schema in `status`: where it stands against the migrations of the newest release. Whatever hinders it is told. */
 
 import { listMigrations } from '../database/migrate/files.ts';
-import { stateOf } from '../database/migrate/status.ts';
+import { statusOf } from '../database/migrate/status.ts';
 import { codeOf, databaseEndpoint, messageOf, withClient } from '../database/server/connection.ts';
 import type { Engine } from '../engine/port.ts';
 import { isOpsError } from '../errors.ts';
@@ -42,7 +42,7 @@ export async function schemaStatus(
     const dir = migrationsDir(context, image === 'bundled');
     const files = dir === null ? [] : await listMigrations(dir);
     const endpoint = await databaseEndpoint(engine, context.project, database);
-    const state = await withClient(endpoint, (client) => stateOf(client, files), { connectMs });
+    const state = await withClient(endpoint, (client) => statusOf(client, files), { connectMs });
     return {
       unknown: null,
       current: state.applied.at(-1)?.name ?? null,

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import pg from 'pg';
 import { packageRoot } from '../../src/package-root.ts';
-import { ground } from '../support/site/accessories.ts';
+import { openTestProject } from '../support/site/accessories.ts';
 import { openSchemaSite, type RanDb, type SchemaSite } from '../support/site/schema-site.ts';
 import { judge, judgeLeast, median, missed, say, sleep, table, worst } from './table.ts';
 
@@ -162,7 +162,7 @@ function bench(name: string): void {
 }
 
 async function ownRows(): Promise<void> {
-  const on = await ground('benchdb');
+  const on = await openTestProject('benchdb');
   try {
     await on.ensure();
     const site = await openSchemaSite(on);

@@ -5,7 +5,7 @@
 import { rm } from 'node:fs/promises';
 import { takeBackup } from '../../src/database/backup/take.ts';
 import { rules } from '../../src/database/lint/lint.ts';
-import { ground } from '../support/site/accessories.ts';
+import { openTestProject } from '../support/site/accessories.ts';
 import { backupLab, copyOf, everything } from '../support/site/backups.ts';
 import { damages, proven } from '../support/site/damages.ts';
 import { openSchemaSite } from '../support/site/schema-site.ts';
@@ -83,7 +83,7 @@ async function damaged(): Promise<void> {
 }
 
 async function killed(): Promise<void> {
-  const on = await ground('soakdb');
+  const on = await openTestProject('soakdb');
   try {
     await on.ensure();
     const site = await openSchemaSite(on);

@@ -2,7 +2,7 @@
 
 import { pruneBackups, takeBackup } from '../../database/backup/take.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
-import { backupGround, backupResult, recordOrNull } from '../../operations/schema/backups.ts';
+import { backupAccess, backupResult, recordOrNull } from '../../operations/schema/backups.ts';
 import { pinnedBackups } from '../../runner/schema.ts';
 import { formatBytes, formatMs } from '../../units.ts';
 
@@ -11,13 +11,13 @@ export interface BackupOptions {
 }
 
 export async function run(context: Context, { verify }: BackupOptions): Promise<Outcome> {
-  const ground = await backupGround(context);
+  const access = await backupAccess(context);
   const record = await recordOrNull(context);
   const release = record?.releases.find(({ verdict }) => verdict === 'live')?.id ?? null;
-  const taken = await takeBackup(ground, { level: verify, release, reason: 'by hand' });
+  const taken = await takeBackup(access, { level: verify, release, reason: 'by hand' });
   const pinned = record ? pinnedBackups(record, context.config.deploy.keep) : [];
   const removed = await pruneBackups(
-    ground.folder,
+    access.folder,
     context.config.backup.keep,
     new Set([taken.id, ...pinned]),
   );

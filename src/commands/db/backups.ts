@@ -7,7 +7,7 @@ import { listUndos, type Undo } from '../../database/backup/restore.ts';
 import { verifyBackup } from '../../database/backup/verify.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import type { Context, Outcome, Style } from '../../operations/context.ts';
-import { ageOf, backupFolder, backupGround, backupResult } from '../../operations/schema/backups.ts';
+import { ageOf, backupAccess, backupFolder, backupResult } from '../../operations/schema/backups.ts';
 import { columns, table } from '../../report/table.ts';
 import { formatBytes } from '../../units.ts';
 
@@ -41,7 +41,7 @@ export async function run(context: Context, { verify }: BackupsOptions): Promise
 /** Databases that a restore has put aside; [] as well when the server can't be asked: the files are there all the same. */
 async function undosOf(context: Context): Promise<Undo[]> {
   try {
-    return await listUndos(await backupGround(context));
+    return await listUndos(await backupAccess(context));
   } catch (error) {
     if (!isOpsError(error)) throw error;
     context.emit({
@@ -60,15 +60,15 @@ function undosText(undos: readonly Undo[]): string[] {
 }
 
 async function verifyAll(context: Context, backups: readonly Backup[], level: Level): Promise<Backup[]> {
-  const ground = await backupGround(context);
-  return withTools(ground, async (tools) => {
+  const access = await backupAccess(context);
+  return withTools(access, async (tools) => {
     const proven: Backup[] = [];
     for (const backup of backups) {
       context.signal.throwIfAborted();
       context.emit({ type: 'note', level: 'info', message: `verifying ${backup.id}` });
-      const proof = { tools, endpoint: ground.endpoint, level, signal: context.signal };
+      const proof = { tools, endpoint: access.endpoint, level, signal: context.signal };
       proven.push(
-        await verifyBackup(ground.folder, backup, proof).catch((error: unknown) => {
+        await verifyBackup(access.folder, backup, proof).catch((error: unknown) => {
           if (!isOpsError(error, 'BACKUP_DAMAGED')) throw error;
           const damage = (error.facts.damage ?? 'another database comes out of it') as Backup['damage'];
           return { ...backup, damage };

@@ -8,20 +8,20 @@ import { backupIdPattern, type Manifest } from '../../database/backup/model.ts';
 import {
   findBackup,
   listUndos,
-  lossOf,
   type Restored,
   restoreBackup,
   restoreUndo,
   type Stage,
   unknown,
+  writesSinceBackup,
 } from '../../database/backup/restore.ts';
-import type { BackupGround } from '../../database/backup/take.ts';
+import type { BackupAccess } from '../../database/backup/take.ts';
 import { readLedger } from '../../database/migrate/ledger.ts';
 import type { DatabaseEndpoint } from '../../database/server/connection.ts';
 import { isOpsError } from '../../errors.ts';
 import { type Context, confirmLoss, type Outcome } from '../../operations/context.ts';
 import { lockImage, withLock } from '../../operations/project.ts';
-import { ageOf, backupGround, backupResult, lossText } from '../../operations/schema/backups.ts';
+import { ageOf, backupAccess, backupResult, lossText } from '../../operations/schema/backups.ts';
 import { look } from '../../operations/schema/database.ts';
 import { fleetsNow, isInBackup, strandedBy } from '../../operations/schema/stranding.ts';
 import type { Release } from '../../release/model.ts';
@@ -33,17 +33,17 @@ export interface RestoreOptions {
 }
 
 export async function run(context: Context, { id }: RestoreOptions): Promise<Outcome> {
-  const ground = await backupGround(context);
-  return backupIdPattern.test(id) ? toBackup(context, ground, id) : toUndo(context, ground, id);
+  const access = await backupAccess(context);
+  return backupIdPattern.test(id) ? toBackup(context, access, id) : toUndo(context, access, id);
 }
 
-async function toBackup(context: Context, ground: BackupGround, id: string): Promise<Outcome> {
-  const backup = await findBackup(ground.folder, id);
+async function toBackup(context: Context, access: BackupAccess, id: string): Promise<Outcome> {
+  const backup = await findBackup(access.folder, id);
   const { manifest } = backup;
-  const loss = await lossOf(ground, manifest);
-  const { database } = ground.endpoint;
-  const present = () => appliedIn(ground.endpoint);
-  const stranded = await strandedReleases(context, ground, async () =>
+  const loss = await writesSinceBackup(access, manifest);
+  const { database } = access.endpoint;
+  const present = () => appliedIn(access.endpoint);
+  const stranded = await strandedReleases(context, access, async () =>
     isInBackup(manifest.newestMigration, await present()),
   );
   const wayAlong = `gameops rollback --restore-backup ${id} takes the players to the release before first; `;
@@ -54,16 +54,16 @@ async function toBackup(context: Context, ground: BackupGround, id: string): Pro
     id,
   );
   const began = performance.now();
-  const restored = await locked(context, ground, (held) =>
+  const restored = await locked(context, access, (held) =>
     restoreBackup(held, backup, (stage) => tell(context, stage)),
   );
   const result = {
     ...backupResult(backup),
-    ...resultOf(ground, restored, began),
+    ...resultOf(access, restored, began),
     loss: { writes: loss.writes, tables: loss.tables },
     stranded: stranded.map((release) => release.id),
   };
-  return { ok: true, result, text: () => text(ground, restored, began, [...lost, schemaText(manifest)]) };
+  return { ok: true, result, text: () => text(access, restored, began, [...lost, schemaText(manifest)]) };
 }
 
 const appliedIn = async (endpoint: DatabaseEndpoint) =>
@@ -75,7 +75,7 @@ const appliedIn = async (endpoint: DatabaseEndpoint) =>
  */
 async function strandedReleases(
   context: Context,
-  { engine }: BackupGround,
+  { engine }: BackupAccess,
   schema: () => Promise<(migration: string) => boolean>,
 ): Promise<Release[]> {
   try {
@@ -92,17 +92,17 @@ const strandedText = ({ id, migrations }: Release, wayAlong: string) =>
   `Release ${id} runs and needs ${migrations?.needs}, which is not in there: its servers miss what that added, and do not start again. ${wayAlong}gameops deploy brings the schema forward again.`;
 
 /** The one before the last restore, or before the last going back. @throws BACKUP_UNKNOWN */
-async function toUndo(context: Context, ground: BackupGround, name: string): Promise<Outcome> {
-  const undo = (await listUndos(ground)).find((one) => one.name === name);
+async function toUndo(context: Context, access: BackupAccess, name: string): Promise<Outcome> {
+  const undo = (await listUndos(access)).find((one) => one.name === name);
   if (!undo)
     throw unknown(
       name,
-      (await listBackups(ground.folder)).map(({ id }) => id),
-      ground.folder,
+      (await listBackups(access.folder)).map(({ id }) => id),
+      access.folder,
     );
-  const { database } = ground.endpoint;
-  const stranded = await strandedReleases(context, ground, async () => {
-    const applied = await appliedIn({ ...ground.endpoint, database: name });
+  const { database } = access.endpoint;
+  const stranded = await strandedReleases(context, access, async () => {
+    const applied = await appliedIn({ ...access.endpoint, database: name });
     return (migration) => applied.includes(migration);
   });
   const lost = [
@@ -115,25 +115,25 @@ async function toUndo(context: Context, ground: BackupGround, name: string): Pro
     name,
   );
   const began = performance.now();
-  const restored = await locked(context, ground, (held) =>
+  const restored = await locked(context, access, (held) =>
     restoreUndo(held, name, (stage) => tell(context, stage)),
   );
   const result = {
-    ...{ id: name, ...resultOf(ground, restored, began) },
+    ...{ id: name, ...resultOf(access, restored, began) },
     stranded: stranded.map((release) => release.id),
   };
-  return { ok: true, result, text: () => text(ground, restored, began, lost) };
+  return { ok: true, result, text: () => text(access, restored, began, lost) };
 }
 
 /** Ctrl-C and a lost lock end it while it may still end; the exchange itself is over before they are seen. */
 async function locked(
   context: Context,
-  ground: BackupGround,
-  act: (ground: BackupGround) => Promise<Restored>,
+  access: BackupAccess,
+  act: (access: BackupAccess) => Promise<Restored>,
 ): Promise<Restored> {
-  const image = (await lockImage(context, await ground.engine.observe(context.project))) ?? ground.image;
+  const image = (await lockImage(context, await access.engine.observe(context.project))) ?? access.image;
   return withLock(context, image, (lock) =>
-    act({ ...ground, signal: AbortSignal.any([context.signal, lock.lost]) }),
+    act({ ...access, signal: AbortSignal.any([context.signal, lock.lost]) }),
   );
 }
 
@@ -154,28 +154,28 @@ const schemaText = ({ newestMigration }: Manifest) =>
     ? 'The backup knows no migrations; gameops deploy brings the schema forward.'
     : `Its newest migration is ${newestMigration}; gameops deploy brings the schema forward.`;
 
-function dropCommand({ endpoint }: BackupGround, name: string): string {
+function dropCommand({ endpoint }: BackupAccess, name: string): string {
   const { accessory, host, port, user } = endpoint;
   return accessory === null
     ? `dropdb -h ${host} -p ${port} -U ${user} ${name}`
     : `docker exec ${accessory} dropdb -U ${user} ${name}`;
 }
 
-function resultOf(ground: BackupGround, { undo, ms, sessions }: Restored, began: number): object {
+function resultOf(access: BackupAccess, { undo, ms, sessions }: Restored, began: number): object {
   return {
-    ...{ database: ground.endpoint.database, undo },
-    ...{ goBack: `gameops db restore ${undo}`, drop: dropCommand(ground, undo) },
+    ...{ database: access.endpoint.database, undo },
+    ...{ goBack: `gameops db restore ${undo}`, drop: dropCommand(access, undo) },
     ...{ restoreMs: Math.round(performance.now() - began), swapMs: ms, sessionsEnded: sessions },
   };
 }
 
-function text(ground: BackupGround, restored: Restored, began: number, notes: string[]): string {
+function text(access: BackupAccess, restored: Restored, began: number, notes: string[]): string {
   const { undo, ms, sessions } = restored;
   const took = formatMs(performance.now() - began);
   return [
-    `${ground.endpoint.database} is restored, in ${took}; nobody could connect for ${ms} ms of them, ${sessions} sessions were ended`,
+    `${access.endpoint.database} is restored, in ${took}; nobody could connect for ${ms} ms of them, ${sessions} sessions were ended`,
     ...notes.map((note) => `  ${note}`),
     `  go back:  gameops db restore ${undo}`,
-    `  drop it:  ${dropCommand(ground, undo)}`,
+    `  drop it:  ${dropCommand(access, undo)}`,
   ].join('\n');
 }

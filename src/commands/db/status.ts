@@ -1,6 +1,6 @@
 /** gameops db status: what is applied, what is pending, and what does not fit. Reads only. */
 import { listMigrations } from '../../database/migrate/files.ts';
-import { type SchemaState, stateOf } from '../../database/migrate/status.ts';
+import { type SchemaStatus, statusOf } from '../../database/migrate/status.ts';
 import type { Context, Outcome, Style } from '../../operations/context.ts';
 import { look, migrationsFolder, openEndpoint } from '../../operations/schema/database.ts';
 import { findingLines } from '../../report/findings/pretty.ts';
@@ -11,14 +11,14 @@ export async function run(context: Context): Promise<Outcome> {
     openEndpoint(context),
     listMigrations(migrationsFolder(context)),
   ]);
-  const state = await look(endpoint, (client) => stateOf(client, files));
+  const state = await look(endpoint, (client) => statusOf(client, files));
   const result = { ...state, reverted: [] };
   return { ok: true, result, text: (style) => stateText(style, endpoint.database, state) };
 }
 
 const shownMax = 12;
 
-function stateText(style: Style, database: string, state: SchemaState): string {
+function stateText(style: Style, database: string, state: SchemaStatus): string {
   const { applied, pending, findings } = state;
   const counts = `${applied.length} applied, ${pending.length} pending`;
   const lines = [`${style.bold(database)}  ${counts}  schema ${state.fingerprint.slice(0, 12)}`];

@@ -92,7 +92,7 @@ export function backupId(at: Date, random: string): string {
 export const backupIdPattern = /^\d{8}-\d{6}-[0-9a-f]{4}$/;
 
 /** Session names: a dump or a half-made database whose owner is gone is an orphan. */
-export const sessionNames = {
+export const applicationNames = {
   owner: (id: string) => `gameops-backup-${id}`,
   dump: (id: string) => `gameops-dump-${id}`,
 } as const;
@@ -107,11 +107,11 @@ export function undoName(database: string, at: Date): string {
   return kept + suffix;
 }
 
-export const halfMadePrefix = 'gameops_new_';
+export const stagingPrefix = 'gameops_new_';
 
 /** A database that nobody plays on yet; its maker's session has the same name. */
-export const halfMadeName = (id: string, random: string): string =>
-  `${halfMadePrefix}${id.replaceAll('-', '_')}_${random}`;
+export const stagingName = (id: string, random: string): string =>
+  `${stagingPrefix}${id.replaceAll('-', '_')}_${random}`;
 
 // Retention --------------------------------------------------------------------------------------------------------------
 
@@ -155,9 +155,9 @@ export function shortOfRoom(need: { bytes: number; where: string }, freeBytes: n
   return `${need.where} has ${formatBytes(freeBytes)} free, but ${formatBytes(wanted)} may be needed`;
 }
 
-// Loss -------------------------------------------------------------------------------------------------------------------
+// WritesSince -------------------------------------------------------------------------------------------------------------------
 
-export interface Loss {
+export interface WritesSince {
   /** From the server's counters; null when they began anew since. Rolled back writes count as well. */
   writes: TableActivity | null;
   /** Tables with a write or another count, the most written first. */
@@ -171,13 +171,17 @@ const ourBooks = new Set([
 ]);
 
 /** What the database has seen since the backup. @param rows null: too many to count now */
-export function lossSince(then: Manifest, activity: Activity, rows: Record<string, number> | null): Loss {
+export function writesSince(
+  then: Manifest,
+  activity: Activity,
+  rows: Record<string, number> | null,
+): WritesSince {
   const isComparable =
     then.activity.databaseOid === activity.databaseOid &&
     then.activity.since === activity.since &&
     !hasBegunAnew(then.activity, activity);
   const writes = isComparable ? { inserted: 0, updated: 0, deleted: 0 } : null;
-  const tables: Loss['tables'] = [];
+  const tables: WritesSince['tables'] = [];
   const names = new Set([
     ...Object.keys(then.rows),
     ...Object.keys(rows ?? {}),

@@ -4,11 +4,11 @@
  */
 import type pg from 'pg';
 import { quoted } from '../server/facts.ts';
-import { halfMadePrefix, sessionNames } from './model.ts';
+import { applicationNames, stagingPrefix } from './model.ts';
 
 /** Ids of backups that are being made now. */
 export async function livingBackups(client: pg.ClientBase): Promise<Set<string>> {
-  const prefix = sessionNames.owner('');
+  const prefix = applicationNames.owner('');
   const { rows } = await client.query<{ name: string }>(
     'SELECT application_name AS name FROM pg_stat_activity WHERE starts_with(application_name, $1)',
     [prefix],
@@ -25,7 +25,7 @@ export async function endOrphans(client: pg.ClientBase): Promise<number> {
     `SELECT pg_terminate_backend(d.pid) FROM pg_stat_activity d
      WHERE d.datname = current_database() AND d.usename = session_user AND starts_with(d.application_name, $1) AND NOT EXISTS (
        SELECT FROM pg_stat_activity o WHERE o.application_name = $2 || substr(d.application_name, length($1) + 1))`,
-    [sessionNames.dump(''), sessionNames.owner('')],
+    [applicationNames.dump(''), applicationNames.owner('')],
   );
   return rows.length;
 }
@@ -35,7 +35,7 @@ export async function dropOrphans(client: pg.ClientBase): Promise<string[]> {
   const { rows } = await client.query<{ name: string }>(
     `SELECT datname AS name FROM pg_database WHERE starts_with(datname, $1) AND NOT EXISTS (
        SELECT FROM pg_stat_activity o WHERE o.application_name = datname)`,
-    [halfMadePrefix],
+    [stagingPrefix],
   );
   const dropped: string[] = [];
   for (const { name } of rows) {

@@ -9,7 +9,7 @@ import type { Engine, Piped, PipeRequest } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
 import type { DatabaseEndpoint } from '../server/connection.ts';
 
-export interface ToolsGround {
+export interface ToolsAccess {
   engine: Engine;
   project: string;
   endpoint: DatabaseEndpoint;
@@ -36,11 +36,11 @@ const mebibyte = 1024 ** 2;
 const nobody = '65534:65534';
 
 /** @throws IMAGE_NOT_FOUND, BACKUP_FAILED when the image has no pg_dump */
-export async function withTools<T>(ground: ToolsGround, use: (tools: Tools) => Promise<T>): Promise<T> {
-  const { engine, project, endpoint } = ground;
+export async function withTools<T>(access: ToolsAccess, use: (tools: Tools) => Promise<T>): Promise<T> {
+  const { engine, project, endpoint } = access;
   if (endpoint.accessory !== null) {
     const home = { host: '127.0.0.1', port: port.postgres };
-    return use(await toolsIn(ground, endpoint.accessory, home));
+    return use(await toolsIn(access, endpoint.accessory, home));
   }
   const name = `${project}-tools-${randomBytes(4).toString('hex')}`;
   await engine.ensureNetwork(project);
@@ -48,7 +48,7 @@ export async function withTools<T>(ground: ToolsGround, use: (tools: Tools) => P
     project,
     name,
     role: 'tools',
-    image: ground.image,
+    image: access.image,
     user: nobody,
     network: { name: namesOf(project).network },
     tmpfs: ['/tmp'],
@@ -57,14 +57,14 @@ export async function withTools<T>(ground: ToolsGround, use: (tools: Tools) => P
     restart: 'no',
   });
   try {
-    return await use(await toolsIn(ground, name, endpoint));
+    return await use(await toolsIn(access, name, endpoint));
   } finally {
     await held.release().catch(() => undefined);
   }
 }
 
 async function toolsIn(
-  { engine, project, endpoint, image }: ToolsGround,
+  { engine, project, endpoint, image }: ToolsAccess,
   container: string,
   server: { host: string; port: number },
 ): Promise<Tools> {

@@ -5,18 +5,18 @@
 
 import type pg from 'pg';
 import { isOpsError, OpsError } from '../../errors.ts';
-import { isConnectionLoss, unreachable, withClient } from '../server/connection.ts';
+import { isDisconnected, unreachable, withClient } from '../server/connection.ts';
 import { countRows, readActivity } from '../server/facts.ts';
 import { hashDump, listBackups } from './files.ts';
-import { type Backup, type Loss, lossSince, type Manifest, undoName } from './model.ts';
+import { type Backup, type Manifest, undoName, type WritesSince, writesSince } from './model.ts';
 import { dropOrphans, endOrphans } from './orphans.ts';
 import { majorOf, type Tools, withTools } from './pg-tools.ts';
-import { type HalfMade, type Making, withAdmin, withHalfMade } from './staging.ts';
+import { type Staging, type StagingRequest, withAdmin, withStaging } from './staging.ts';
 import { type Swap, type Swapped, swapDatabases } from './swap.ts';
-import { type BackupGround, mustHaveRoomForCopy } from './take.ts';
+import { type BackupAccess, mustHaveRoomForCopy } from './take.ts';
 import { damaged } from './verify.ts';
 
-export type Stage = Parameters<NonNullable<Making['at']>>[0] | Parameters<NonNullable<Swap['at']>>[0];
+export type Stage = Parameters<NonNullable<StagingRequest['at']>>[0] | Parameters<NonNullable<Swap['at']>>[0];
 
 export interface Restored extends Swapped {
   /** The database that served until now. */
@@ -60,16 +60,19 @@ export function unknown(id: string, known: readonly string[], folder: string): O
 const countMsMax = 20_000;
 
 /** What the database has seen since. Changes nothing. @throws DATABASE_UNREACHABLE */
-export async function lossOf(ground: BackupGround, manifest: Manifest): Promise<Loss & { bytes: number }> {
+export async function writesSinceBackup(
+  access: BackupAccess,
+  manifest: Manifest,
+): Promise<WritesSince & { bytes: number }> {
   return withClient(
-    ground.endpoint,
+    access.endpoint,
     async (client) => {
       const activity = await readActivity(client);
       const { rows } = await client.query<{ bytes: string }>(
         'SELECT pg_database_size(current_database()) AS bytes',
       );
       const now = await countRows(client).catch(() => null);
-      return { ...lossSince(manifest, activity, now), bytes: Number(rows[0]?.bytes ?? 0) };
+      return { ...writesSince(manifest, activity, now), bytes: Number(rows[0]?.bytes ?? 0) };
     },
     { statementMs: countMsMax },
   );
@@ -81,19 +84,19 @@ export async function lossOf(ground: BackupGround, manifest: Manifest): Promise<
  * @throws BACKUP_DAMAGED, RESTORE_FAILED, DISK_TOO_FULL, DATABASE_UNREACHABLE; the reason of `signal`
  */
 export async function restoreBackup(
-  ground: BackupGround,
+  access: BackupAccess,
   backup: Backup & { manifest: Manifest },
   at: (stage: Stage) => void = () => undefined,
   why = '',
 ): Promise<Restored> {
   const { manifest, path } = backup;
-  const present = await prepare(ground, manifest);
-  return withTools(ground, (tools) => {
+  const present = await prepare(access, manifest);
+  return withTools(access, (tools) => {
     if (majorOf(tools.version) > majorOf(present)) throw tooNew(tools, present, manifest);
     if (majorOf(tools.version) < majorOf(manifest.toolVersion)) throw tooOld(tools.version, manifest);
-    const { endpoint, signal } = ground;
-    const making: Making = { endpoint, tools, path, manifest, at, ...(signal ? { signal } : {}) };
-    return withHalfMade(making, async ({ name, admin }: HalfMade) => {
+    const { endpoint, signal } = access;
+    const request: StagingRequest = { endpoint, tools, path, manifest, at, ...(signal ? { signal } : {}) };
+    return withStaging(request, async ({ name, admin }: Staging) => {
       signal?.throwIfAborted();
       const moment = new Date();
       const undo = await freeUndoName(admin, endpoint.database, moment);
@@ -105,12 +108,12 @@ export async function restoreBackup(
 }
 
 /** The server is there, what killed ones left is gone, and a second copy fits. @returns its version */
-async function prepare(ground: BackupGround, manifest: Manifest): Promise<string> {
-  const present = await withClient(ground.endpoint, async (client) => {
+async function prepare(access: BackupAccess, manifest: Manifest): Promise<string> {
+  const present = await withClient(access.endpoint, async (client) => {
     await endOrphans(client);
     for (const name of await dropOrphans(client)) {
       const message = `dropped ${name}, left by a restore that was killed`;
-      ground.emit({ type: 'note', level: 'info', message });
+      access.emit({ type: 'note', level: 'info', message });
     }
     const { rows } = await client.query<{ version: string }>(
       `SELECT current_setting('server_version') AS version`,
@@ -118,7 +121,7 @@ async function prepare(ground: BackupGround, manifest: Manifest): Promise<string
     return rows[0]?.version ?? '';
   });
   if (majorOf(present) < majorOf(manifest.serverVersion)) throw tooOld(present, manifest);
-  await mustHaveRoomForCopy(ground, manifest.databaseBytes);
+  await mustHaveRoomForCopy(access, manifest.databaseBytes);
   return present;
 }
 
@@ -159,14 +162,14 @@ const commentOf = (at: Date, by: string) =>
   `${commentPrefix}replaced ${at.toISOString().slice(0, 19).replace('T', ' ')} by ${by}`;
 
 /** Newest first. @throws DATABASE_UNREACHABLE */
-export async function listUndos(ground: Pick<BackupGround, 'endpoint'>): Promise<Undo[]> {
-  return withClient(ground.endpoint, async (client) => {
+export async function listUndos(access: Pick<BackupAccess, 'endpoint'>): Promise<Undo[]> {
+  return withClient(access.endpoint, async (client) => {
     const { rows } = await client.query<{ name: string; bytes: string; comment: string }>(
       `SELECT datname AS name, pg_database_size(oid) AS bytes, shobj_description(oid, 'pg_database') AS comment
        FROM pg_database WHERE starts_with(shobj_description(oid, 'pg_database'), $1)
          AND datname ~ '_before_[0-9]{14}$' AND starts_with($2, substr(datname, 1, length(datname) - 22))
        ORDER BY right(datname, 14) DESC`,
-      [commentPrefix, ground.endpoint.database],
+      [commentPrefix, access.endpoint.database],
     );
     return rows.map(({ name, bytes, comment }) => ({
       name,
@@ -178,22 +181,22 @@ export async function listUndos(ground: Pick<BackupGround, 'endpoint'>): Promise
 
 /** Back to a database that a restore has put aside; the present one is put aside in its place. @throws RESTORE_FAILED */
 export async function restoreUndo(
-  ground: Pick<BackupGround, 'endpoint' | 'signal'>,
+  access: Pick<BackupAccess, 'endpoint' | 'signal'>,
   name: string,
   at: (stage: Stage) => void = () => undefined,
 ): Promise<Restored> {
-  const { endpoint } = ground;
+  const { endpoint } = access;
   const moment = new Date();
   const comment = commentOf(moment, name);
   try {
     return await withAdmin(endpoint, 'gameops', async (admin) => {
-      ground.signal?.throwIfAborted();
+      access.signal?.throwIfAborted();
       const undo = await freeUndoName(admin, endpoint.database, moment);
       const swap: Swap = { live: endpoint.database, incoming: name, aside: undo, comment, at };
       return { ...(await swapDatabases(endpoint, admin, swap)), undo };
     });
   } catch (error) {
-    if (!isOpsError(error) && isConnectionLoss(error)) throw unreachable(endpoint, error);
+    if (!isOpsError(error) && isDisconnected(error)) throw unreachable(endpoint, error);
     throw error;
   }
 }

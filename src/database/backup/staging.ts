@@ -8,7 +8,7 @@ import { isOpsError, OpsError } from '../../errors.ts';
 import { codeOf, type DatabaseEndpoint, messageOf, withClient } from '../server/connection.ts';
 import { quoted, quotedText, readFacts } from '../server/facts.ts';
 import { readDump } from './files.ts';
-import { differences, halfMadeName, type Manifest } from './model.ts';
+import { differences, type Manifest, stagingName } from './model.ts';
 import { keepAlive } from './orphans.ts';
 import type { Tools } from './pg-tools.ts';
 
@@ -36,7 +36,7 @@ export async function withAdmin<T>(
   }
 }
 
-export interface Making {
+export interface StagingRequest {
   endpoint: DatabaseEndpoint;
   tools: Tools;
   path: string;
@@ -46,7 +46,7 @@ export interface Making {
   signal?: AbortSignal;
 }
 
-export interface HalfMade {
+export interface Staging {
   name: string;
   /** Beside all databases. */
   admin: pg.Client;
@@ -56,12 +56,15 @@ export interface HalfMade {
  * Filled and found equal to what was dumped; dropped afterwards, unless `use` gave it another name.
  * @throws BACKUP_DAMAGED, RESTORE_FAILED, DATABASE_UNREACHABLE
  */
-export async function withHalfMade<T>(making: Making, use: (database: HalfMade) => Promise<T>): Promise<T> {
-  const name = halfMadeName(making.manifest.id, randomBytes(2).toString('hex'));
-  return withAdmin(making.endpoint, name, async (admin) => {
+export async function withStaging<T>(
+  request: StagingRequest,
+  use: (database: Staging) => Promise<T>,
+): Promise<T> {
+  const name = stagingName(request.manifest.id, randomBytes(2).toString('hex'));
+  return withAdmin(request.endpoint, name, async (admin) => {
     await keepAlive(admin);
     try {
-      await make(making, admin, name);
+      await make(request, admin, name);
       return await use({ name, admin });
     } finally {
       await admin.query(`DROP DATABASE IF EXISTS ${quoted(name)} WITH (FORCE)`).catch(() => undefined);
@@ -69,14 +72,14 @@ export async function withHalfMade<T>(making: Making, use: (database: HalfMade) 
   });
 }
 
-async function make(making: Making, admin: pg.Client, name: string): Promise<void> {
-  making.signal?.throwIfAborted();
-  making.at?.('creating');
-  await create(admin, making.endpoint.database, name).catch((error: unknown) => {
+async function make(request: StagingRequest, admin: pg.Client, name: string): Promise<void> {
+  request.signal?.throwIfAborted();
+  request.at?.('creating');
+  await create(admin, request.endpoint.database, name).catch((error: unknown) => {
     throw failed(`a new database could not be made: ${messageOf(error)}`, error);
   });
-  const isOwned = (await actsAsOwner(admin)) || (await isUnknown(admin, making.manifest.owner));
-  await fillAndCompare(making, name, isOwned);
+  const isOwned = (await actsAsOwner(admin)) || (await isUnknown(admin, request.manifest.owner));
+  await fillAndCompare(request, name, isOwned);
 }
 
 /**
@@ -84,17 +87,17 @@ async function make(making: Making, admin: pg.Client, name: string): Promise<voi
  * @param isOwned what is made there is the owner's whom the login acts as, whoever the dump names
  * @throws BACKUP_DAMAGED, RESTORE_FAILED
  */
-export async function fillAndCompare(making: Making, name: string, isOwned: boolean): Promise<void> {
-  making.at?.('filling');
-  await fill(making, name, isOwned);
-  making.signal?.throwIfAborted();
-  making.at?.('comparing');
-  const found = await compare({ ...making.endpoint, database: name }, making.manifest);
+export async function fillAndCompare(request: StagingRequest, name: string, isOwned: boolean): Promise<void> {
+  request.at?.('filling');
+  await fill(request, name, isOwned);
+  request.signal?.throwIfAborted();
+  request.at?.('comparing');
+  const found = await compare({ ...request.endpoint, database: name }, request.manifest);
   if (found.length > 0) {
     throw new OpsError('BACKUP_DAMAGED', {
-      message: `What comes out of the backup ${making.manifest.id} is not what was dumped: ${found.slice(0, 5).join('; ')}. The database was not touched.`,
+      message: `What comes out of the backup ${request.manifest.id} is not what was dumped: ${found.slice(0, 5).join('; ')}. The database was not touched.`,
       next: ['gameops db backups', 'choose another one'],
-      facts: { id: making.manifest.id, differences: found },
+      facts: { id: request.manifest.id, differences: found },
     });
   }
 }
@@ -186,7 +189,7 @@ async function isUnknown(admin: pg.Client, owner: string | undefined): Promise<b
   return rows.length === 0;
 }
 
-async function fill({ tools, path, signal }: Making, name: string, isOwned: boolean): Promise<void> {
+async function fill({ tools, path, signal }: StagingRequest, name: string, isOwned: boolean): Promise<void> {
   // An older dump names the login as the owner of everything: its alternate could not touch it.
   const whose = isOwned ? ['--no-owner'] : [];
   const { exitCode, stderr } = await tools.run(

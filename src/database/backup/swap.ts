@@ -45,7 +45,7 @@ export async function swapDatabases(
   const ending = withAdmin(endpoint, 'gameops', async (other) => {
     let sessions = 0;
     while (isRenaming) {
-      sessions += await endSessions(other, [swap.live, swap.incoming]);
+      sessions += await endConnections(other, [swap.live, swap.incoming]);
       await sleep(10);
     }
     return sessions;
@@ -55,7 +55,7 @@ export async function swapDatabases(
     await rename(admin, swap);
   } catch (error) {
     await admin.query('ROLLBACK').catch(() => undefined);
-    throw refused(swap, error, await sessionsIn(admin, swap.live));
+    throw refused(swap, error, await connectionsIn(admin, swap.live));
   } finally {
     isRenaming = false;
   }
@@ -76,7 +76,7 @@ async function rename(admin: pg.Client, { live, incoming, aside, comment, at }: 
   await admin.query('COMMIT');
 }
 
-async function endSessions(client: pg.Client, databases: string[]): Promise<number> {
+async function endConnections(client: pg.Client, databases: string[]): Promise<number> {
   const { rowCount } = await client.query(
     'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY($1) AND pid <> pg_backend_pid()',
     [databases],
@@ -84,7 +84,7 @@ async function endSessions(client: pg.Client, databases: string[]): Promise<numb
   return rowCount ?? 0;
 }
 
-async function sessionsIn(client: pg.Client, database: string): Promise<string[]> {
+async function connectionsIn(client: pg.Client, database: string): Promise<string[]> {
   const { rows } = await client
     .query<{ who: string }>(
       `SELECT format('%s (%s, session %s)', usename, coalesce(nullif(application_name, ''), 'unnamed'), pid) AS who

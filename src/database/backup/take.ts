@@ -7,7 +7,7 @@ import type pg from 'pg';
 import { isOpsError, OpsError } from '../../errors.ts';
 import type { Emit } from '../../report/events.ts';
 import { formatBytes } from '../../units.ts';
-import { codeOf, isConnectionLoss, messageOf, unreachable, withClient } from '../server/connection.ts';
+import { codeOf, isDisconnected, messageOf, unreachable, withClient } from '../server/connection.ts';
 import { readActivity, readFacts } from '../server/facts.ts';
 import {
   createDump,
@@ -21,6 +21,7 @@ import {
 } from './files.ts';
 import {
   type Activity,
+  applicationNames,
   type Backup,
   backupId,
   copyEstimate,
@@ -29,15 +30,14 @@ import {
   expendable,
   type Level,
   type Manifest,
-  sessionNames,
   shortOfRoom,
 } from './model.ts';
 import { dropOrphans, endOrphans, keepAlive, livingBackups } from './orphans.ts';
-import { majorOf, type Tools, type ToolsGround, withTools } from './pg-tools.ts';
+import { majorOf, type Tools, type ToolsAccess, withTools } from './pg-tools.ts';
 import { dayMs, lastWords } from './staging.ts';
 import { proveDump } from './verify.ts';
 
-export interface BackupGround extends ToolsGround {
+export interface BackupAccess extends ToolsAccess {
   /** Of this project alone. */
   folder: string;
   emit: Emit;
@@ -58,27 +58,27 @@ export type TakenBackup = Backup & { manifest: Manifest };
 const lockWaitMs = 10_000;
 
 /** @throws BACKUP_FAILED, BACKUP_DAMAGED, DISK_TOO_FULL, DATABASE_UNREACHABLE; the reason of `signal` */
-export async function takeBackup(ground: BackupGround, request: BackupRequest): Promise<TakenBackup> {
+export async function takeBackup(access: BackupAccess, request: BackupRequest): Promise<TakenBackup> {
   const id = backupId(new Date(), randomBytes(2).toString('hex'));
-  const owner = { application: sessionNames.owner(id), statementMs: dayMs, lockMs: lockWaitMs };
+  const owner = { application: applicationNames.owner(id), statementMs: dayMs, lockMs: lockWaitMs };
   return withClient(
-    ground.endpoint,
+    access.endpoint,
     async (client) => {
       try {
         await keepAlive(client);
-        await openFolder(ground.folder);
-        await tidyUp(ground, client);
-        await mustHaveRoom(ground, client, request.level);
-        return await withTools(ground, (tools) => dumpAndProve(ground, request, client, tools, id));
+        await openFolder(access.folder);
+        await tidyUp(access, client);
+        await mustHaveRoom(access, client, request.level);
+        return await withTools(access, (tools) => dumpAndProve(access, request, client, tools, id));
       } catch (error) {
-        throw inWords(ground, error);
+        throw inWords(access, error);
       }
     },
     owner,
   );
 }
 
-async function tidyUp({ folder, emit }: BackupGround, client: pg.Client): Promise<void> {
+async function tidyUp({ folder, emit }: BackupAccess, client: pg.Client): Promise<void> {
   const say = (message: string) => emit({ type: 'note', level: 'info', message });
   const ended = await endOrphans(client);
   if (ended > 0) say(`ended ${ended} dump(s) whose gameops is gone`);
@@ -88,20 +88,20 @@ async function tidyUp({ folder, emit }: BackupGround, client: pg.Client): Promis
 }
 
 /** Before anything else is begun; the backup itself looks again. @throws DISK_TOO_FULL, DATABASE_UNREACHABLE */
-export const mustHaveRoomForBackup = (ground: BackupGround, level: Level): Promise<void> =>
-  withClient(ground.endpoint, (client) => mustHaveRoom(ground, client, level));
+export const mustHaveRoomForBackup = (access: BackupAccess, level: Level): Promise<void> =>
+  withClient(access.endpoint, (client) => mustHaveRoom(access, client, level));
 
 /** @throws DISK_TOO_FULL */
-async function mustHaveRoom(ground: BackupGround, client: pg.Client, level: Level): Promise<void> {
+async function mustHaveRoom(access: BackupAccess, client: pg.Client, level: Level): Promise<void> {
   const { rows } = await client.query<{ bytes: string }>(
     'SELECT pg_database_size(current_database()) AS bytes',
   );
   const databaseBytes = Number(rows[0]?.bytes ?? 0);
-  const last = (await listBackups(ground.folder)).find(({ manifest }) => manifest !== null);
+  const last = (await listBackups(access.folder)).find(({ manifest }) => manifest !== null);
   const bytes = dumpEstimate(databaseBytes, last?.manifest ?? null);
-  const short = shortOfRoom({ bytes, where: ground.folder }, await freeBytes(ground.folder));
-  if (short) throw noRoom(short, ground.folder);
-  if (level === 'restore') await mustHaveRoomForCopy(ground, databaseBytes, bytes);
+  const short = shortOfRoom({ bytes, where: access.folder }, await freeBytes(access.folder));
+  if (short) throw noRoom(short, access.folder);
+  if (level === 'restore') await mustHaveRoomForCopy(access, databaseBytes, bytes);
 }
 
 /**
@@ -109,7 +109,7 @@ async function mustHaveRoom(ground: BackupGround, client: pg.Client, level: Leve
  * @throws DISK_TOO_FULL
  */
 export async function mustHaveRoomForCopy(
-  { engine, project, image, endpoint }: ToolsGround,
+  { engine, project, image, endpoint }: ToolsAccess,
   databaseBytes: number,
   besideBytes = 0,
 ): Promise<void> {
@@ -129,7 +129,7 @@ function noRoom(short: string, where: string): OpsError {
 }
 
 async function dumpAndProve(
-  ground: BackupGround,
+  access: BackupAccess,
   request: BackupRequest,
   client: pg.Client,
   tools: Tools,
@@ -140,12 +140,12 @@ async function dumpAndProve(
     `SELECT current_setting('server_version') AS version, current_user AS owner`,
   );
   mustKnow(tools, rows[0]?.version ?? '');
-  const file = await createDump(ground.folder, id);
+  const file = await createDump(access.folder, id);
   try {
-    const seen = await dump(ground, client, tools, file, id);
+    const seen = await dump(access, client, tools, file, id);
     const written = await file.seal();
     const dumpedMs = Math.round(performance.now() - began);
-    ground.emit({
+    access.emit({
       type: 'note',
       level: 'detail',
       message: `dumped ${formatBytes(written.bytes)} in ${dumpedMs} ms`,
@@ -155,8 +155,8 @@ async function dumpAndProve(
       ...{
         format: 1,
         id,
-        project: ground.project,
-        database: ground.endpoint.database,
+        project: access.project,
+        database: access.endpoint.database,
         owner: rows[0]?.owner,
       },
       ...{ takenAt: seen.takenAt, ms: dumpedMs, ...written, ...seen.facts, activity: seen.activity },
@@ -164,8 +164,8 @@ async function dumpAndProve(
       ...{ release: request.release, reason: request.reason, verified },
     };
     const proof = {
-      ...{ tools, endpoint: ground.endpoint, level: request.level },
-      ...(ground.signal ? { signal: ground.signal } : {}),
+      ...{ tools, endpoint: access.endpoint, level: request.level },
+      ...(access.signal ? { signal: access.signal } : {}),
     };
     await proveDump(file.path, base, proof);
     const ms = Math.round(performance.now() - began);
@@ -174,7 +174,7 @@ async function dumpAndProve(
       ms,
       verified: { ...verified, at: new Date().toISOString(), ms: ms - dumpedMs },
     };
-    return { ...(await publish(ground.folder, manifest)), manifest };
+    return { ...(await publish(access.folder, manifest)), manifest };
   } catch (error) {
     await file.discard();
     throw error;
@@ -204,7 +204,7 @@ interface Dumped {
 
 /** pg_dump and our own counting look at one snapshot, so that the manifest tells exactly what is in the file. */
 async function dump(
-  ground: BackupGround,
+  access: BackupAccess,
   client: pg.Client,
   tools: Tools,
   file: DumpFile,
@@ -218,7 +218,7 @@ async function dump(
   const [{ snapshot, at }] = rows as [{ snapshot: string; at: Date }];
   // When either fails, the other has no purpose any more.
   const failed = new AbortController();
-  const signal = ground.signal ? AbortSignal.any([ground.signal, failed.signal]) : failed.signal;
+  const signal = access.signal ? AbortSignal.any([access.signal, failed.signal]) : failed.signal;
   const giveUp = (error: unknown) => {
     failed.abort(error);
     throw error;
@@ -227,10 +227,10 @@ async function dump(
     ...['pg_dump', '--format=custom', '--compress=1', '--no-password'],
     ...[`--lock-wait-timeout=${lockWaitMs}`, `--snapshot=${snapshot}`],
   ];
-  const tell = progressOf(ground.emit);
+  const tell = progressOf(access.emit);
   const dumping = tools.run(command, {
-    database: ground.endpoint.database,
-    application: sessionNames.dump(id),
+    database: access.endpoint.database,
+    application: applicationNames.dump(id),
     signal,
     output: async (bytes) => {
       await file.write(bytes);
@@ -257,9 +257,9 @@ function progressOf(emit: Emit): (bytes: number) => void {
   };
 }
 
-function inWords(ground: BackupGround, error: unknown): unknown {
-  if (isOpsError(error) || ground.signal?.aborted) return error;
-  if (isConnectionLoss(error)) return unreachable(ground.endpoint, error);
+function inWords(access: BackupAccess, error: unknown): unknown {
+  if (isOpsError(error) || access.signal?.aborted) return error;
+  if (isDisconnected(error)) return unreachable(access.endpoint, error);
   // Of the server; anything else is a bug and passes as it is.
   return codeOf(error) === '' ? error : failure(messageOf(error), error);
 }

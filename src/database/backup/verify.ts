@@ -5,7 +5,7 @@ import { hashDump, readDump, writeManifest } from './files.ts';
 import type { Backup, Damage, Level, Manifest } from './model.ts';
 import { isAtLeast } from './model.ts';
 import type { Tools } from './pg-tools.ts';
-import { lastWords, withHalfMade } from './staging.ts';
+import { lastWords, withStaging } from './staging.ts';
 
 export interface Proof {
   tools: Tools;
@@ -22,7 +22,7 @@ export async function proveDump(path: string, manifest: Manifest, proof: Proof):
   if (proof.level === 'read') await readThrough(path, manifest.id, proof);
   if (proof.level === 'restore') {
     const { endpoint, tools, signal } = proof;
-    await withHalfMade(
+    await withStaging(
       { endpoint, tools, path, manifest, ...(signal ? { signal } : {}) },
       async () => undefined,
     );

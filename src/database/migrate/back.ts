@@ -6,7 +6,7 @@
 import { distance } from 'fastest-levenshtein';
 import type pg from 'pg';
 import { isOpsError, OpsError } from '../../errors.ts';
-import { codeOf, type DatabaseEndpoint, isConnectionLoss } from '../server/connection.ts';
+import { codeOf, type DatabaseEndpoint, isDisconnected } from '../server/connection.ts';
 import { rememberSchema } from './drift.ts';
 import { listMigrations, type Migration } from './files.ts';
 import { downTask, isChanged } from './forward.ts';
@@ -190,14 +190,14 @@ export async function migrateBack(
     const done: BackResult = { reverted: [], rescued: [] };
     for (const step of plan.steps) {
       options.signal?.throwIfAborted();
-      await takeBackOne(run, plan, step, done);
+      await revertOne(run, plan, step, done);
     }
     if (done.reverted.length > 0) await rememberSchema(run.client);
     return done;
   });
 }
 
-async function takeBackOne(run: Run, plan: BackPlan, step: WayBack, done: BackResult): Promise<void> {
+async function revertOne(run: Run, plan: BackPlan, step: WayBack, done: BackResult): Promise<void> {
   const { client, options } = run;
   const rescues: Rescue[] = [];
   for (const loss of plan.losses.filter(({ migration }) => migration === step.name)) {
@@ -216,7 +216,7 @@ async function takeBackOne(run: Run, plan: BackPlan, step: WayBack, done: BackRe
     const message = `migration ${step.name} taken back in ${ms} ms${step.source === 'ledger' ? ', by the text in the ledger' : ''}`;
     options.emit({ type: 'note', level: 'info', message });
   } catch (error) {
-    if (isOpsError(error) || isConnectionLoss(error) || codeOf(error) === '') throw error;
+    if (isOpsError(error) || isDisconnected(error) || codeOf(error) === '') throw error;
     const reverted = done.reverted.map(({ name }) => name);
     const kept = reverted.length > 0 ? `; ${reverted.join(', ')} after it stay taken back` : '';
     throw migrationFailed(run, step.name, error, {

@@ -6,7 +6,7 @@
 import type pg from 'pg';
 import { namePattern, unquoted } from '../sql/split.ts';
 
-export type Step =
+export type StatementClass =
   | { kind: 'create-index'; index: string; table: string }
   | { kind: 'drop-index'; index: string }
   | { kind: 'reindex' }
@@ -29,7 +29,7 @@ const detach = rx(
 );
 
 /** @param code without comments, see `Statement.code` */
-export function stepOf(code: string): Step {
+export function classify(code: string): StatementClass {
   const created = createIndex.exec(code);
   // `ON` has no business as a name: then the index has none.
   if (created?.[1] && created[2] && !/^on$/i.test(created[1]))
@@ -91,7 +91,7 @@ async function indexNamed(client: pg.ClientBase, index: string): Promise<Index |
 }
 
 /** SQL that takes the step back, or null where nothing does. Asked before it runs. */
-export async function undoOf(client: pg.ClientBase, step: Step): Promise<string | null> {
+export async function undoOf(client: pg.ClientBase, step: StatementClass): Promise<string | null> {
   if (step.kind === 'create-index') {
     const there = await indexOn(client, step.table, step.index);
     if (there?.valid) return null;
@@ -113,7 +113,11 @@ export async function undoOf(client: pg.ClientBase, step: Step): Promise<string 
  * Clears away what a killed or failed attempt left. @returns true when the step is done already.
  * @param begun it was begun before, and there was nothing to be done at that time that only looks like it
  */
-export async function reconcile(client: pg.ClientBase, step: Step, begun: boolean): Promise<boolean> {
+export async function reconcile(
+  client: pg.ClientBase,
+  step: StatementClass,
+  begun: boolean,
+): Promise<boolean> {
   switch (step.kind) {
     case 'create-index': {
       const there = await indexOn(client, step.table, step.index);
@@ -140,7 +144,7 @@ export async function reconcile(client: pg.ClientBase, step: Step, begun: boolea
 
 async function reconcileDetach(
   client: pg.ClientBase,
-  { table, partition }: Step & { kind: 'detach' },
+  { table, partition }: StatementClass & { kind: 'detach' },
   begun: boolean,
 ): Promise<boolean> {
   const { rows } = await client.query<{ pending: boolean }>(
@@ -153,9 +157,9 @@ async function reconcileDetach(
 }
 
 /** Undoes the undone safely, too: what it would make may be there half. */
-export async function takeBack(client: pg.ClientBase, undo: string): Promise<void> {
+export async function undoStatement(client: pg.ClientBase, undo: string): Promise<void> {
   if (undo === '') return;
-  const step = stepOf(undo);
+  const step = classify(undo);
   const isBack = await reconcile(client, step, true);
   if (!isBack) await runLong(client, undo);
 }

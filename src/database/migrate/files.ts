@@ -9,7 +9,7 @@ import { extname, join } from 'node:path';
 import { byPrefix, prefixOf } from '../../boot-rule.ts';
 import { OpsError } from '../../errors.ts';
 import { splitStatements, statementsOf } from '../sql/split.ts';
-import { stepOf } from './concurrent.ts';
+import { classify } from './concurrent.ts';
 
 export { byPrefix, prefixOf };
 
@@ -118,7 +118,7 @@ export function parseMigration(file: string, text: string): Migration {
 export function checkStatements(file: string, sql: string, isTransactional: boolean): void {
   for (const statement of splitStatements(sql)) {
     refuseTransactionControl(file, statement.bare);
-    const step = stepOf(statement.code);
+    const step = classify(statement.code);
     if (step.kind === 'refused') throw invalid(file, step.why);
     if (isTransactional && step.kind !== 'transactional') {
       throw invalid(

@@ -5,7 +5,7 @@
  */
 import type pg from 'pg';
 import { isOpsError, OpsError } from '../../errors.ts';
-import { codeOf, type DatabaseEndpoint, isConnectionLoss } from '../server/connection.ts';
+import { codeOf, type DatabaseEndpoint, isDisconnected } from '../server/connection.ts';
 import { checksum, isSumOf } from '../sql/sums.ts';
 import { entrySql, floorSql, removalSql } from './books.ts';
 import { loadCode, sqlOf } from './code.ts';
@@ -201,7 +201,7 @@ async function upTask(run: Run, migration: Migration, release: number | null): P
 // Back to where it began --------------------------------------------------------------------------------------------
 
 async function isStillThere({ client }: Run, error: unknown): Promise<boolean> {
-  if (isConnectionLoss(error)) return false;
+  if (isDisconnected(error)) return false;
   return client.query('SELECT 1').then(
     () => true,
     () => false,

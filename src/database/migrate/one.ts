@@ -12,7 +12,7 @@ import { type Statement, splitStatements } from '../sql/split.ts';
 import { beginsSumOf, checksum } from '../sql/sums.ts';
 import { journalEndSql } from './books.ts';
 import type { Actions } from './code.ts';
-import { reconcile, runLong, stepOf, takeBack, undoOf } from './concurrent.ts';
+import { classify, reconcile, runLong, undoOf, undoStatement } from './concurrent.ts';
 import { checkStatements, invalid } from './files.ts';
 import { appliedTable, type Direction } from './ledger.ts';
 
@@ -183,7 +183,7 @@ function journaledStage(client: pg.Client, task: Task, pace: Pace): Stage {
         isDone = true;
         return nothing;
       }
-      await withPatience(client, pace, () => runSteps(client, task, pace, splitStatements(text)));
+      await withPatience(client, pace, () => runStatements(client, task, pace, splitStatements(text)));
       return nothing;
     },
   };
@@ -207,7 +207,7 @@ async function journalOf(client: pg.Client, name: string, direction: Direction):
 /** What tells that a statement of the journal is the one in the file. */
 export const stepSum = (statement: string): string => checksum(statement).slice(0, 16);
 
-async function runSteps(
+async function runStatements(
   client: pg.Client,
   task: Task,
   pace: Pace,
@@ -215,7 +215,7 @@ async function runSteps(
 ): Promise<void> {
   let journal = await journalOf(client, task.name, task.direction);
   if (journal.some(({ step, sum }) => !beginsSumOf(sum, statements[step]?.text ?? ''))) {
-    if (!(await takeBackSteps(client, task.name, task.direction)))
+    if (!(await revertStatements(client, task.name, task.direction)))
       throw invalid(
         task.file,
         'was half done with another text, and parts of that have no way back: put the former text back',
@@ -227,18 +227,18 @@ async function runSteps(
   for (const [at, statement] of statements.entries()) {
     const row = journal.find(({ step }) => step === at);
     if (row?.done) continue;
-    await runStep(client, { ...task, before }, pace, { at, statement, row });
-    if (stepOf(statement.code).kind === 'transactional') before = '';
+    await runStatement(client, { ...task, before }, pace, { at, statement, row });
+    if (classify(statement.code).kind === 'transactional') before = '';
   }
 }
 
-async function runStep(
+async function runStatement(
   client: pg.Client,
   { name, direction, before }: Task,
   { lockMs }: Pace,
   { at, statement, row }: { at: number; statement: Statement; row: JournalRow | undefined },
 ): Promise<void> {
-  const step = stepOf(statement.code);
+  const step = classify(statement.code);
   const note = (undo: string | null, done: boolean) => ({
     text: `INSERT INTO gameops.steps (migration, direction, step, sum, undo, done) VALUES ($1, $2, $3, $4, $5, $6)
            ON CONFLICT (migration, direction, step) DO UPDATE SET done = excluded.done`,
@@ -260,11 +260,15 @@ async function runStep(
 }
 
 /** @returns false, and nothing is changed, when something that was done has no way back */
-export async function takeBackSteps(client: pg.Client, name: string, direction: Direction): Promise<boolean> {
+export async function revertStatements(
+  client: pg.Client,
+  name: string,
+  direction: Direction,
+): Promise<boolean> {
   const journal = await journalOf(client, name, direction);
   if (journal.some(({ done, undo }) => done && undo === null)) return false;
   for (const { step, undo } of journal.reverse()) {
-    if (undo !== null) await takeBack(client, undo);
+    if (undo !== null) await undoStatement(client, undo);
     await client.query('DELETE FROM gameops.steps WHERE migration = $1 AND direction = $2 AND step = $3', [
       name,
       direction,

@@ -5,7 +5,7 @@ import { listMigrations, type Migration } from './files.ts';
 import { type PendingMigrations, pendingOf } from './forward.ts';
 import { type Ledger, readLedger } from './ledger.ts';
 
-export interface Standing {
+export interface SchemaState {
   ledger: Ledger;
   applied: ReadonlySet<string>;
   /** What the folder holds, in order. */
@@ -19,21 +19,21 @@ export interface Standing {
  * @param dir null: there is no folder, so nothing is pending
  * @throws MIGRATION_INVALID, DATABASE_UNREACHABLE
  */
-export async function standingOf(endpoint: DatabaseEndpoint, dir: string | null): Promise<Standing> {
+export async function schemaStateOf(endpoint: DatabaseEndpoint, dir: string | null): Promise<SchemaState> {
   const files = dir === null ? [] : await listMigrations(dir);
   return withClient(endpoint, async (client) => {
     const ledger = await readLedger(client);
-    return { ...standingBy(ledger, files), isFilled: await hasTables(client) };
+    return { ...schemaStateBy(ledger, files), isFilled: await hasTables(client) };
   });
 }
 
 /** Of a database that is still to be made: everything is pending. */
-export async function standingOfNone(dir: string | null): Promise<Standing> {
+export async function schemaStateOfNewDatabase(dir: string | null): Promise<SchemaState> {
   const ledger: Ledger = { applied: [], orphans: [], floor: null, unfinished: [], drift: null };
-  return { ...standingBy(ledger, dir === null ? [] : await listMigrations(dir)), isFilled: false };
+  return { ...schemaStateBy(ledger, dir === null ? [] : await listMigrations(dir)), isFilled: false };
 }
 
-function standingBy(ledger: Ledger, files: readonly Migration[]): Omit<Standing, 'isFilled'> {
+function schemaStateBy(ledger: Ledger, files: readonly Migration[]): Omit<SchemaState, 'isFilled'> {
   const applied = new Set(ledger.applied.map(({ name }) => name));
   return { ledger, applied, files, pending: pendingOf(files, ledger) };
 }

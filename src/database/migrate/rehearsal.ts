@@ -3,7 +3,7 @@
  * leads to where it began. Never touches a database that matters.
  */
 import type { Manifest } from '../backup/model.ts';
-import { type ToolsGround, withTools } from '../backup/pg-tools.ts';
+import { type ToolsAccess, withTools } from '../backup/pg-tools.ts';
 import { fillAndCompare } from '../backup/staging.ts';
 import { catalogueOf, type Difference, differenceOf } from '../server/catalogue.ts';
 import { type DatabaseEndpoint, withClient } from '../server/connection.ts';
@@ -49,14 +49,14 @@ export function rolesOf(endpoint: DatabaseEndpoint): Promise<string[]> {
   });
 }
 
-/** Into the empty database of `ground`, found equal to what was dumped. @throws BACKUP_DAMAGED, RESTORE_FAILED */
+/** Into the empty database of `access`, found equal to what was dumped. @throws BACKUP_DAMAGED, RESTORE_FAILED */
 export async function fillCopy(
-  ground: ToolsGround,
+  access: ToolsAccess,
   backup: { path: string; manifest: Manifest },
   roles: readonly string[],
   signal: AbortSignal,
 ): Promise<void> {
-  const { endpoint } = ground;
+  const { endpoint } = access;
   const there = await rolesOf(endpoint);
   const { owner } = backup.manifest;
   const named = new Set(owner === undefined ? roles : [...roles, owner]);
@@ -64,7 +64,7 @@ export async function fillCopy(
   await withClient(endpoint, async (client) => {
     for (const role of absent) await client.query(`CREATE ROLE ${quoted(role)}`);
   });
-  await withTools(ground, (tools) =>
+  await withTools(access, (tools) =>
     fillAndCompare({ endpoint, tools, ...backup, signal }, endpoint.database, false),
   );
 }

@@ -9,7 +9,7 @@ import { endOrphans } from '../backup/orphans.ts';
 import {
   codeOf,
   type DatabaseEndpoint,
-  isConnectionLoss,
+  isDisconnected,
   isSqlState,
   messageOf,
   unreachable,
@@ -26,7 +26,7 @@ import {
 import { ensureLedger, ledgerFailed, nextForReadOnly, readOnly, reconcileLedger } from './books.ts';
 import { listMigrations, type Migration } from './files.ts';
 import type { Ledger } from './ledger.ts';
-import { runMigration, type Task, takeBackSteps, withPatience } from './one.ts';
+import { revertStatements, runMigration, type Task, withPatience } from './one.ts';
 
 export interface RunOptions {
   emit: Emit;
@@ -92,7 +92,7 @@ export async function underLock<T>(
     return await withClient(endpoint, work, { lockMs, statementMs: statementMsOf(options) });
   } catch (error) {
     if (isOpsError(error)) throw error;
-    if (isConnectionLoss(error)) throw unreachable(endpoint, error);
+    if (isDisconnected(error)) throw unreachable(endpoint, error);
     throw isSqlState(codeOf(error)) ? ledgerFailed(error) : error;
   }
 }
@@ -164,7 +164,7 @@ export async function runWithRetry(run: Run, task: Task): Promise<number> {
 /** Best effort here: what is left is in the journal, and the next run goes on with it. */
 async function clearAway({ client, options, partly }: Run, { name, direction }: Task): Promise<void> {
   const pace = paceOf(options, Date.now() + 30_000);
-  const isBack = await withPatience(client, pace, () => takeBackSteps(client, name, direction)).catch(
+  const isBack = await withPatience(client, pace, () => revertStatements(client, name, direction)).catch(
     () => false,
   );
   if (isBack) return;
@@ -178,7 +178,7 @@ export async function settleUnfinished(run: Run, goingOn: (name: string, directi
   const { client, ledger, options } = run;
   for (const { name, direction } of ledger.unfinished.filter((one) => !goingOn(one.name, one.direction))) {
     const pace = paceOf(options, Date.now() + waitMsOf(options));
-    const isBack = await withPatience(client, pace, () => takeBackSteps(client, name, direction));
+    const isBack = await withPatience(client, pace, () => revertStatements(client, name, direction));
     const message = `${name} was half ${direction === 'up' ? 'applied' : 'taken back'} by a run that was killed; ${isBack ? 'that is undone' : 'it stays so'}`;
     options.emit({ type: 'note', level: isBack ? 'info' : 'warning', message });
   }
@@ -190,7 +190,7 @@ export function migrationFailed(
   error: unknown,
   around: { what: string; next: [string, ...string[]]; facts: Record<string, readonly string[]> },
 ): OpsError {
-  if (isConnectionLoss(error)) return unreachable(run.endpoint, error);
+  if (isDisconnected(error)) return unreachable(run.endpoint, error);
   const { constraint, table, column, hint } = error as Record<string, string | undefined>;
   const next = codeOf(error) === readOnly ? nextForReadOnly : around.next;
   return new OpsError('MIGRATION_FAILED', {

@@ -11,7 +11,7 @@ import { byPrefix, type Migration } from './files.ts';
 import { isChanged, newestExpand } from './forward.ts';
 import { type AppliedMigration, type Ledger, readLedger } from './ledger.ts';
 
-export interface SchemaState {
+export interface SchemaStatus {
   applied: {
     name: string;
     appliedAt: string;
@@ -32,12 +32,12 @@ export interface SchemaState {
   findings: Finding[];
 }
 
-export async function stateOf(client: pg.ClientBase, files: readonly Migration[]): Promise<SchemaState> {
+export async function statusOf(client: pg.ClientBase, files: readonly Migration[]): Promise<SchemaStatus> {
   const ledger = await readLedger(client);
   return compare(ledger, files, await driftOf(client, ledger));
 }
 
-export function compare(ledger: Ledger, files: readonly Migration[], drift: Drift): SchemaState {
+export function compare(ledger: Ledger, files: readonly Migration[], drift: Drift): SchemaStatus {
   const onFile = new Map(files.map((file) => [file.name, file]));
   const applied = new Set(ledger.applied.map(({ name }) => name));
   const pending = files.filter(({ name }) => !applied.has(name));

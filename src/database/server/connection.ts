@@ -124,7 +124,7 @@ export function codeOf(error: unknown): string {
 export const isSqlState = (code: string): boolean => /^[0-9A-Z]{5}$/.test(code) && !/^E[A-Z]+$/.test(code);
 
 /** True when the server or the way to it went away, so that nothing is known of a statement under way. */
-export function isConnectionLoss(error: unknown): boolean {
+export function isDisconnected(error: unknown): boolean {
   const code = codeOf(error);
   if (/^(08|57P0[123])/.test(code) || /^E[A-Z]+$/.test(code)) return true;
   return (

@@ -27,7 +27,7 @@ export async function takeLock(
     ]);
     if (rows[0]?.got) return;
     if (Date.now() > deadline) {
-      const [holder] = await sessions(client, holders);
+      const [holder] = await blockersBy(client, holders);
       throw busy('another migration run holds the lock', holder);
     }
     await pause(200, signal);
@@ -55,7 +55,7 @@ const oldestTransaction = `SELECT ${who} FROM pg_stat_activity
   WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
   ORDER BY xact_start LIMIT 1`;
 
-async function sessions(client: pg.Client, query: string): Promise<Blocker[]> {
+async function blockersBy(client: pg.Client, query: string): Promise<Blocker[]> {
   return client.query<Blocker>(query).then(
     ({ rows }) => rows,
     () => [],
@@ -64,7 +64,7 @@ async function sessions(client: pg.Client, query: string): Promise<Blocker[]> {
 
 /** Who is in our way most probably, when nobody was seen there. */
 export async function likelyBlocker(client: pg.Client): Promise<Blocker | undefined> {
-  return (await sessions(client, oldestTransaction))[0];
+  return (await blockersBy(client, oldestTransaction))[0];
 }
 
 /** Runs the work and meanwhile looks, from a session of its own, who blocks `pid`. */
@@ -77,7 +77,7 @@ export async function watchingBlockers<T>(
   const over = new AbortController();
   const watching = withClient(endpoint, async (client) => {
     while (!over.signal.aborted) {
-      const [blocker] = await sessions(
+      const [blocker] = await blockersBy(
         client,
         `SELECT ${who} FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids(${Number(pid)})) ORDER BY xact_start`,
       );

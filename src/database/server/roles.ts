@@ -11,7 +11,7 @@ import { isOpsError, OpsError } from '../../errors.ts';
 import {
   codeOf,
   type DatabaseEndpoint,
-  isConnectionLoss,
+  isDisconnected,
   messageOf,
   unreachable,
   withClient,
@@ -89,7 +89,7 @@ export async function withRoleAdmin<T>(
       if (!isSuperuser && !(admin && create)) throw mayNot((admin ?? endpoint).user);
       return await use({ client, isSuperuser, user: (admin ?? endpoint).user }).catch((error: unknown) => {
         if (isOpsError(error)) throw error;
-        if (isConnectionLoss(error)) throw unreachable(admin ?? endpoint, error);
+        if (isDisconnected(error)) throw unreachable(admin ?? endpoint, error);
         throw isSqlState(codeOf(error)) ? refused(error) : error;
       });
     },
@@ -274,7 +274,7 @@ export interface Straggler {
 }
 
 /** Sessions of a login, and those of before the take-over, which are the owner's now. */
-async function sessionsOf(client: pg.Client, names: readonly string[]): Promise<Straggler[]> {
+async function connectionsOf(client: pg.Client, names: readonly string[]): Promise<Straggler[]> {
   const { rows } = await client.query<Straggler>(
     `SELECT s.pid, coalesce(nullif(s.application_name, ''), 'a program without a name') AS application,
             coalesce(host(s.client_addr), 'an address not shown') AS address
@@ -299,7 +299,7 @@ export async function disableWhenQuiet(
   role: string,
   request: { owner: string; deadline: number; signal: AbortSignal },
 ): Promise<Straggler[]> {
-  const look = () => sessionsOf(client, [role, request.owner]);
+  const look = () => connectionsOf(client, [role, request.owner]);
   // A killed call may have left it closed, with somebody still in it.
   await client.query(`ALTER ROLE ${quoted(role)} LOGIN`);
   let quietSince = performance.now();

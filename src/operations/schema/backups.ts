@@ -1,7 +1,7 @@
 /** What the verbs about backups stand on: the database as .env names it, the folder, the tools. Reaches nothing by itself. */
 import { resolve } from 'node:path';
-import type { Backup, Loss, Manifest } from '../../database/backup/model.ts';
-import type { BackupGround } from '../../database/backup/take.ts';
+import type { Backup, Manifest, WritesSince } from '../../database/backup/model.ts';
+import type { BackupAccess } from '../../database/backup/take.ts';
 import { isOpsError } from '../../errors.ts';
 import { resolveImages } from '../../images/roles.ts';
 import { type ProjectRecord, readRecord } from '../../record/record.ts';
@@ -13,10 +13,10 @@ export const backupFolder = ({ cwd, config, project }: Context): string =>
   resolve(cwd, config.backup.dir, project);
 
 /** @throws NO_DATABASE, DATABASE_UNREACHABLE */
-export async function backupGround(
+export async function backupAccess(
   context: Context,
   env: EnvFile = context.readEnv(),
-): Promise<BackupGround> {
+): Promise<BackupAccess> {
   const engine = await context.engine();
   const { postgres } = await resolveImages(engine, context.config);
   return {
@@ -59,7 +59,7 @@ export function backupResult({ id, path, manifest, damage }: Backup): object {
 }
 
 /** What a restore loses, for people. */
-export function lossText(manifest: Manifest, { writes, tables }: Loss): string {
+export function lossText(manifest: Manifest, { writes, tables }: WritesSince): string {
   const since = `since ${manifest.takenAt.slice(11, 16)} UTC`;
   const most = tables.slice(0, 3).map(({ table, rowsThen, rowsNow, writes: sum }) => {
     const rows = rowsNow === null ? '' : ` (${rowsThen ?? 0} rows then, ${rowsNow} now)`;

@@ -1,7 +1,7 @@
 /** Which release may run on the schema: refused before anything is touched, by the rule that its server keeps to. */
 import { imageNeeds, isBelow, mayBoot, type Phased, type SchemaSeen, statedNeeds } from '../../boot-rule.ts';
 import { label } from '../../contract.ts';
-import type { Standing } from '../../database/migrate/pending.ts';
+import type { SchemaState } from '../../database/migrate/pending.ts';
 import type { ImageInfo } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
 import type { ImageNeeds, Release, SchemaWork, World } from '../../release/model.ts';
@@ -25,7 +25,7 @@ export const statesNeeds = (info: ImageInfo): boolean => statedBy(info) !== null
 
 /** The schema that a release meets when the work is done. */
 export function schemaAfter(
-  { applied, ledger }: Standing,
+  { applied, ledger }: SchemaState,
   { pending, contracts, wish }: SchemaWork,
 ): SchemaSeen {
   const goes = new Set(wish?.kind === 'take-back' ? wish.migrations : []);
@@ -58,7 +58,7 @@ export function usersOf(contract: string, world: Pick<World, 'releases' | 'fleet
 
 /** Contract migrations that nobody misses any more, in order. */
 export function ripeContracts(
-  { pending }: Standing,
+  { pending }: SchemaState,
   world: Pick<World, 'releases' | 'fleets'>,
   candidate: ImageNeeds | null,
 ): string[] {

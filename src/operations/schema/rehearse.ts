@@ -34,7 +34,7 @@ import { formatMs } from '../../units.ts';
 import type { Context, EnvFile, Outcome, Style } from '../context.ts';
 import { migrationsDir } from '../project.ts';
 import { releaseInputs } from '../release-inputs.ts';
-import { ageOf, backupGround } from './backups.ts';
+import { ageOf, backupAccess } from './backups.ts';
 import { onThrowAway } from './throw-away.ts';
 
 interface RehearsalStep {
@@ -80,8 +80,8 @@ export async function rehearse(context: Context, env: EnvFile, image: string): P
   const dir = migrationsDir(context, image === 'bundled');
   const files = dir === null ? [] : await listMigrations(dir);
   if (dir !== null && files.length > 0) {
-    const ground = await backupGround(context, env);
-    const { contract, ...live } = await withClient(ground.endpoint, async (client) => {
+    const access = await backupAccess(context, env);
+    const { contract, ...live } = await withClient(access.endpoint, async (client) => {
       const { expand, contract } = await pendingMigrations(client, dir, files);
       const newestMigration = (await readLedger(client)).applied.at(-1)?.name ?? null;
       const fingerprint = fingerprintOf(await catalogueOf(client));
@@ -89,7 +89,7 @@ export async function rehearse(context: Context, env: EnvFile, image: string): P
     });
     seen.pending = live.pending;
     seen.notRehearsed = contract;
-    if (live.pending.length > 0) await onCopy(context, env, { dir, files, ground, live, seen });
+    if (live.pending.length > 0) await onCopy(context, env, { dir, files, access, live, seen });
   }
   seen.ms = Math.round(performance.now() - began);
   return { ok: true, result: seen, text: (style) => rehearsalText(style, seen) };
@@ -100,28 +100,28 @@ type SchemaNow = Pick<Manifest, 'fingerprint' | 'newestMigration'>;
 interface Stage {
   dir: string;
   files: readonly Migration[];
-  ground: Awaited<ReturnType<typeof backupGround>>;
+  access: Awaited<ReturnType<typeof backupAccess>>;
   live: { pending: string[] } & SchemaNow;
   seen: Rehearsal;
 }
 
 async function onCopy(context: Context, env: EnvFile, stage: Stage): Promise<void> {
-  const { dir, files, ground, live, seen } = stage;
+  const { dir, files, access, live, seen } = stage;
   const engine = await context.engine();
   const record = await readRecord(engine, context.project);
   const release = record?.releases.find(({ verdict }) => verdict === 'live') ?? null;
-  if (release) await mustHaveRoomForTrial(context, release, ground.image);
+  if (release) await mustHaveRoomForTrial(context, release, access.image);
   const tell = tellerOf(context, seen);
   const backup = await backupOfNow(stage, release, tell);
   const { path, manifest } = backup;
   seen.backup = { id: backup.id, takenAt: manifest.takenAt };
-  const roles = await rolesOf(ground.endpoint);
+  const roles = await rolesOf(access.endpoint);
   await onThrowAway(context, async (endpoint) => {
     const { signal } = context;
     const copy: Copy = { endpoint, dir, files, options: { emit: context.emit, signal, files } };
-    await mustHaveRoomForCopy({ ...ground, endpoint }, manifest.databaseBytes);
+    await mustHaveRoomForCopy({ ...access, endpoint }, manifest.databaseBytes);
     await timed(tell, { step: 'restore', name: backup.id, rows: rowsOf(manifest) }, () =>
-      fillCopy({ ...ground, endpoint }, { path, manifest }, roles, signal),
+      fillCopy({ ...access, endpoint }, { path, manifest }, roles, signal),
     );
     const before = await schemaOf(copy);
     const done = (one: RehearsedMigration) => tell(stepOf(one));
@@ -181,16 +181,16 @@ export const isOfNow = ({ manifest, damage }: Backup, database: string, now: Sch
 
 /** The newest that fits; what was taken before a migration says nothing of the next. */
 async function backupOfNow(
-  { ground, live }: Stage,
+  { access, live }: Stage,
   release: Release | null,
   tell: Tell,
 ): Promise<Backup & { manifest: Manifest }> {
-  const fits = (backup: Backup) => isOfNow(backup, ground.endpoint.database, live);
-  const last = (await listBackups(ground.folder)).find(fits);
-  if (last) return findBackup(ground.folder, last.id);
+  const fits = (backup: Backup) => isOfNow(backup, access.endpoint.database, live);
+  const last = (await listBackups(access.folder)).find(fits);
+  if (last) return findBackup(access.folder, last.id);
   const began = performance.now();
   const request = { level: 'read', release: release?.id ?? null, reason: 'for a rehearsal' } as const;
-  const taken = await takeBackup(ground, request);
+  const taken = await takeBackup(access, request);
   const ms = Math.round(performance.now() - began);
   tell({ step: 'backup', name: taken.id, ms, rows: rowsOf(taken.manifest) });
   return taken;

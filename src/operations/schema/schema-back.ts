@@ -3,8 +3,8 @@
  * refused here, before anything is touched; what would be lost is told and needs a yes.
  */
 import type { SchemaSeen } from '../../boot-rule.ts';
-import type { Loss, Manifest } from '../../database/backup/model.ts';
-import { findBackup, lossOf } from '../../database/backup/restore.ts';
+import type { Manifest, WritesSince } from '../../database/backup/model.ts';
+import { findBackup, writesSinceBackup } from '../../database/backup/restore.ts';
 import {
   type BackPlan,
   isLossy,
@@ -17,7 +17,7 @@ import type { Release, SchemaWish, World } from '../../release/model.ts';
 import { withNewestWish } from '../../release/plan.ts';
 import { liveRelease } from '../../release/position.ts';
 import { type Context, confirmLoss, confirmWayBack, type EnvFile } from '../context.ts';
-import { ageOf, backupGround, lossText as restoreLossText } from './backups.ts';
+import { ageOf, backupAccess, lossText as restoreLossText } from './backups.ts';
 import { mustFit } from './compatibility.ts';
 import type { ProjectDatabase, SchemaLedger } from './schema-port.ts';
 import { isInBackup } from './stranding.ts';
@@ -208,18 +208,18 @@ async function toBackup(
   { ledger, seen }: SchemaLedger,
   id: string,
 ): Promise<SchemaBack> {
-  const ground = await backupGround(context, env);
-  const { manifest } = await findBackup(ground.folder, id);
+  const access = await backupAccess(context, env);
+  const { manifest } = await findBackup(access.folder, id);
   mustFit(target, schemaOfBackup(manifest, ledger, seen), world, {
     why: `which the backup ${id} does not have yet`,
     next: ['gameops db backups: a newer one', 'gameops rollback: the app alone'],
   });
-  const loss = await lossOf(ground, manifest);
+  const loss = await writesSinceBackup(access, manifest);
   const left = liveRelease(world)?.id ?? null;
   return {
     wish: { kind: 'restore', backup: id },
     left,
-    loss: restoreText(ground.endpoint.database, manifest, loss),
+    loss: restoreText(access.endpoint.database, manifest, loss),
     losses: loss.tables,
     uncounted: [],
   };
@@ -236,7 +236,7 @@ function schemaOfBackup(
   return { applied: new Set(then), floor: seen.floor };
 }
 
-function restoreText(database: string, manifest: Manifest, loss: Loss): string {
+function restoreText(database: string, manifest: Manifest, loss: WritesSince): string {
   const { id, takenAt } = manifest;
   return `This takes ${database} back to the backup ${id} of ${takenAt} (${ageOf(takenAt)} ago). ${restoreLossText(manifest, loss)} The present database is kept under another name.`;
 }

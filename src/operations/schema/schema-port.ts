@@ -6,19 +6,19 @@ import { mustHaveRoomForBackup, pruneBackups, takeBackup } from '../../database/
 import { type BackPlan, migrateBack, planBack } from '../../database/migrate/back.ts';
 import { migrateForward } from '../../database/migrate/forward.ts';
 import { type Ledger, readLedger } from '../../database/migrate/ledger.ts';
-import { type Standing, standingOf } from '../../database/migrate/pending.ts';
+import { type SchemaState, schemaStateOf } from '../../database/migrate/pending.ts';
 import { type DatabaseEndpoint, databaseEndpoint } from '../../database/server/connection.ts';
 import type { Engine } from '../../engine/port.ts';
 import type { Intent, SchemaWish, SchemaWork } from '../../release/model.ts';
 import { noSchemaWork } from '../../runner/observe.ts';
 import type { Database } from '../../runner/outside.ts';
 import type { Context, EnvFile } from '../context.ts';
-import { backupGround } from './backups.ts';
+import { backupAccess } from './backups.ts';
 import { answered, look } from './database.ts';
 
 export interface ProjectDatabase extends Database {
   /** null: the settings name no database. @throws MIGRATION_INVALID, DATABASE_UNREACHABLE */
-  standing(): Promise<Standing | null>;
+  state(): Promise<SchemaState | null>;
   /** Asks nothing of the folder of migrations. null: the settings name no database. @throws DATABASE_UNREACHABLE */
   ledger(): Promise<SchemaLedger | null>;
   /** Counts what would be lost. @throws DATABASE_UNREACHABLE, MIGRATION_INVALID */
@@ -53,7 +53,7 @@ export function projectDatabase(
     if (database === null) throw new Error('a plan has steps for a database that there is none of');
     return databaseEndpoint(engine, context.project, database);
   };
-  const ground = async (signal: AbortSignal) => ({ ...(await backupGround(context, env)), signal });
+  const access = async (signal: AbortSignal) => ({ ...(await backupAccess(context, env)), signal });
   const ledger = async (): Promise<SchemaLedger | null> => {
     if (database === null) return null;
     const known = await look(await endpoint(), readLedger, { connectMs });
@@ -61,10 +61,10 @@ export function projectDatabase(
     return { ledger: known, seen: { applied, floor: known.floor } };
   };
   return {
-    async standing() {
+    async state() {
       if (database === null) return null;
       const at = await endpoint();
-      return answered(at, () => standingOf(at, dir));
+      return answered(at, () => schemaStateOf(at, dir));
     },
     ledger,
     planBack: async (names) => look(await endpoint(), (client) => planBack(client, dir, { names })),
@@ -75,9 +75,9 @@ export function projectDatabase(
       const undos = await listUndos({ endpoint: await endpoint() });
       return undos.some(({ comment }) => comment.endsWith(markOf(intent.startedAt))) ? null : wish;
     },
-    mustHaveRoom: async () => mustHaveRoomForBackup(await ground(context.signal), proof),
+    mustHaveRoom: async () => mustHaveRoomForBackup(await access(context.signal), proof),
     async backup({ before, serving, pinned }, signal) {
-      const at = await ground(signal);
+      const at = await access(signal);
       const reason = `before release ${before}`;
       const { id } = await takeBackup(at, { level: proof, release: serving, reason });
       const removed = await pruneBackups(at.folder, config.backup.keep, new Set([...pinned, id]));
@@ -93,7 +93,7 @@ export function projectDatabase(
       return rescued;
     },
     async restore(id, begun, signal) {
-      const at = await ground(signal);
+      const at = await access(signal);
       const backup = await findBackup(at.folder, id);
       return (await restoreBackup(at, backup, undefined, markOf(begun))).undo;
     },
@@ -110,14 +110,14 @@ function stillApplied(
 
 export interface SchemaLook {
   /** null: there is no database of ours. */
-  standing: Standing | null;
+  state: SchemaState | null;
   work: SchemaWork;
 }
 
 /** @throws MIGRATION_INVALID, DATABASE_UNREACHABLE */
 export async function lookAtSchema(database: ProjectDatabase, intent: Intent | null): Promise<SchemaLook> {
-  const standing = await database.standing();
-  return { standing, work: forwardWork(standing, await database.wishLeft(intent)) };
+  const state = await database.state();
+  return { state, work: forwardWork(state, await database.wishLeft(intent)) };
 }
 
 /**
@@ -125,19 +125,19 @@ export async function lookAtSchema(database: ProjectDatabase, intent: Intent | n
  * @param ripe contract migrations that nobody misses any more
  */
 export function forwardWork(
-  standing: Standing | null,
+  state: SchemaState | null,
   wish: SchemaWish | null,
   ripe: readonly string[] = [],
 ): SchemaWork {
-  if (standing === null) return { ...noSchemaWork, wish };
+  if (state === null) return { ...noSchemaWork, wish };
   const goes = new Set(wish?.kind === 'take-back' ? wish.migrations : []);
-  const wanted = new Set([...standing.pending.expand, ...ripe]);
-  const pending = standing.files.filter(
+  const wanted = new Set([...state.pending.expand, ...ripe]);
+  const pending = state.files.filter(
     ({ name, phase }) => wanted.has(name) || (phase === 'expand' && goes.has(name)),
   );
   const namesOf = (files: typeof pending) => files.map(({ name }) => name);
   const contracts = namesOf(pending.filter(({ phase }) => phase === 'contract'));
-  return { pending: namesOf(pending), contracts, isFilled: standing.isFilled, wish };
+  return { pending: namesOf(pending), contracts, isFilled: state.isFilled, wish };
 }
 
 /** By it a restore that was done by a process which then died is found again. */

@@ -8,7 +8,7 @@ import { listBackups } from '../../../src/database/backup/files.ts';
 import type { Level } from '../../../src/database/backup/model.ts';
 import { withTools } from '../../../src/database/backup/pg-tools.ts';
 import {
-  type BackupGround,
+  type BackupAccess,
   pruneBackups,
   type TakenBackup,
   takeBackup,
@@ -80,9 +80,9 @@ describe('a backup', () => {
   });
 
   it('two at once are two', async () => {
-    const ground = await lab.open();
-    const both = await Promise.all([takeBackup(ground, request()), takeBackup(ground, request())]);
-    const listed = await listBackups(ground.folder);
+    const access = await lab.open();
+    const both = await Promise.all([takeBackup(access, request()), takeBackup(access, request())]);
+    const listed = await listBackups(access.folder);
     expect(listed.map(({ id, damage }) => [id, damage]).sort()).toEqual(
       both.map(({ id }) => [id, null]).sort(),
     );
@@ -90,9 +90,9 @@ describe('a backup', () => {
 
   it('is proven again, and better, later', async () => {
     const { folder } = await copyOf(second);
-    const ground = await lab.open({ folder });
+    const access = await lab.open({ folder });
     const [before] = await listBackups(folder);
-    const after = await withTools(ground, (tools) =>
+    const after = await withTools(access, (tools) =>
       verifyBackup(folder, before as TakenBackup, { tools, endpoint: lab.endpoint, level: 'restore' }),
     );
     expect([before?.manifest?.verified.level, after.manifest?.verified.level]).toEqual(['sha256', 'restore']);
@@ -101,14 +101,14 @@ describe('a backup', () => {
   });
 
   it('goes when newer ones are kept, but never the last one that was read', async () => {
-    const ground = await lab.open();
+    const access = await lab.open();
     const ids: string[] = [];
     for (const level of ['read', 'sha256', 'sha256', 'sha256'] as const) {
-      ids.push((await takeBackup(ground, request(level))).id);
+      ids.push((await takeBackup(access, request(level))).id);
       await new Promise((resolve) => setTimeout(resolve, 1_000));
     }
-    expect(await pruneBackups(ground.folder, 2)).toEqual([ids[1]]);
-    expect((await listBackups(ground.folder)).map(({ id }) => id)).toEqual([ids[3], ids[2], ids[0]]);
+    expect(await pruneBackups(access.folder, 2)).toEqual([ids[1]]);
+    expect((await listBackups(access.folder)).map(({ id }) => id)).toEqual([ids[3], ids[2], ids[0]]);
   });
 });
 
@@ -157,11 +157,11 @@ describe('what goes wrong', () => {
     ['a missing database', { database: 'nowhere' }, 'DATABASE_UNREACHABLE', /no database nowhere/],
     ['a server that is down', { port: 1 }, 'DATABASE_UNREACHABLE', /no database answers/],
   ])('%s is named, and leaves nothing', async (_what, over, code, words) => {
-    const ground = await lab.open();
-    const failing = takeBackup({ ...ground, endpoint: { ...lab.endpoint, ...over } }, request());
+    const access = await lab.open();
+    const failing = takeBackup({ ...access, endpoint: { ...lab.endpoint, ...over } }, request());
     const error = await failing.catch((it) => it);
     expect(error).toMatchObject({ code, message: expect.stringMatching(words) });
-    await nothingIn(ground.folder);
+    await nothingIn(access.folder);
   });
 
   it('a disk that becomes full while dumping leaves no file', async () => {
@@ -197,25 +197,25 @@ describe('what goes wrong', () => {
   });
 
   it('a dump that the server ends is no backup', async () => {
-    const ground = await lab.open();
+    const access = await lab.open();
     await locked(async () => {
-      const failing = takeBackup(ground, request()).catch((it) => it);
+      const failing = takeBackup(access, request()).catch((it) => it);
       await expect.poll(dumps, { timeout: 20_000 }).toHaveLength(1);
       await lab.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE ${isDump}`);
       expect(await failing).toMatchObject({ code: 'BACKUP_FAILED', exitCode: 5 });
     });
-    await nothingIn(ground.folder);
+    await nothingIn(access.folder);
   });
 
   it('a table that stays locked ends it after a bounded wait, named', async () => {
-    const ground = await lab.open();
+    const access = await lab.open();
     await locked(async () => {
-      await expect(takeBackup(ground, request())).rejects.toMatchObject({
+      await expect(takeBackup(access, request())).rejects.toMatchObject({
         code: 'BACKUP_FAILED',
         message: expect.stringMatching(/lock|timeout/),
       });
     });
-    await nothingIn(ground.folder);
+    await nothingIn(access.folder);
   });
 
   it('Ctrl-C ends it at once and leaves nothing', async () => {
@@ -351,7 +351,7 @@ describe('gameops killed while it dumps', () => {
 
 describe('a server that gameops does not run', () => {
   /** As another machine's: at its address, with tools in a container of their own. */
-  const external = async (over: Partial<BackupGround> = {}) => {
+  const external = async (over: Partial<BackupAccess> = {}) => {
     const info = await new Docker().getContainer(namesOf(lab.on.project).postgres).inspect();
     const host = info.NetworkSettings.Networks[namesOf(lab.on.project).network]?.IPAddress ?? '';
     return lab.open({ endpoint: { ...lab.endpoint, host, port: 5432, accessory: null }, ...over });
@@ -360,15 +360,15 @@ describe('a server that gameops does not run', () => {
     (await lab.on.engine.observe(lab.on.project)).filter(({ role }) => role === 'tools');
 
   it('is dumped by tools of the image, which are gone afterwards and show no password meanwhile', async () => {
-    const ground = await external();
+    const access = await external();
     let seen = '';
-    await withTools(ground, async () => {
+    await withTools(access, async () => {
       const [container] = await tools();
       seen = JSON.stringify(await new Docker().getContainer(container?.id ?? '').inspect());
     });
     expect(seen).toContain('tools');
     expect(seen).not.toContain(JSON.stringify(lab.endpoint.password).slice(1, -1));
-    const taken = await takeBackup(ground, request('restore'));
+    const taken = await takeBackup(access, request('restore'));
     expect(taken.manifest.rows).toMatchObject({ 'public.players': 500 });
     expect(await tools()).toEqual([]);
   });
@@ -400,14 +400,14 @@ describe('a server that gameops does not run', () => {
       { path: 'pg_dump', content: old, mode: 0o755 },
     ];
     await lab.on.engine.buildImage({ tag, context, labels: {} });
-    const ground = await external({ image: tag });
-    const error = await takeBackup(ground, request()).catch((it) => it);
+    const access = await external({ image: tag });
+    const error = await takeBackup(access, request()).catch((it) => it);
     expect(error).toMatchObject({
       code: 'BACKUP_FAILED',
       next: [expect.stringContaining('images.postgres')],
     });
     expect(error.message).toMatch(/Postgres \d+.*pg_dump.*13\.22/);
-    expect(await listBackups(ground.folder)).toEqual([]);
+    expect(await listBackups(access.folder)).toEqual([]);
     await lab.on.engine.removeImage(tag);
   });
 });

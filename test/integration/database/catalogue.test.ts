@@ -7,13 +7,13 @@ import {
   databaseEndpoint,
   withClient,
 } from '../../../src/database/server/connection.ts';
-import { type Ground, ground } from '../../support/site/accessories.ts';
+import { openTestProject, type TestProject } from '../../support/site/accessories.ts';
 
-let on: Ground;
+let on: TestProject;
 let endpoint: DatabaseEndpoint;
 
 beforeAll(async () => {
-  on = await ground('catalogue');
+  on = await openTestProject('catalogue');
   await on.ensure();
   endpoint = await databaseEndpoint(on.engine, on.project, on.settings);
 }, 120_000);

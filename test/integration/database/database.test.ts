@@ -19,15 +19,15 @@ import {
 } from '../../../src/database/server/connection.ts';
 import { openPlayers, redisEndpoint } from '../../../src/observe/players.ts';
 import type { Event } from '../../../src/report/events.ts';
-import { type Ground, ground } from '../../support/site/accessories.ts';
+import { openTestProject, type TestProject } from '../../support/site/accessories.ts';
 
-let on: Ground;
+let on: TestProject;
 let endpoint: DatabaseEndpoint;
 let dir: string;
 let events: Event[];
 
 beforeAll(async () => {
-  on = await ground('db');
+  on = await openTestProject('db');
   await on.ensure();
   endpoint = await databaseEndpoint(on.engine, on.project, on.settings);
 }, 120_000);

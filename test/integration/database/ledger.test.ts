@@ -9,7 +9,7 @@ import { listMigrations } from '../../../src/database/migrate/files.ts';
 import { migrateForward, pendingMigrations } from '../../../src/database/migrate/forward.ts';
 import { ledgerFormat, readLedger } from '../../../src/database/migrate/ledger.ts';
 import { stepSum } from '../../../src/database/migrate/one.ts';
-import { stateOf } from '../../../src/database/migrate/status.ts';
+import { statusOf } from '../../../src/database/migrate/status.ts';
 import {
   type DatabaseEndpoint,
   databaseEndpoint,
@@ -18,15 +18,15 @@ import {
 import { type SumRule, sumRules } from '../../../src/database/sql/sum-rules.ts';
 import { checksum } from '../../../src/database/sql/sums.ts';
 import type { Event } from '../../../src/report/events.ts';
-import { type Ground, ground } from '../../support/site/accessories.ts';
+import { openTestProject, type TestProject } from '../../support/site/accessories.ts';
 
-let on: Ground;
+let on: TestProject;
 let endpoint: DatabaseEndpoint;
 let dir: string;
 let events: Event[];
 
 beforeAll(async () => {
-  on = await ground('ledger');
+  on = await openTestProject('ledger');
   await on.ensure();
   endpoint = await databaseEndpoint(on.engine, on.project, on.settings);
 }, 120_000);
@@ -53,7 +53,7 @@ const back = (choice: Parameters<typeof migrateBack>[2], over = {}) =>
 const ledger = () => withClient(endpoint, readLedger);
 const state = async () => {
   const files = await listMigrations(dir);
-  return withClient(endpoint, (client) => stateOf(client, files));
+  return withClient(endpoint, (client) => statusOf(client, files));
 };
 const appliedNames = async () => (await ledger()).applied.map(({ name }) => name);
 const isThere = async (name: string) => (await query(`SELECT to_regclass('${name}') AS it`))[0].it !== null;

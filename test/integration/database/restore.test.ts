@@ -11,7 +11,7 @@ import {
   restoreUndo,
   type Stage,
 } from '../../../src/database/backup/restore.ts';
-import { type BackupGround, type TakenBackup, takeBackup } from '../../../src/database/backup/take.ts';
+import { type BackupAccess, type TakenBackup, takeBackup } from '../../../src/database/backup/take.ts';
 import { catalogueOf } from '../../../src/database/server/catalogue.ts';
 import { withClient } from '../../../src/database/server/connection.ts';
 import { emptyFolder } from '../../support/program.ts';
@@ -19,7 +19,7 @@ import { type BackupLab, backupLab, change, everything } from '../../support/sit
 import { engineImage } from '../../support/site/engine-image.ts';
 
 let lab: BackupLab;
-let ground: BackupGround;
+let access: BackupAccess;
 let backup: TakenBackup;
 let before: string;
 
@@ -30,15 +30,15 @@ afterAll(() => lab?.remove());
 
 beforeEach(async () => {
   await lab.query(everything);
-  ground = await lab.open();
-  backup = await takeBackup(ground, { level: 'read', release: null, reason: 'test' });
+  access = await lab.open();
+  backup = await takeBackup(access, { level: 'read', release: null, reason: 'test' });
   before = await content();
   await lab.query(`
     INSERT INTO players (name) VALUES ('late'); UPDATE players SET points = 9 WHERE id <= 10;
     DELETE FROM finds WHERE id <= 5; SELECT nextval('tickets'); CREATE TABLE later (id int); DROP VIEW best`);
   expect(await content()).not.toBe(before);
   return async () => {
-    for (const { name } of await listUndos(ground)) await lab.query(`DROP DATABASE "${name}"`, 'postgres');
+    for (const { name } of await listUndos(access)) await lab.query(`DROP DATABASE "${name}"`, 'postgres');
   };
 });
 
@@ -63,7 +63,7 @@ function content(database = lab.endpoint.database): Promise<string> {
   });
 }
 
-const halfMade = () =>
+const stagingDatabases = () =>
   lab.query<{ name: string }>(
     `SELECT datname AS name FROM pg_database WHERE datname LIKE 'gameops%'`,
     'postgres',
@@ -72,17 +72,17 @@ const halfMade = () =>
 describe('restoring', () => {
   it('brings every row, every sequence and the schema back, and keeps what was there to go back to', async () => {
     const changed = await content();
-    const { undo } = await restoreBackup(ground, backup);
+    const { undo } = await restoreBackup(access, backup);
     expect(await content()).toBe(before);
     expect(await content(undo)).toBe(changed);
-    expect(await listUndos(ground)).toMatchObject([
+    expect(await listUndos(access)).toMatchObject([
       { name: undo, comment: expect.stringContaining(backup.id) },
     ]);
-    expect(await halfMade()).toEqual([]);
+    expect(await stagingDatabases()).toEqual([]);
     // Within the same second, too.
-    const back = await restoreUndo(ground, undo);
+    const back = await restoreUndo(access, undo);
     expect(await content()).toBe(changed);
-    expect((await listUndos(ground)).map(({ name }) => name)).toEqual([back.undo]);
+    expect((await listUndos(access)).map(({ name }) => name)).toEqual([back.undo]);
   });
 
   it('keeps rights and settings of the database, and how it sorts', async () => {
@@ -100,7 +100,7 @@ describe('restoring', () => {
         'postgres',
       );
     const had = await shape();
-    await restoreBackup(ground, backup);
+    await restoreBackup(access, backup);
     expect(await shape()).toEqual(had);
     await lab.query(
       `ALTER DATABASE "${database}" RESET ALL; ALTER ROLE guest IN DATABASE "${database}" RESET ALL;
@@ -112,10 +112,10 @@ describe('restoring', () => {
     const { user } = lab.endpoint;
     expect(backup.manifest.owner).toBe(user);
     await lab.query('CREATE ROLE former; ALTER TABLE players OWNER TO former');
-    const ofFormer = await takeBackup(ground, { level: 'read', release: null, reason: 'test' });
+    const ofFormer = await takeBackup(access, { level: 'read', release: null, reason: 'test' });
     await lab.query(`ALTER TABLE players OWNER TO "${user}"; DROP ROLE former`);
     const manifest = { ...ofFormer.manifest, owner: 'former' };
-    await restoreBackup(ground, { ...ofFormer, manifest });
+    await restoreBackup(access, { ...ofFormer, manifest });
     const owners = `SELECT tableowner AS who FROM pg_tables WHERE tablename = 'players'`;
     expect(await lab.query(owners)).toEqual([{ who: user }]);
   });
@@ -135,7 +135,7 @@ describe('restoring', () => {
       (client) => new Promise((_, reject) => client.on('end', () => reject(new Error('ended')))),
     );
     const ended = expect(idle).rejects.toThrow('ended');
-    const { sessions } = await restoreBackup(ground, backup);
+    const { sessions } = await restoreBackup(access, backup);
     await ended;
     await expect.poll(() => answers.includes('500'), { timeout: 30_000 }).toBe(true);
     isOver = true;
@@ -203,7 +203,7 @@ describe('`gameops db restore`', () => {
     const damaged = await lab.cli(['db', 'restore', id, '--yes'], { cwd: own.path }).ended;
     expect(damaged).toMatchObject({ code: 5, json: { error: { code: 'BACKUP_DAMAGED' } } });
     expect(await content()).toBe(changed);
-    expect(await halfMade()).toEqual([]);
+    expect(await stagingDatabases()).toEqual([]);
     own.remove();
   });
 });
@@ -212,7 +212,7 @@ describe('a restore that can not be', () => {
   it('leaves players where they are when the server only reads', async () => {
     const { user } = lab.endpoint;
     await lab.query(`ALTER ROLE "${user}" SET default_transaction_read_only = on`);
-    const failing = await restoreBackup(ground, backup).catch((it) => it);
+    const failing = await restoreBackup(access, backup).catch((it) => it);
     await lab.query(`BEGIN READ WRITE; ALTER ROLE "${user}" RESET default_transaction_read_only; COMMIT`);
     expect(failing).toMatchObject({ code: 'RESTORE_FAILED', facts: { sqlstate: '25006' } });
     expect(await lab.query('SELECT count(*)::int AS n FROM players')).toEqual([{ n: 501 }]);
@@ -238,7 +238,7 @@ describe('a restore that can not be', () => {
     for (const { name } of await listUndos(own)) await lab.query(`DROP DATABASE "${name}"`, 'postgres');
     await lab.query('DROP DATABASE kept', 'postgres');
     await lab.query('DROP ROLE keeper', 'postgres');
-    expect(await halfMade()).toEqual([]);
+    expect(await stagingDatabases()).toEqual([]);
   });
 });
 
@@ -261,16 +261,16 @@ describe('a gameops that is killed while it restores', () => {
       await expect
         .poll(() => content().catch(() => null), { timeout: 60_000 })
         .toBe(how === 'restored' ? before : changed);
-      const restored = await restoreBackup(ground, await findBackup(ground.folder, backup.id));
+      const restored = await restoreBackup(access, await findBackup(access.folder, backup.id));
       expect(await content()).toBe(before);
-      expect(await halfMade()).toEqual([]);
-      expect((await listUndos(ground)).map(({ name }) => name)).toContain(restored.undo);
+      expect(await stagingDatabases()).toEqual([]);
+      expect((await listUndos(access)).map(({ name }) => name)).toContain(restored.undo);
     },
   );
 
   it('in the middle of filling leaves the old database, and the next restore drops what is half full', async () => {
     await lab.query('CREATE TABLE bulk AS SELECT md5(n::text) AS a FROM generate_series(1, 1200000) n');
-    const large = await takeBackup(ground, { level: 'sha256', release: null, reason: 'test' });
+    const large = await takeBackup(access, { level: 'sha256', release: null, reason: 'test' });
     const changed = await content();
     const child = await starting(large.id, 'none');
     await expect.poll(filling, { timeout: 120_000, interval: 2 }).toHaveLength(1);
@@ -278,9 +278,9 @@ describe('a gameops that is killed while it restores', () => {
     await once(child, 'exit');
     await sessionsAreGone();
     expect(await content()).toBe(changed);
-    expect(await halfMade()).toHaveLength(1);
-    await restoreBackup(ground, large);
-    expect(await halfMade()).toEqual([]);
+    expect(await stagingDatabases()).toHaveLength(1);
+    await restoreBackup(access, large);
+    expect(await stagingDatabases()).toEqual([]);
     expect(await filling()).toEqual([]);
     expect(await content()).toBe(changed);
   });
@@ -317,16 +317,16 @@ describe('a gameops that is killed while it restores', () => {
     const program = `
       import { dockerEngine } from './src/engine/docker/engine.ts';
       import { findBackup, restoreBackup } from './src/database/backup/restore.ts';
-      const { stage, id, ...ground } = JSON.parse(process.env.KILLED);
+      const { stage, id, ...access } = JSON.parse(process.env.KILLED);
       const engine = await dockerEngine();
-      const backup = await findBackup(ground.folder, id);
-      await restoreBackup({ ...ground, engine, emit() {} }, backup, (at) => {
+      const backup = await findBackup(access.folder, id);
+      await restoreBackup({ ...access, engine, emit() {} }, backup, (at) => {
         if (at === stage) process.kill(process.pid, 'SIGKILL');
       });`;
     const outfile = join(process.cwd(), 'node_modules', `.killed-${lab.on.project}.mjs`);
     const stdin = { contents: program, resolveDir: process.cwd(), loader: 'ts' } as const;
     await build({ stdin, outfile, bundle: true, platform: 'node', format: 'esm', packages: 'external' });
-    const { engine: _engine, emit: _emit, ...plain } = ground;
+    const { engine: _engine, emit: _emit, ...plain } = access;
     const env = { ...process.env, KILLED: JSON.stringify({ ...plain, stage, id }) };
     const child = spawn(process.execPath, [outfile], { env, stdio: 'inherit' });
     child.once('exit', () => rmSync(outfile, { force: true }));

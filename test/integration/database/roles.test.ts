@@ -15,19 +15,19 @@ import {
   takeOver,
   withRoleAdmin,
 } from '../../../src/database/server/roles.ts';
-import { type Ground, ground } from '../../support/site/accessories.ts';
+import { openTestProject, type TestProject } from '../../support/site/accessories.ts';
 
 const awkward = `Pä§s"'$ #%\\${Math.random()}`;
 const signal = new AbortController().signal;
 
-let lab: Ground;
+let lab: TestProject;
 let app: DatabaseEndpoint;
 let dba: DatabaseEndpoint;
 let root: pg.Client;
 const names = roleNames('app');
 
 beforeAll(async () => {
-  lab = await ground('roles');
+  lab = await openTestProject('roles');
   await lab.ensure();
   const at = await lab.engine.dial(lab.project, namesOf(lab.project).postgres, port.postgres);
   const { DB_USER, DB_PASSWORD } = lab.settings;

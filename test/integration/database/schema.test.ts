@@ -3,14 +3,14 @@ import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { killRuns, prepareKills, twoAtOnce } from '../../chaos/schema-kills.ts';
 import { until } from '../../support/players/game-server.ts';
-import { type Ground, ground } from '../../support/site/accessories.ts';
+import { openTestProject, type TestProject } from '../../support/site/accessories.ts';
 import { openSchemaSite, type SchemaSite } from '../../support/site/schema-site.ts';
 
-let on: Ground;
+let on: TestProject;
 let site: SchemaSite;
 
 beforeAll(async () => {
-  on = await ground('schema');
+  on = await openTestProject('schema');
   await on.ensure();
   site = await openSchemaSite(on);
 });

@@ -4,9 +4,9 @@ import { namesOf } from '../../../src/contract.ts';
 import { databaseEndpoint, withClient } from '../../../src/database/server/connection.ts';
 import { redisPassword } from '../../../src/foundation/accessories.ts';
 import { openPlayers, redisEndpoint } from '../../../src/observe/players.ts';
-import { type Ground, ground } from '../../support/site/accessories.ts';
+import { openTestProject, type TestProject } from '../../support/site/accessories.ts';
 
-let on: Ground;
+let on: TestProject;
 let names: ReturnType<typeof namesOf>;
 
 const container = (name: string) =>
@@ -20,7 +20,7 @@ const query = async (sql: string) =>
   );
 
 beforeAll(async () => {
-  on = await ground('acc');
+  on = await openTestProject('acc');
   names = namesOf(on.project);
   await on.ensure();
 }, 120_000);
@@ -149,7 +149,7 @@ describe('the embedded Postgres and Redis', () => {
 
 describe('an accessory that can not run', () => {
   it('fails at once with its last words, and shows no secret', async () => {
-    const bad = await ground('accbad');
+    const bad = await openTestProject('accbad');
     try {
       await bad.engine.ensureVolume(bad.project, namesOf(bad.project).volume.postgres, 'data');
       await bad.engine.putFiles(bad.project, namesOf(bad.project).volume.postgres, [

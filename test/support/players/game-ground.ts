@@ -6,7 +6,7 @@ import { Client } from 'pg';
 import { redisKeys } from '../../../src/contract.ts';
 import { packageRoot } from '../../../src/package-root.ts';
 import { mintToken } from '../../../src/tokens.ts';
-import { ground } from '../site/accessories.ts';
+import { openTestProject } from '../site/accessories.ts';
 import {
   dialledSettings,
   type GameServer,
@@ -34,7 +34,7 @@ export interface GameGround {
 }
 
 export async function gameGround(area: string, { isMigrated = true } = {}): Promise<GameGround> {
-  const lab = await ground(area);
+  const lab = await openTestProject(area);
   await lab.ensure();
   const settings = await dialledSettings(lab);
   const redis = new Redis(settings.REDIS_URL ?? '');

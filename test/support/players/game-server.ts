@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { namesOf, port } from '../../../src/contract.ts';
 import { isPortFree } from '../../../src/host/ports.ts';
 import { packageRoot } from '../../../src/package-root.ts';
-import type { Ground } from '../site/accessories.ts';
+import type { TestProject } from '../site/accessories.ts';
 
 const bundle = join(packageRoot(), 'dist/server/server.mjs');
 
@@ -40,7 +40,7 @@ export interface GameServerRequest {
 }
 
 /** Settings as a server outside of the project's network needs them. */
-export async function dialledSettings(ground: Ground): Promise<Record<string, string>> {
+export async function dialledSettings(ground: TestProject): Promise<Record<string, string>> {
   const names = namesOf(ground.project);
   const postgres = await ground.engine.dial(ground.project, names.postgres, port.postgres);
   const redis = await ground.engine.dial(ground.project, names.redis, port.redis);

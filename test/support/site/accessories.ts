@@ -8,7 +8,7 @@ import type { Event } from '../../../src/report/events.ts';
 import { testProject } from '../leftovers.ts';
 import { engineImage } from './engine-image.ts';
 
-export interface Ground {
+export interface TestProject {
   engine: Engine;
   project: string;
   settings: AccessorySettings;
@@ -17,7 +17,7 @@ export interface Ground {
   remove(): Promise<void>;
 }
 
-export async function ground(area: string): Promise<Ground> {
+export async function openTestProject(area: string): Promise<TestProject> {
   const images = { postgres: await engineImage('postgres'), redis: await engineImage('redis') };
   const engine = await dockerEngine();
   const project = testProject(area);

@@ -3,7 +3,7 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Backup, Manifest } from '../../../src/database/backup/model.ts';
-import type { BackupGround } from '../../../src/database/backup/take.ts';
+import type { BackupAccess } from '../../../src/database/backup/take.ts';
 import {
   type DatabaseEndpoint,
   databaseEndpoint,
@@ -11,14 +11,14 @@ import {
 } from '../../../src/database/server/connection.ts';
 import type { Event } from '../../../src/report/events.ts';
 import { type Run, start } from '../program.ts';
-import { type Ground, ground } from './accessories.ts';
+import { openTestProject, type TestProject } from './accessories.ts';
 import { engineImage } from './engine-image.ts';
 
 export interface BackupLab {
-  on: Ground;
+  on: TestProject;
   endpoint: DatabaseEndpoint;
   /** With a folder of its own, empty. */
-  open(over?: Partial<BackupGround>): Promise<BackupGround>;
+  open(over?: Partial<BackupAccess>): Promise<BackupAccess>;
   query<T extends object>(sql: string, database?: string): Promise<T[]>;
   /** The program, in a folder of its own: backups go to `<cwd>/backups/<project>`. */
   cli(args: readonly string[], over?: CliOptions): Running;
@@ -73,7 +73,7 @@ export const everything = `
   INSERT INTO pgmigrations (name, run_on) VALUES ('1_first', now()), ('2_second', now());`;
 
 export async function backupLab(area: string): Promise<BackupLab> {
-  const on = await ground(area);
+  const on = await openTestProject(area);
   await on.ensure();
   const endpoint = await databaseEndpoint(on.engine, on.project, on.settings);
   const image = await engineImage('postgres');

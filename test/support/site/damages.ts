@@ -116,8 +116,8 @@ export const damages: readonly Damage[] = [
 
 /** @returns "not whole" by the list, "damaged" by the proof, "whole", or what else went wrong */
 export async function proven(lab: BackupLab, folder: string, level: Level): Promise<string> {
-  const ground = await lab.open({ folder });
-  return withTools(ground, async (tools) => {
+  const access = await lab.open({ folder });
+  return withTools(access, async (tools) => {
     const [listed] = await listBackups(folder);
     if (listed === undefined || listed.damage !== null) return 'not whole';
     return verifyBackup(folder, listed, { tools, endpoint: lab.endpoint, level }).then(

@@ -11,7 +11,7 @@ import pg from 'pg';
 import { stringify } from 'yaml';
 import { namesOf } from '../../../src/contract.ts';
 import { packageRoot } from '../../../src/package-root.ts';
-import type { Ground } from './accessories.ts';
+import type { TestProject } from './accessories.ts';
 import type { Envelope } from './site.ts';
 
 export interface RanDb {
@@ -47,7 +47,7 @@ export interface SchemaSite {
 
 const bin = join(packageRoot(), 'bin', 'gameops.js');
 
-export async function openSchemaSite(on: Ground, config: object = {}): Promise<SchemaSite> {
+export async function openSchemaSite(on: TestProject, config: object = {}): Promise<SchemaSite> {
   const { DB_NAME: database, DB_USER: user, DB_PASSWORD: password } = on.settings;
   const container = await new Docker().getContainer(namesOf(on.project).postgres).inspect();
   const host = Object.values(container.NetworkSettings.Networks)[0]?.IPAddress ?? '';

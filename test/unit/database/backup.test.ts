@@ -10,10 +10,10 @@ import {
   expendable,
   folderReserveBytes,
   type Level,
-  lossSince,
   type Manifest,
   shortOfRoom,
   undoName,
+  writesSince,
 } from '../../../src/database/backup/model.ts';
 import { mustKnow } from '../../../src/database/backup/take.ts';
 
@@ -123,7 +123,7 @@ describe('what a restore would lose', () => {
 
   it('is counted since the backup, most written first, new tables too', () => {
     const now = activity({ 'public.a': at(13, 4, 1), 'public.b': at(5, 2), 'public.c': at(100) });
-    expect(lossSince(then, now, { 'public.a': 12, 'public.b': 5, 'public.c': 100 })).toEqual({
+    expect(writesSince(then, now, { 'public.a': 12, 'public.b': 5, 'public.c': 100 })).toEqual({
       writes: { inserted: 103, updated: 4, deleted: 1 },
       tables: [
         { table: 'public.c', rowsThen: null, rowsNow: 100, writes: 100 },
@@ -136,7 +136,10 @@ describe('what a restore would lose', () => {
     ['another database', { databaseOid: 2 }],
     ['a reset of the counters', { since: '2026-01-01' }],
   ])('is not made up after %s: the counts of rows still tell', (_what, over) => {
-    const loss = lossSince(then, activity({ 'public.a': at(100) }, over), { 'public.a': 12, 'public.b': 5 });
+    const loss = writesSince(then, activity({ 'public.a': at(100) }, over), {
+      'public.a': 12,
+      'public.b': 5,
+    });
     expect(loss).toEqual({
       writes: null,
       tables: [{ table: 'public.a', rowsThen: 10, rowsNow: 12, writes: null }],
@@ -144,11 +147,11 @@ describe('what a restore would lose', () => {
   });
 
   it('nor after a crash, which sets counters back without a word', () => {
-    expect(lossSince(then, activity({ 'public.a': at(3) }), null).writes).toBeNull();
+    expect(writesSince(then, activity({ 'public.a': at(3) }), null).writes).toBeNull();
   });
 
   it('is nothing when nothing was written', () => {
-    const same = lossSince(then, then.activity, then.rows);
+    const same = writesSince(then, then.activity, then.rows);
     expect(same).toEqual({ writes: { inserted: 0, updated: 0, deleted: 0 }, tables: [] });
   });
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { imageNeeds, mayBoot } from '../../../src/boot-rule.ts';
 import { nextPrefix } from '../../../src/commands/db/create.ts';
-import { stepOf } from '../../../src/database/migrate/concurrent.ts';
+import { classify } from '../../../src/database/migrate/concurrent.ts';
 import { listMigrations, parseMigration } from '../../../src/database/migrate/files.ts';
 import { ledgerFormat } from '../../../src/database/migrate/ledger.ts';
 import { unreachable } from '../../../src/database/server/connection.ts';
@@ -274,7 +274,7 @@ describe('statements outside of a transaction', () => {
     ['CREATE INDEX CONCURRENTLY ON t (x)', { kind: 'refused' }],
     ['DROP INDEX CONCURRENTLY a, b', { kind: 'refused' }],
   ])('are told apart: %s', (sql, step) => {
-    expect(stepOf(sql)).toMatchObject(step);
+    expect(classify(sql)).toMatchObject(step);
   });
 });
 

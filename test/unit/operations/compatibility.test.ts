@@ -1,7 +1,7 @@
 /** Which release fits which schema, and when a contract migration may run: decided on plain data. */
 import { describe, expect, it } from 'vitest';
 import { label } from '../../../src/contract.ts';
-import type { Standing } from '../../../src/database/migrate/pending.ts';
+import type { SchemaState } from '../../../src/database/migrate/pending.ts';
 import type { ImageInfo } from '../../../src/engine/port.ts';
 import {
   mustFit,
@@ -36,12 +36,12 @@ const kept = liveWorld({
   ],
   fleets: [fleet(39, [], [1, 2]), fleet(40, [1, 2])],
 });
-const standing = {
+const state = {
   ledger: { floor: null },
   applied: new Set(['1_a']),
   pending: { expand: [], contract: ['2_b'] },
   files,
-} as unknown as Standing;
+} as unknown as SchemaState;
 
 describe('what an image needs', () => {
   it('is what it states, whatever lies in the folder', () => {
@@ -74,15 +74,15 @@ describe('what an image needs', () => {
 
 describe('a contract migration', () => {
   it('waits while a kept release does not know it', () => {
-    expect(ripeContracts(standing, kept, upTo('2_b', '1_a'))).toEqual([]);
+    expect(ripeContracts(state, kept, upTo('2_b', '1_a'))).toEqual([]);
     expect(usersOf('2_b', kept).map(({ id }) => id)).toEqual([39]);
   });
 
   it('runs when every release that runs or is kept knows it, and the new one does', () => {
     const alone = { ...kept, fleets: [fleet(40, [1, 2])] };
-    expect(ripeContracts(standing, alone, upTo('2_b', '1_a'))).toEqual(['2_b']);
-    expect(ripeContracts(standing, alone, upTo('1_a'))).toEqual([]);
-    expect(ripeContracts(standing, alone, null)).toEqual([]);
+    expect(ripeContracts(state, alone, upTo('2_b', '1_a'))).toEqual(['2_b']);
+    expect(ripeContracts(state, alone, upTo('1_a'))).toEqual([]);
+    expect(ripeContracts(state, alone, null)).toEqual([]);
   });
 
   it('does not wait for a release that failed, but for one that states nothing', () => {
@@ -95,7 +95,7 @@ describe('a contract migration', () => {
 
   it('raises the floor for whoever comes with it', () => {
     const work = { pending: ['2_b'], contracts: ['2_b'], isFilled: true, wish: null };
-    expect(schemaAfter(standing, work).floor).toBe('2_b');
+    expect(schemaAfter(state, work).floor).toBe('2_b');
   });
 
   it('by hand is refused with who needs what goes, and how to give that up', () => {
