@@ -6,6 +6,9 @@
 /** Format of the labels and of the record. A newer one is refused with "upgrade gameops". */
 export const formatVersion = 1;
 
+/** Settings that hold keys of players' tokens. The first one signs; all of them verify. */
+export const tokenKeyNames = ['JWT_SECRET', 'JWT_SECRET_NEXT', 'JWT_SECRET_PREVIOUS'] as const;
+
 /** Labels on every container, volume, network and image that gameops makes. Immutable, so identity only. */
 export const label = {
   project: 'gameops.project',

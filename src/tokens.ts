@@ -9,12 +9,10 @@
  */
 import { createHmac } from 'node:crypto';
 import { createDecoder, createSigner, createVerifier, TokenError } from 'fast-jwt';
+import { tokenKeyNames } from './contract.ts';
 import type { Person } from './protocol.ts';
 
 export type TokenCheck = { ok: true; player: Person } | { ok: false; why: 'expired' | 'bad' };
-
-/** Settings that hold keys. The first one signs; all of them verify. */
-export const tokenKeyNames = ['JWT_SECRET', 'JWT_SECRET_NEXT', 'JWT_SECRET_PREVIOUS'] as const;
 
 /** How long what the server signs is valid. The longest is what a rotated key is kept for. */
 export const tokenLifeMs = { guest: 12 * 3_600_000, account: 15 * 60_000 } as const;

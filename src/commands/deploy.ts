@@ -37,9 +37,11 @@ import {
   type SchemaLook,
 } from '../operations/schema/schema-port.ts';
 import { newRecord, type ProjectRecord } from '../record/record.ts';
+import { newIntent } from '../release/intent.ts';
 import type { Intent, Plan, Release, SchemaWork, World } from '../release/model.ts';
 import { bringsMigrations, planAct } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
+import { fleetsAtOnce } from '../release/strategy.ts';
 import { noSchemaWork, observe } from '../runner/observe.ts';
 import { shortId } from '../units.ts';
 
@@ -246,24 +248,18 @@ function candidateOf(
 
 function planFor(context: Context, options: DeployOptions, world: World, candidate: Release) {
   const { deploy } = context.config;
-  const intent: Intent = {
+  const intent = newIntent({
     verb: 'deploy',
     strategy: options.strategy ?? deploy.strategy,
     release: candidate.id,
-    previous: null,
     readyMs: deploy.readyMs,
     watchMs: options.watchMs ?? deploy.watchMs,
     drainMs: options.drainMs ?? deploy.drainMs,
     keep: deploy.keep,
-    formerly: null,
     skipMigrations: options.skipMigrations === true,
-    schema: null,
-    stage: 'open',
-    verdict: 'failed',
-    reason: null,
     startedAt: candidate.createdAt,
     by: context.operator,
-  };
+  });
   const cause = causeOf(candidate, liveRelease(world), bringsMigrations(intent, world.schema));
   return planAct(world, intent, { candidate, cause, again: options.again === true });
 }
@@ -275,12 +271,11 @@ async function refuseWithoutRoom(
   supply: Supply,
 ): Promise<void> {
   const strategy = options.strategy ?? context.config.deploy.strategy;
-  const overlap = strategy === 'rolling' ? 1 + Math.ceil(replicas / 4) / replicas : 2;
   await checkRoom(await context.engine(), {
     project: context.project,
     image: supply.roles.nginx.ref,
     replicas,
-    fleets: overlap,
+    fleets: fleetsAtOnce(strategy, replicas),
     memoryBytes: context.config.server.memoryBytes,
   });
 }

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { relative } from 'node:path';
-import { namesOf } from '../contract.ts';
+import { namesOf, tokenKeyNames } from '../contract.ts';
 import { besideFleetsBytes, judgeRoom, type Need } from '../engine/capacity.ts';
 import type { Engine, EngineInfo } from '../engine/port.ts';
 import { looseMode } from '../env/read.ts';
@@ -58,7 +58,7 @@ function lookAtEnv(context: Context): Finding[] {
     findings.push(
       ok('env', env.exists ? `${file} is valid` : 'settings come from the environment and are valid'),
     );
-    const between = ['JWT_SECRET_NEXT', 'JWT_SECRET_PREVIOUS'].filter((key) => env.values[key]);
+    const between = tokenKeyNames.filter((key) => key !== 'JWT_SECRET' && env.values[key]);
     if (between.length > 0)
       findings.push(
         warning(

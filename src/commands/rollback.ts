@@ -16,7 +16,8 @@ import {
 } from '../operations/schema/schema-back.ts';
 import { projectDatabase } from '../operations/schema/schema-port.ts';
 import type { ProjectRecord } from '../record/record.ts';
-import type { Intent, Plan, Release, ReleaseStep, World } from '../release/model.ts';
+import { newIntent } from '../release/intent.ts';
+import type { Plan, Release, ReleaseStep, World } from '../release/model.ts';
 import { planAct, planStay } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
 import { setWish } from '../runner/schema.ts';
@@ -83,25 +84,19 @@ function planFor(
   // Secrets that changed since are a deploy's business: what is live is only mended.
   if (liveRelease(world)?.id === target.id) return planStay(world, back.wish, back.left ?? target.id);
   const candidate = revivedCandidate(record, target, valuesFor(context, env, target));
-  const intent: Intent = {
+  const intent = newIntent({
     verb: 'rollback',
     strategy: 'blue-green',
     release: target.id,
-    previous: null,
     readyMs: deploy.readyMs,
     // The way back is urgent, and its release has proven itself before: the probes of the gate must do.
     watchMs: 0,
     drainMs: deploy.drainMs,
     keep: deploy.keep,
-    formerly: null,
-    skipMigrations: false,
     schema: back.wish,
-    stage: 'open',
-    verdict: 'failed',
-    reason: null,
     startedAt: new Date().toISOString(),
     by: context.operator,
-  };
+  });
   const cause = `asked; ${liveRelease(world)?.id ?? 'nothing'} is live`;
   // The same image and settings under another number are still another fleet: asked for is asked for.
   return planAct(world, intent, { candidate, cause, again: true });

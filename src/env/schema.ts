@@ -1,10 +1,11 @@
 /**
  * What the game server must be told, and which of it is secret. The CLI checks it before it touches anything, the
  * server again at boot. Promises never to echo a value: a problem names the key and what was expected, no more.
- * Imports nothing but zod, because the server bundles it.
+ * Imports no package but zod, because the server bundles it.
  */
 // The small face of zod: it starts in a twentieth of the time, and messages are our own anyway.
 import * as z from 'zod/mini';
+import { tokenKeyNames } from '../contract.ts';
 
 const text = (expected: string) => z.string(expected).check(z.minLength(1, expected));
 const port = 'a port number, 1 to 65535';
@@ -90,14 +91,12 @@ export type SettingKey = keyof ServerSettings;
 
 export const settingKeys = Object.keys(serverSchema.shape) as readonly SettingKey[];
 
-const openKeys = new Set(['NODE_ENV', 'PORT', 'DB_HOST', 'DB_PORT', 'DB_NAME', 'DB_USER', 'LOG_LEVEL']);
-
 /**
- * Whatever we do not know counts as secret: better a name too few in a log than a token too many. REDIS_URL is one,
- * because it carries a password.
+ * A setting that gameops does not know counts as secret: better a name too few in a log than a token too many. REDIS_URL
+ * is one, because it carries a password.
  */
 export function isSecretKey(key: string): boolean {
-  return !openKeys.has(key);
+  return !Object.hasOwn(settingAbout, key) || settingAbout[key as SettingKey].isSecret;
 }
 
 /**
@@ -106,7 +105,7 @@ export function isSecretKey(key: string): boolean {
  */
 const companions: Readonly<Record<string, readonly string[]>> = {
   DB_PASSWORD: ['DB_USER'],
-  JWT_SECRET: ['JWT_SECRET_NEXT', 'JWT_SECRET_PREVIOUS'],
+  JWT_SECRET: tokenKeyNames.filter((name) => name !== 'JWT_SECRET'),
 };
 
 export const companionsOf = (keys: readonly string[]): string[] =>

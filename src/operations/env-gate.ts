@@ -3,6 +3,7 @@
  * Only ways forward are refused; a rollback or a rotation is how one gets away from such a thing.
  */
 import { dirname, relative } from 'node:path';
+import { tokenKeyNames } from '../contract.ts';
 import { factsOf } from '../env/file/facts.ts';
 import { exampleOf } from '../env/read.ts';
 import { checkEnv } from '../env/rules/check.ts';
@@ -12,7 +13,6 @@ import { OpsError } from '../errors.ts';
 import { fingerprintOfSetting } from '../record/fingerprints.ts';
 import type { ProjectRecord } from '../record/record.ts';
 import type { Release } from '../release/model.ts';
-import { tokenKeyNames } from '../tokens.ts';
 import type { Context, EnvFile } from './context.ts';
 
 const shown = 5;

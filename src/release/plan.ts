@@ -5,6 +5,7 @@
  * run and every resumed one, going forward and backing out: `nextStep` looks at a position and names the one thing to
  * do; a plan is its trace. So nothing has to remember where it was, and a world that needs nothing plans to nothing.
  */
+import { newIntent } from './intent.ts';
 import type {
   Intent,
   Plan,
@@ -16,6 +17,7 @@ import type {
   SchemaWork,
   World,
 } from './model.ts';
+import { originOfRelease } from './origin.ts';
 import {
   apply,
   findRelease,
@@ -95,7 +97,7 @@ export function planResume(world: World): Plan<ReleaseStep> {
  */
 export function fleetBefore({ intent, releases, fleets }: World): Route | null {
   if (intent?.stage !== 'committed') return null;
-  const before = releases.find(({ id, protocol }) => id === intent.previous && protocol !== null);
+  const before = releases.find((one) => one.id === intent.previous && originOfRelease(one) === 'bundled');
   const fleet = fleets.find(({ release }) => release === intent.previous);
   const replicas = fleet?.replicas.filter((one) => one.running && one.current).map(({ n }) => n) ?? [];
   return before && replicas.length >= before.replicas ? { release: before.id, replicas } : null;
@@ -187,22 +189,16 @@ function unservedFleets(world: World): Route[] {
 }
 
 function settledIntent(live: Release): Intent {
-  return {
+  return newIntent({
     verb: 'deploy',
     strategy: 'blue-green',
     release: live.id,
-    previous: null,
     readyMs: 60_000,
     watchMs: 0,
     drainMs: 300_000,
     keep: Number.POSITIVE_INFINITY,
     stage: 'committed',
-    formerly: null,
-    skipMigrations: false,
-    schema: null,
-    verdict: 'failed',
-    reason: null,
     startedAt: '',
     by: '',
-  };
+  });
 }

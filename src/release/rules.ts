@@ -31,6 +31,7 @@ import {
   switchStep,
   watchStep,
 } from './steps.ts';
+import { batchSize } from './strategy.ts';
 
 /** What is asked of the planner beside the world. */
 export interface Act {
@@ -142,7 +143,7 @@ function arrivals(position: Position, goal: ReleaseId | null, intent: Intent): R
 
   const served = servedReplicas(world, release.id);
   const missing = wantedReplicas(release).filter((n) => !served.includes(n));
-  const batch = missing.slice(0, batchSize(release, intent));
+  const batch = missing.slice(0, batchSize(intent.strategy, release.replicas));
   const down = [...served, ...batch].filter((n) => !isUp(world, release.id, n));
   if (down.length > 0) return startStep(world, release, down);
   const revived = served.filter((n) => position.started.has(replicaKey(release.id, n)));
@@ -219,10 +220,6 @@ export function retained(world: World, keep: number): Set<ReleaseId> {
 
 const wantedReplicas = (release: Release) =>
   Array.from({ length: release.replicas }, (_, index) => index + 1);
-
-/** Blue-green is one batch; rolling goes by quarters, so that it needs a quarter more memory instead of twice. */
-const batchSize = (release: Release, intent: Intent) =>
-  intent.strategy === 'rolling' ? Math.ceil(release.replicas / 4) : release.replicas;
 
 function isUp(world: World, release: ReleaseId, n: number): boolean {
   const replica = world.fleets

@@ -14,9 +14,11 @@ import { actOnProject } from '../operations/recorded.ts';
 import { findPage, hashPage, valuesFor } from '../operations/release-inputs.ts';
 import { headingOf } from '../operations/result.ts';
 import type { ProjectRecord } from '../record/record.ts';
-import type { Intent, Release } from '../release/model.ts';
+import { newIntent } from '../release/intent.ts';
+import type { Release } from '../release/model.ts';
 import { planAct } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
+import { fleetsAtOnce } from '../release/strategy.ts';
 import type { RotateOptions } from './model.ts';
 
 /** @throws what a deploy throws: before the switch players are where they were, and the next call goes on */
@@ -35,24 +37,18 @@ export async function deploySecrets(
     const at = new Date().toISOString();
     const candidate = rekeyedCandidate(act.record, live, values, { by: context.operator, at });
     const { deploy } = context.config;
-    const intent: Intent = {
+    const intent = newIntent({
       verb: 'deploy',
       strategy: deploy.strategy,
       release: candidate.id,
-      previous: null,
       readyMs: deploy.readyMs,
       watchMs: watchMs ?? deploy.watchMs,
       drainMs: drainMs ?? deploy.drainMs,
       keep: deploy.keep,
-      formerly: null,
-      stage: 'open',
-      verdict: 'failed',
-      reason: null,
       skipMigrations: true,
-      schema: null,
       startedAt: at,
       by: context.operator,
-    };
+    });
     const changed = causeOf(candidate, live);
     const plan = planAct(world, intent, { candidate, cause: `${cause}; ${changed}`, again: false });
     return { plan, heading: headingOf(plan, world, candidate.replicas) };
@@ -64,7 +60,7 @@ async function mustHaveRoom({ project, config }: Context, engine: Engine, live: 
   const { replicas, shape } = live;
   // Only an image of the foundation is sure to hold `df`.
   const proxy = (await engine.observe(project)).find(({ role }) => role === 'proxy');
-  const fleets = config.deploy.strategy === 'rolling' ? 1 + Math.ceil(replicas / 4) / replicas : 2;
+  const fleets = fleetsAtOnce(config.deploy.strategy, replicas);
   const { memoryBytes } = shape;
   await checkRoom(engine, { project, image: proxy?.image ?? live.image, replicas, fleets, memoryBytes });
 }

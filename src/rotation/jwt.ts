@@ -1,5 +1,6 @@
 /** `env rotate jwt`: how it is looked at and done. What comes next is decided in env/rotation.ts. */
 
+import { tokenKeyNames } from '../contract.ts';
 import type { Edit } from '../env/file/edit.ts';
 import { generateSecret } from '../env/generate.ts';
 import type { EnvFile } from '../env/read.ts';
@@ -11,7 +12,7 @@ import { fingerprintOfSetting } from '../record/fingerprints.ts';
 import { type ProjectRecord, readRecord, writeRecord } from '../record/record.ts';
 import type { Release } from '../release/model.ts';
 import { keepSecret } from '../report/redact.ts';
-import { keyIdOf, tokenKeyNames, tokenLifeMs } from '../tokens.ts';
+import { keyIdOf, tokenLifeMs } from '../tokens.ts';
 import { formatMs } from '../units.ts';
 import { deploySecrets, mustAcceptKeys, mustBeLive } from './deploy.ts';
 import type { RotateOptions, Rotation } from './model.ts';
