@@ -8,7 +8,7 @@ import { relative } from 'node:path';
 import { closest, distance } from 'fastest-levenshtein';
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
-import { envConfigSchema } from './env/config-part.ts';
+import { envConfigReader } from './env/config-part.ts';
 import { OpsError } from './errors.ts';
 import { parseBytes, parseDurationMs } from './units.ts';
 
@@ -144,7 +144,7 @@ export const configSchema = z.strictObject({
       'Whether gameops runs Postgres and Redis. `managed` and `external` refuse a .env that says otherwise.',
     )
     .prefault({}),
-  env: envConfigSchema,
+  env: envConfigReader,
   deploy: z
     .strictObject({
       strategy: z

@@ -113,7 +113,7 @@ describe('arrows', () => {
 
   it('what the server shares with the CLI brings no package of the CLI along', () => {
     const shared = imports.filter(({ from, isPackage, isType }) => {
-      const isShared = ['contract.ts', 'protocol.ts', 'tokens.ts', 'env/schema.ts'].includes(from);
+      const isShared = ['contract.ts', 'protocol.ts', 'tokens.ts', 'env/settings.ts'].includes(from);
       return isShared && isPackage && !isType;
     });
     expect(shared.filter(({ to }) => !['zod', 'fast-jwt'].includes(to) && !isBuiltin(to)).map(shown)).toEqual(

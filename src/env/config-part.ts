@@ -31,7 +31,7 @@ const userKey = z.strictObject({
 
 const keyName = z.string().check(z.regex(/^[A-Za-z_]\w*$/, 'letters, digits and "_"'));
 
-export const envConfigSchema = z.prefault(
+export const envConfigReader = z.prefault(
   z
     .strictObject({
       keys: z
@@ -48,8 +48,8 @@ export const envConfigSchema = z.prefault(
   {},
 );
 
-const partSchema = z.object({
-  env: envConfigSchema,
+const partReader = z.object({
+  env: envConfigReader,
   server: z._default(
     z.object({
       image: z._default(z.string(), 'bundled'),
@@ -59,12 +59,12 @@ const partSchema = z.object({
   ),
 });
 
-export type ConfigPart = z.infer<typeof partSchema>;
+export type ConfigPart = z.infer<typeof partReader>;
 
 /** Null where anything is odd: then the whole schema has to say what. */
 export function configPart(text: string): ConfigPart | null {
   try {
-    return partSchema.safeParse(parse(text) ?? {}).data ?? null;
+    return partReader.safeParse(parse(text) ?? {}).data ?? null;
   } catch {
     return null;
   }

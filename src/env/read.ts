@@ -8,7 +8,7 @@ import { OpsError } from '../errors.ts';
 import { envBytesMax, readUpTo } from './file/text.ts';
 import { type EnvText, readTokens, settingsIn, valuesIn } from './file/tokens.ts';
 import { isLoopback } from './hosts.ts';
-import { type KnownSettings, knownSettings, type SettingProblem, settingKeys } from './schema.ts';
+import { type KnownSettings, knownSettings, type SettingProblem, settingKeys } from './settings.ts';
 import { type Gathered, gather, type Source, winners } from './sources.ts';
 import { type UserKeys, userProblems } from './user-keys.ts';
 

@@ -2,7 +2,7 @@
  * Settings that an image of one's own has, as gameops.yaml describes them under env.keys. A problem names the key and
  * what was expected, never the value.
  */
-import type { SettingProblem } from './schema.ts';
+import type { SettingProblem } from './settings.ts';
 
 export interface UserKey {
   type: 'string' | 'integer' | 'number' | 'boolean' | 'url' | 'email' | 'host' | 'port';

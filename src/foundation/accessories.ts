@@ -5,7 +5,7 @@
 import type { Config } from '../config.ts';
 import { accessoryHost, namesOf, path, port } from '../contract.ts';
 import type { ContainerSpec, FileEntry } from '../engine/port.ts';
-import type { ServerSettings } from '../env/schema.ts';
+import type { ServerSettings } from '../env/settings.ts';
 import { OpsError } from '../errors.ts';
 
 export type AccessoryName = 'postgres' | 'redis';

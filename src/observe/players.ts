@@ -12,7 +12,7 @@ import {
   redisKeys,
 } from '../contract.ts';
 import type { Engine } from '../engine/port.ts';
-import type { ServerSettings } from '../env/schema.ts';
+import type { ServerSettings } from '../env/settings.ts';
 import type { ReleaseId } from '../release/model.ts';
 
 export interface RedisEndpoint {

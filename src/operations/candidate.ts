@@ -4,7 +4,7 @@
  */
 import type { Config } from '../config.ts';
 import { gameUid } from '../contract.ts';
-import { companionsOf, isSecretKey } from '../env/schema.ts';
+import { companionsOf, isSecretKey } from '../env/settings.ts';
 import { changedKeys, fingerprintAll, fingerprintOf } from '../record/fingerprints.ts';
 import type { ProjectRecord } from '../record/record.ts';
 import type { ImageNeeds, Release, Shape } from '../release/model.ts';

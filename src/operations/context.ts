@@ -9,7 +9,7 @@ import { type Config, defaultConfig, loadConfig, projectName } from '../config.t
 import type { Engine } from '../engine/port.ts';
 import { makeFolder } from '../env/file/write.ts';
 import { type EnvFile, readEnvFile } from '../env/read.ts';
-import { isSecretKey } from '../env/schema.ts';
+import { isSecretKey } from '../env/settings.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
 import type { Outcome } from '../report/outcome.ts';

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { probePlayer } from '../contract.ts';
-import { companionsOf } from '../env/schema.ts';
+import { companionsOf } from '../env/settings.ts';
 import { OpsError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
 import type { Release } from '../release/model.ts';

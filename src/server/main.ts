@@ -5,7 +5,7 @@
 import { once } from 'node:events';
 import { type Logger, pino } from 'pino';
 import { migrationsFile, port } from '../contract.ts';
-import type { ServerSettings } from '../env/schema.ts';
+import type { ServerSettings } from '../env/settings.ts';
 import { startServer } from './server.ts';
 import { type Identity, readIdentity, readNeeds, readSettings } from './settings.ts';
 

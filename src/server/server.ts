@@ -4,7 +4,7 @@
  */
 import type { Logger } from 'pino';
 import type { ImageNeeds } from '../boot-rule.ts';
-import type { ServerSettings } from '../env/schema.ts';
+import type { ServerSettings } from '../env/settings.ts';
 import { tokenVerifier } from '../tokens.ts';
 import { listenForAdmin } from './admin.ts';
 import { leave } from './drain.ts';

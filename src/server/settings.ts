@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { type ImageNeeds, statedNeeds } from '../boot-rule.ts';
 import { identityEnv, path } from '../contract.ts';
-import { type ServerSettings, serverSettings, settingKeys } from '../env/schema.ts';
+import { type ServerSettings, serverSettings, settingKeys } from '../env/settings.ts';
 
 type Values = Record<string, string | undefined>;
 

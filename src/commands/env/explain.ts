@@ -10,7 +10,7 @@ import { readTokens } from '../../env/file/tokens.ts';
 import { gatherFor } from '../../env/read.ts';
 import { shownKey } from '../../env/rules/findings.ts';
 import { isSecret } from '../../env/rules/subject.ts';
-import { type SettingKey, settingAbout } from '../../env/schema.ts';
+import { type SettingKey, settingAbout } from '../../env/settings.ts';
 import type { Origin, Source } from '../../env/sources.ts';
 import { acceptsOf } from '../../env/user-keys.ts';
 import { type EnvContext, textOfEnv } from '../../operations/env-context.ts';

@@ -30,7 +30,7 @@ const partialPath = (folder: string, id: string) => join(folder, `${id}.partial`
 
 const counts = z.record(z.string(), z.number());
 const activity = z.object({ inserted: z.number(), updated: z.number(), deleted: z.number() });
-const manifestSchema = z.object({
+const manifestReader = z.object({
   format: z.literal(1),
   id: z.string().regex(backupIdPattern),
   project: z.string(),
@@ -222,7 +222,7 @@ async function readBackup(folder: string, id: string): Promise<Backup> {
 function parseManifest(text: string, id: string): Manifest | null {
   try {
     const { sha256, manifest } = envelope.parse(JSON.parse(text));
-    const parsed = manifestSchema.parse(manifest);
+    const parsed = manifestReader.parse(manifest);
     return sha256 === checksum(manifest) && parsed.id === id ? parsed : null;
   } catch {
     return null;

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { accessoryHost, namesOf, port } from '../../contract.ts';
 import type { Engine } from '../../engine/port.ts';
-import type { ServerSettings } from '../../env/schema.ts';
+import type { ServerSettings } from '../../env/settings.ts';
 import { OpsError } from '../../errors.ts';
 
 export type DatabaseSettings = Pick<

@@ -4,7 +4,7 @@
  */
 
 import { type EnvText, type Setting, settingsIn, valuesIn } from '../file/tokens.ts';
-import { isRevealing, type SettingKey, settingAbout } from '../schema.ts';
+import { isRevealing, type SettingKey, settingAbout } from '../settings.ts';
 import type { Origin, SourceProblem } from '../sources.ts';
 import type { UserKeys } from '../user-keys.ts';
 import type { Place } from './found.ts';

@@ -4,7 +4,7 @@
 import { closest, distance } from 'fastest-levenshtein';
 import { settingsIn } from '../file/tokens.ts';
 import { isLoopback } from '../hosts.ts';
-import { knownSettings } from '../schema.ts';
+import { knownSettings } from '../settings.ts';
 import { userProblems } from '../user-keys.ts';
 import { shownKey } from './findings.ts';
 import { type Found, found } from './found.ts';

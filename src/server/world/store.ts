@@ -6,7 +6,7 @@
 import { Pool } from 'pg';
 import type { Logger } from 'pino';
 import type { ImageNeeds } from '../../boot-rule.ts';
-import type { ServerSettings } from '../../env/schema.ts';
+import type { ServerSettings } from '../../env/settings.ts';
 import type { Discovery, Person } from '../../protocol.ts';
 import type { Readiness } from '../readiness.ts';
 import { watchDatabase } from './database-watch.ts';

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { generateEnv, generateSecret } from '../../../src/env/generate.ts';
 import { isLoopback, looseMode, readEnvFile } from '../../../src/env/read.ts';
-import { isSecretKey, serverSettings } from '../../../src/env/schema.ts';
+import { isSecretKey, serverSettings } from '../../../src/env/settings.ts';
 import { OpsError } from '../../../src/errors.ts';
 import { emptyFolder, gameops } from '../../support/program.ts';
 

@@ -23,7 +23,7 @@ const longText = 'at least 32 random characters';
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 const modes = ['production', 'development', 'test'] as const;
 
-const serverSchema = z.object({
+const serverReader = z.object({
   NODE_ENV: z._default(z.enum(modes, `one of ${modes.join(', ')}`), 'production'),
   PORT: portNumber(3000),
   DB_HOST: text('a host name; "postgres" means the one gameops runs'),
@@ -49,7 +49,7 @@ export interface SettingAbout {
 }
 
 /** For `env explain` and its like: what each setting is for. */
-export const settingAbout: Readonly<Record<keyof z.infer<typeof serverSchema>, SettingAbout>> = {
+export const settingAbout: Readonly<Record<keyof z.infer<typeof serverReader>, SettingAbout>> = {
   NODE_ENV: open(
     'how the server runs: in production nobody sees how it is made',
     modes.join(', '),
@@ -86,10 +86,10 @@ function optional(purpose: string, accepts: string): SettingAbout {
   return { ...secret(purpose, accepts), isOptional: true };
 }
 
-export type ServerSettings = z.infer<typeof serverSchema>;
+export type ServerSettings = z.infer<typeof serverReader>;
 export type SettingKey = keyof ServerSettings;
 
-export const settingKeys = Object.keys(serverSchema.shape) as readonly SettingKey[];
+export const settingKeys = Object.keys(serverReader.shape) as readonly SettingKey[];
 
 /**
  * A setting that gameops does not know counts as secret: better a name too few in a log than a token too many. REDIS_URL
@@ -146,21 +146,21 @@ export function serverSettings(values: Readonly<Record<string, string | undefine
   const given = Object.fromEntries(
     settingKeys.flatMap((key) => (values[key] ? [[key, values[key]] as const] : [])),
   );
-  const parsed = serverSchema.safeParse(given);
+  const parsed = serverReader.safeParse(given);
   if (parsed.success) return { ok: true, settings: parsed.data };
   return { ok: false, problems: parsed.error.issues.map(problemOf) };
 }
 
 export type KnownCheck = { ok: true; settings: KnownSettings } | { ok: false; problems: SettingProblem[] };
 
-const databaseSchema = z.pick(serverSchema, {
+const databaseReader = z.pick(serverReader, {
   DB_HOST: true,
   DB_PORT: true,
   DB_NAME: true,
   DB_USER: true,
   DB_PASSWORD: true,
 });
-const redisSchema = z.pick(serverSchema, { REDIS_URL: true });
+const redisReader = z.pick(serverReader, { REDIS_URL: true });
 
 /**
  * The bundled server needs every setting. For any other image the keys are its own business, but for the two parts
@@ -178,8 +178,8 @@ export function knownSettings(
     return { ok: true, settings: { database, redis: { REDIS_URL }, jwtSecret: JWT_SECRET } };
   }
   const given = Object.fromEntries(Object.entries(values).filter(([, value]) => value));
-  const database = given.DB_HOST ? databaseSchema.safeParse(given) : null;
-  const redis = given.REDIS_URL ? redisSchema.safeParse(given) : null;
+  const database = given.DB_HOST ? databaseReader.safeParse(given) : null;
+  const redis = given.REDIS_URL ? redisReader.safeParse(given) : null;
   const issues = [...(database?.error?.issues ?? []), ...(redis?.error?.issues ?? [])];
   if (issues.length > 0) return { ok: false, problems: issues.map(problemOf) };
   return {
