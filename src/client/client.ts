@@ -1,7 +1,7 @@
 /**
  * The client of the game, for browsers and for Node: sockets and timers around the core (core.ts), which decides.
- * Promises one stream of events in the order in which things happened, and to hold no socket and no timer once it
- * has stopped or given up. Knows neither Node nor the DOM: whoever starts it says how a socket is opened.
+ * Promises one stream of events in the order in which things happened, and that it holds no socket and no timer once it
+ * has stopped or given up. Knows neither Node nor the DOM: its caller says how a socket is opened.
  */
 import { backoffMs, parseDownward } from '../protocol.ts';
 import { step } from './core.ts';
@@ -16,7 +16,7 @@ import {
   type Timer,
 } from './core-state.ts';
 
-/** What browsers' WebSocket and that of `ws` have in common, as far as it is needed. */
+/** What the WebSocket of browsers and the WebSocket of `ws` have in common, as far as the client needs it. */
 export interface Socket {
   onopen: ((event: never) => void) | null;
   onmessage: ((event: never) => void) | null;
@@ -32,21 +32,21 @@ export interface ClientRequest {
   /** Such as wss://play.example.com/ws */
   url: string;
   token: string;
-  /** Where to be; default: where the server puts the player. */
+  /** Where the player wants to be. Default: where the server puts them. */
   region?: string;
   /** Subprotocol `protocolVersion`. */
   openSocket(url: string): Socket;
-  /** A fresh token for an expired one; null when there will be none. Rejects when that can't be known now. */
+  /** A fresh token for an expired one; null when there will be none. Rejects when that can't be told now. */
   refresh?(): Promise<string | null>;
   onEvent(event: ClientEvent): void;
-  /** How often the round trip is measured; default: as often as the server's heartbeat. */
+  /** How often the round trip is measured. Default: as often as the server's heartbeat. */
   pingEveryMs?: number;
 }
 
 export interface Client {
-  /** Begins, and begins anew after it gave up. */
+  /** Begins; after the client gave up, begins anew. */
   start(): void;
-  /** In the room where the player is, or which he has asked for. False: it can't be kept, because too much waits or it is too long. */
+  /** In the room where the player is, or which they asked for. False: it was not kept, because too much waits or it is too long. */
   say(text: string): boolean;
   enter(region: string): void;
   stop(): void;
@@ -71,7 +71,7 @@ export function createClient(request: ClientRequest): Client {
     tell();
   };
 
-  /** A listener that asks for something is answered at once, and its events come after those that are on their way. */
+  /** A listener may call the client: the call takes effect at once, its events come after those that are on their way. */
   const tell = (): void => {
     if (isTelling) return;
     isTelling = true;
@@ -99,7 +99,7 @@ export function createClient(request: ClientRequest): Client {
     try {
       socket = request.openSocket(to === null ? request.url : withRelease(request.url, to));
     } catch {
-      // As a socket that could not be had, and never from inside the step that asked for it.
+      // Treated as a socket that closed, and never from inside the step that asked for it.
       setTimeout(() => put({ t: 'closed', link, code: 1006, at: performance.now() }), 0);
       return;
     }
@@ -110,7 +110,7 @@ export function createClient(request: ClientRequest): Client {
       if (message === null || message.t === 'unknown' || !sockets.has(link)) return;
       put({ t: 'received', link, message, at: performance.now() });
     };
-    // The close that always follows tells all there is to tell.
+    // The close that always follows says everything.
     socket.onerror = () => undefined;
     socket.onclose = ({ code }: { code: number }) => {
       if (forget(link)) put({ t: 'closed', link, code, at: performance.now() });

@@ -1,5 +1,5 @@
 /**
- * The half of the client's core that answers to what the server says. Pure, as core.ts is.
+ * The half of the client's core that answers what the server says. Pure, as core.ts is.
  */
 import {
   type Downward,
@@ -14,7 +14,7 @@ import { type Draft, emit, leaveOld, pump, type Room, type State, send } from '.
 
 type Of<Type extends Downward['t']> = Extract<Downward, { t: Type }>;
 
-/** Asked for a missing part and still missing it: after this long it is asked for once more. */
+/** A missing part that was asked for and has not come is asked for once more after this time. */
 const askAgainMs = 5_000;
 
 export function helloOf(state: State): Hello {
@@ -32,7 +32,7 @@ export function helloOf(state: State): Hello {
   };
 }
 
-/** What comes on a socket that is neither live nor opening was left behind, and comes again on the next. */
+/** What comes on a socket that is neither live nor opening is dropped: it comes again on the next socket. */
 export function receive(draft: Draft, link: number, message: Downward, at: number): void {
   const { state } = draft;
   if (state.opening === link) {
@@ -73,7 +73,7 @@ function welcomed(draft: Draft, welcome: Welcome, at: number): void {
   for (const timer of ['welcome', 'move', 'repeat'] as const) effects.push({ do: 'cancel', timer });
   effects.push(
     { do: 'wait', timer: 'stable', ms: stableMs },
-    // The first round trip is wanted soon; a fleet that moves has better things to do.
+    // The first round trip is measured soon. After a move there is no hurry, and servers are busy then.
     {
       do: 'wait',
       timer: 'beat',
@@ -109,8 +109,8 @@ function roomsOf(
 const ackedOf = ({ seq, unacked }: State): number => seq - unacked.length;
 
 /**
- * In the same session numbers stay what they are: the first socket may have had an acknowledgement since the second
- * server looked, and a number that is given twice would be taken for a double. In a new session they begin anew.
+ * In the same session the sequences stay what they are: the first socket may have had an acknowledgement since the second
+ * server looked, and a sequence that is given twice would be taken for a duplicate. In a new session they begin anew.
  */
 function takeUpQueue(draft: Draft, seq: number, isSame: boolean): void {
   const { state } = draft;
@@ -137,15 +137,15 @@ function settle({ state, effects }: Draft, seq: number): void {
   effects.push({ do: 'emit', event: { type: 'acked', messages } });
 }
 
-/** From the refused one on everything is said again, in order; one pause for however many refusals. */
+/** Everything from the refused message on is said again, in order, after one pause for however many refusals. */
 function refused(draft: Draft, { what, why, seq }: Of<'refused'>): void {
   const { state, effects } = draft;
-  // An earlier wish may be on its way still: where the player is then, the server says.
+  // An earlier wish may still be on its way, so the server decides where the player is then.
   if (seq === undefined && what === 'enter') state.region = null;
   emit(draft, { type: 'refused', what, why, isKept: seq !== undefined });
   const [first] = state.unacked;
   if (seq === undefined || !first) return;
-  // One that was acknowledged by now is late: another server took it in the meantime.
+  // A refusal of a message that is acknowledged by now is late: another server took it in the meantime.
   state.sentTo = Math.min(state.sentTo, Math.max(seq, first.seq) - 1);
   if (state.isHolding) return;
   state.isHolding = true;
@@ -166,7 +166,7 @@ function hear(draft: Draft, message: RoomMessage, at: number): void {
   }
 }
 
-/** What is still to be had of the part that was missed is heard first, in its place. */
+/** Messages of the missed part that the snapshot still has are heard first, in their place. */
 function snapshotCame(draft: Draft, snapshot: Of<'snapshot'>): void {
   const { state } = draft;
   const room = state.rooms[snapshot.room];
@@ -190,7 +190,7 @@ function entered(draft: Draft, { room, left }: Of<'entered'>): void {
   emit(draft, { type: 'entered', room, left });
 }
 
-/** A player is asked once more when the deploy is backed out of; a move under way is not disturbed. */
+/** Another hint comes when the deploy is backed out of. A move that is under way is not disturbed. */
 function hinted(draft: Draft, { to, afterMs, deadlineMs }: Of<'reconnect'>, at: number): void {
   const { state, effects } = draft;
   if (state.opening) return;

@@ -1,6 +1,6 @@
 /**
- * What a client is, what may happen to it and what it may ask for: the nouns of the client's core, and the few words
- * with which a step is written down. Plain data.
+ * What a client is, what may happen to it and what it may ask for: the types of the client's core, and the few functions
+ * that all steps need. Plain data.
  */
 import {
   closeCode,
@@ -16,7 +16,7 @@ import {
 export interface Room {
   /** The newest offset; -1 before there was any. */
   offset: number;
-  /** Nothing counts before its snapshot has come. */
+  /** Messages are ignored until the room's snapshot has come. */
   isWaiting: boolean;
   /** When the missing part was asked for, null while nothing is missing. */
   askedAt: number | null;
@@ -29,31 +29,31 @@ export type ClientStatus = 'connecting' | 'online' | 'moving' | 'reconnecting' |
 
 export interface State {
   token: string;
-  /** Where the player wants to be; null: where the server puts him. */
+  /** Where the player wants to be; null: where the server puts them. */
   region: string | null;
   pingEveryMs: number;
   /** Sockets are numbered; this is the newest number. */
   links: number;
-  /** The socket that is welcome. */
+  /** The socket that was welcomed. */
   live: { id: number; heardAt: number; silenceMs: number } | null;
-  /** The one that is not yet; beside a live one it is a move. */
+  /** The socket that is not welcomed yet. Beside a live one it is the second socket of a move. */
   opening: number | null;
   hint: { to: number | null; deadlineAt: number } | null;
   session: string | null;
   epoch: string | null;
   rooms: Readonly<Record<string, Room>>;
-  /** Newest sequence given to a message, newest one sent on the live socket. */
+  /** Newest sequence given to a message, and newest sequence sent on the live socket. */
   seq: number;
   sentTo: number;
   unacked: readonly Say[];
-  /** Refused: nothing is said until the timer "repeat". */
+  /** After a refusal: nothing is said until the timer "repeat". */
   isHolding: boolean;
   repeats: number;
   tries: number;
   moveTries: number;
   needsToken: boolean;
   servedBy: string | null;
-  /** When the last welcome was lost; null while there is one, or before the first. */
+  /** When the last live socket was lost; null while there is a live socket, and before the first. */
   lostAt: number | null;
   lastCode: number | null;
   ended: 'gave-up' | 'stopped' | null;
@@ -69,26 +69,26 @@ export type Input = { at: number } & (
   | { t: 'say'; room: string; text: string }
   | { t: 'enter'; region: string }
   | { t: 'timer'; timer: Timer }
-  /** null: there will never be one again. */
+  /** null: there will never be a token again. */
   | { t: 'token'; token: string | null }
   | { t: 'token-failed' }
 );
 
 export type ClientEvent =
-  /** `code`: of the close that led here, null when none did. */
+  /** `code`: of the close that led to this state; null when no close did. */
   | { type: 'state'; state: ClientStatus; code: number | null }
   | { type: 'welcome'; welcome: Welcome }
   /**
-   * Every welcome but the first. `gapMs`: how long there was no live welcome; 0 after a move. `anew`: what the session
-   * was is gone, snapshots follow.
+   * Every welcome but the first. `gapMs`: how long there was no live socket; 0 after a move. `anew`: the session is a new
+   * one, snapshots follow.
    */
   | { type: 'handover'; from: string; to: string; gapMs: number; how: 'moved' | 'resumed' | 'anew' }
   | { type: 'message'; message: RoomMessage }
-  /** Replaces what is known of the room. `missed`: messages between that can't be had any more. */
+  /** Replaces what is known of the room. `missed`: how many messages in between are lost to this client. */
   | { type: 'snapshot'; snapshot: Snapshot; missed: number }
   | { type: 'entered'; room: string; left: string | null }
   | { type: 'acked'; messages: number }
-  /** `isKept`: it is said again by itself. */
+  /** `isKept`: the client says it again by itself. */
   | { type: 'refused'; what: string; why: string; isKept: boolean }
   | { type: 'rtt'; ms: number };
 
@@ -96,24 +96,24 @@ export type Effect =
   | { do: 'open'; link: number; to: number | null }
   | { do: 'send'; link: number; message: Upward }
   | { do: 'close'; link: number; code: number; reason: string }
-  /** End it without a word: nobody listens there, or nobody did yet. */
+  /** End the socket without a close frame: nobody listens there any more, or nobody did yet. */
   | { do: 'drop'; link: number }
   /** Replaces a timer of the same name. */
   | { do: 'wait'; timer: Timer; ms: number }
-  /** The same, as long as try `n` has to wait by the protocol's back-off. */
+  /** The same as `wait`, for as long as try `n` has to wait by the protocol's back-off. */
   | { do: 'back-off'; timer: Timer; n: number }
   | { do: 'cancel'; timer: Timer }
-  /** Ask for a fresh token; answered by an input "token" or "token-failed". */
+  /** Ask for a fresh token. It is answered by an input "token" or "token-failed". */
   | { do: 'refresh' }
   | { do: 'emit'; event: ClientEvent };
 
-/** The state to change, whose parts are replaced and never written into, and what is to be done. */
+/** The state to change, whose parts are replaced and never written into, and the effects to carry out. */
 export interface Draft {
   state: State;
   effects: Effect[];
 }
 
-/** On their way at once, so that a long queue does not run into the server's own limit. */
+/** Messages on their way at once, so that a long queue does not run into the server's own limit. */
 const inFlightMax = 16;
 
 export function initialState(asked: { token: string; region?: string; pingEveryMs?: number }): State {
@@ -149,13 +149,13 @@ export function statusOf(state: State): ClientStatus {
   return state.servedBy === null ? 'connecting' : 'reconnecting';
 }
 
-/** Whether one more message may be said, be it now or once the player is back. */
+/** Whether one more message may be said, now or once the player is back. */
 export function maySay(state: State, text: string): boolean {
   const isRoomLeft = state.unacked.length < limits.unackedMessages;
   return state.ended === null && isRoomLeft && text.length > 0 && text.length <= limits.chatLength;
 }
 
-/** Says what was not said on this socket, in order, as much as may be on its way at once. */
+/** Sends messages that were not sent on this socket yet, in order, as many as may be on their way at once. */
 export function pump(draft: Draft): void {
   const { state } = draft;
   const [first] = state.unacked;
@@ -167,7 +167,7 @@ export function pump(draft: Draft): void {
   }
 }
 
-/** The first socket is left with a word that tells the server: this is no farewell. */
+/** The first socket is closed with a reason, so that the server knows that the player has not left. */
 export function leaveOld(draft: Draft, link: number): void {
   draft.effects.push({ do: 'close', link, code: closeCode.done, reason: movedReason });
 }

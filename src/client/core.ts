@@ -1,10 +1,10 @@
 /**
  * What a client does, as a pure function: state and input in, state and effects out. Knows no socket, no timer
- * and no clock (every input says when it happened), so that any order of losses, doubles and delays can be tried on it.
+ * and no clock (every input says when it happened), so that any order of losses, duplicates and delays can be tried on it.
  *
  * Promises: what a room says reaches the application once and in the room's order, over any number of sockets; what
  * the player says keeps its order and stays here until it is acknowledged; a socket that works is not given up before
- * the next one is welcome.
+ * the next one is welcomed.
  */
 import { closeCode, retryAfter, triesMax } from '../protocol.ts';
 import { helloOf, receive } from './core-receive.ts';
@@ -22,7 +22,7 @@ import {
 
 /** From opening a socket to its welcome. */
 const welcomeMs = 10_000;
-/** What a socket is closed with when nobody said so. */
+/** The code of a socket that was closed without one. */
 const brokenCode = 1006;
 const timers: readonly Timer[] = ['retry', 'welcome', 'stable', 'repeat', 'beat', 'move'];
 
@@ -93,7 +93,7 @@ function closed(draft: Draft, link: number, code: number, at: number): void {
     state.lostAt = at;
     state.lastCode = code;
     for (const timer of ['stable', 'beat', 'repeat', 'move'] as const) effects.push({ do: 'cancel', timer });
-    // The second socket of a move is on its way already, and becomes the one that brings the player back.
+    // If the second socket of a move is on its way already, it brings the player back.
     if (!state.opening) failed(draft, code);
   }
 }
@@ -167,7 +167,7 @@ function beat(draft: Draft, at: number): void {
   draft.effects.push({ do: 'wait', timer: 'beat', ms: pingEveryMs });
 }
 
-/** A socket that says nothing: as good as closed, only that nobody says so. */
+/** A socket that says nothing counts as closed. */
 function abandon(draft: Draft, link: number, at: number): void {
   draft.effects.push({ do: 'drop', link });
   closed(draft, link, brokenCode, at);

@@ -1,6 +1,6 @@
 /**
- * Times by the million in a few kilobytes: buckets that grow by 1 % each, so a percentile is right to 1 % and the
- * longest is exact.
+ * Millions of times in a few kilobytes: each bucket is 1 % wider than the one before, so a percentile is right to 1 %,
+ * and the longest time is exact.
  */
 
 export interface Histogram {
@@ -26,7 +26,7 @@ export function note(histogram: Histogram, ms: number): void {
   if (ms > histogram.max) histogram.max = ms;
 }
 
-/** @returns `all`, with what the other one noted */
+/** @returns `all`, with everything that the other histogram noted */
 export function addTo(all: Histogram, { buckets, count, max }: Histogram): Histogram {
   for (const [bucket, times] of buckets.entries()) all.buckets[bucket] = (all.buckets[bucket] ?? 0) + times;
   all.count += count;

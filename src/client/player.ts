@@ -1,7 +1,7 @@
 /**
- * A player without a screen, who counts: the load players of `gameops load`, of the quickstart and of tests. Plays by
- * the same client as the page, and trusts it with nothing: that offsets follow each other and that every room mate's
- * own counter does is checked here once more.
+ * A load player: a player without a screen who counts, for `gameops load`, the quickstart and tests. Plays with the same
+ * client as the page and does not trust it: checks once more that offsets follow each other, and that the numbers of
+ * every room mate do.
  */
 import { isIP } from 'node:net';
 import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
@@ -14,13 +14,13 @@ import { type Histogram, newHistogram, note } from './histogram.ts';
 export interface PlayerCounts {
   /** Welcomes, the first one included. */
   joins: number;
-  /** Of those, to a second socket while the first one was still there. */
+  /** How many of them came on a second socket while the first one was still open. */
   moves: number;
-  /** Came back to a session that was gone. */
+  /** Came back when the session was lost, and got a new one. */
   anew: number;
   /** Closed by a drain. */
   restarts: number;
-  /** Closed or refused in any other way while it wanted to stay. */
+  /** Closed or refused in any other way although the player wanted to stay. */
   breaks: number;
   sent: number;
   acknowledged: number;
@@ -29,9 +29,9 @@ export interface PlayerCounts {
   /** Holes in the room's offsets, or in what a room mate counted: whichever shows more. */
   lost: number;
   duplicated: number;
-  /** Room mates of the same run who were said to have left. */
+  /** Room mates of the same run whom the server announced as having left. */
   matesLeft: number;
-  /** Longest time without a live welcome, ms. */
+  /** Longest time without a live socket, ms. */
   longestGapMs: number;
   /** Code of the last close that was not a restart, null when there was none. */
   lastCode: number | null;
@@ -41,7 +41,7 @@ export interface PlayerCounts {
 export interface Times {
   gap: Histogram;
   rtt: Histogram;
-  /** From a player's saying to a room mate's hearing. Clocks of one machine only. */
+  /** From the moment a player says something until a room mate hears it. Both must be on one machine. */
   delivery: Histogram;
 }
 
@@ -52,11 +52,11 @@ export interface LoadPlayer {
   /** `<release>/<replica>` of the last welcome, null before the first. */
   servedBy(): string | null;
   say(text: string): boolean;
-  /** Says the next number of its own, which room mates check. */
+  /** Says the next number of this player, which room mates check. */
   count(): boolean;
   /** Said and not yet acknowledged. */
   waiting(): number;
-  /** Where it is, and the newest offset it has of there. */
+  /** The room where the player is, and the newest offset they have of it. */
   place(): { room: string; offset: number } | null;
   stop(): void;
 }
@@ -64,13 +64,13 @@ export interface LoadPlayer {
 export interface PlayerRequest {
   url: string;
   token: string;
-  /** Names this player among its kind: "<run>-<number>". Only players of the same run check each other. */
+  /** Names this load player: "<run>-<number>". Only players of the same run check each other. */
   name?: string;
   region?: string;
   refresh?: () => string;
   pingEveryMs?: number;
   times?: Times;
-  /** Default: `ws` as it comes. */
+  /** Default: a WebSocket of `ws`. */
   openSocket?: (url: string) => Socket;
   onEvent?: (event: ClientEvent) => void;
 }
@@ -119,14 +119,14 @@ export function startPlayer(request: PlayerRequest): LoadPlayer {
   };
 }
 
-/** What one player has seen, and what it takes to know that nothing is missing. */
+/** What one player has seen, and what is needed to know that nothing is missing. */
 interface Watch {
   counts: PlayerCounts;
   run: string;
   said: number;
   place: { room: string; offset: number } | null;
   holes: number;
-  /** Room mate's number → the newest of what he counted. */
+  /** Room mate's number → the newest number that they said. */
   mates: Map<number, number>;
   missedOfMates: number;
 }
@@ -210,15 +210,15 @@ function hearMate(watch: Watch, text: string, times: Times | undefined): void {
   if (times) note(times.delivery, Math.max(0, Date.now() - at));
 }
 
-/** One message that is missing leaves a hole in both counts. */
+/** A missing message leaves a hole in both counts, so they are not added up. */
 function judge({ counts, holes, missedOfMates }: Watch): void {
   counts.lost = Math.max(holes, missedOfMates);
 }
 
 /** Made once: reading the machine's certificates for every socket costs more than the handshake. */
 let trust: SecureContext | null = null;
-/** Host → the newest TLS session with it, which browsers go on from, too. */
-const sessions = new Map<string, Buffer>();
+/** Host → the ticket that resumes TLS with it, as browsers do. */
+const tlsTickets = new Map<string, Buffer>();
 
 function openSocket(url: string): Socket {
   const { protocol, host } = new URL(url);
@@ -233,7 +233,7 @@ function openSocket(url: string): Socket {
 
 function connectSecurely({ hostname, port }: URL, host: string): TLSSocket {
   trust ??= createSecureContext();
-  const session = sessions.get(host);
+  const ticket = tlsTickets.get(host);
   const socket = connect({
     host: hostname,
     port: port === '' ? 443 : Number(port),
@@ -241,8 +241,8 @@ function connectSecurely({ hostname, port }: URL, host: string): TLSSocket {
     secureContext: trust,
   });
   // Given as an option Node reads it twice, and each time it parses the server's certificate.
-  if (session) (socket as TLSSocket & { setSession(session: Buffer): void }).setSession(session);
+  if (ticket) (socket as TLSSocket & { setSession(ticket: Buffer): void }).setSession(ticket);
   socket.setNoDelay(true);
-  socket.on('session', (newest) => sessions.set(host, newest));
+  socket.on('session', (newest) => tlsTickets.set(host, newest));
   return socket;
 }

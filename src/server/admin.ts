@@ -1,6 +1,6 @@
 /**
- * The admin port: numbers for Prometheus and the log level. Never reachable through Nginx, only on the project's
- * network; it answers nothing that a player must not know but how to ask.
+ * The admin port: numbers for Prometheus and the log level. Reachable on the project's network only, never through
+ * Nginx.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
@@ -64,7 +64,7 @@ async function readBody(request: IncomingMessage): Promise<unknown> {
   return JSON.parse(text);
 }
 
-/** A level that was asked for a while is taken back to the one of the settings. */
+/** A level that was asked for a limited time falls back to the level of the settings. */
 export function levelSetter(log: Pick<Logger, 'level'>): SetLevel {
   const own = log.level;
   let timer: NodeJS.Timeout | undefined;

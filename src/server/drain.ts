@@ -1,6 +1,6 @@
 /**
- * Leaving. Promises: nobody is refused (HTTP is answered to the last request, with `connection: close`), nobody is
- * cut without a 1012, not all in one tick, and it ends at the deadline whatever happens.
+ * Leaving. Promises: no request is refused (HTTP is answered to the last one, with `connection: close`), no player is
+ * cut off without a 1012, they are not all closed in one tick, and it ends at the deadline whatever happens.
  */
 import type { Logger } from 'pino';
 import type { Http } from './http/http.ts';
@@ -17,7 +17,7 @@ export interface Leaving {
   log: Logger;
 }
 
-/** Old proxy workers may hold an idle connection they are about to use: so long nobody must have asked anything. */
+/** Time without a request before the server stops: old workers of Nginx may hold an idle connection and still use it. */
 const quietMs = 300;
 
 export async function leave({ why, identity, readiness, http, sockets, log }: Leaving): Promise<void> {

@@ -1,5 +1,5 @@
 /**
- * The game server's process: another program than the CLI. Reads who it is and what it was told, starts, and leaves on
+ * The game server's process: another program than the CLI. Reads its identity and its settings, starts, and leaves on
  * SIGTERM. Never prints a setting's value.
  */
 import { once } from 'node:events';
@@ -16,7 +16,8 @@ async function run(settings: ServerSettings, identity: Identity, log: Logger): P
   const needs = readNeeds(new URL(migrationsFile, import.meta.url));
   const server = await startServer({ settings, identity, log, adminPort, needs, onTooOld });
   const why = await Promise.race([signalled('SIGTERM'), signalled('SIGINT')]);
-  // Whatever hangs while leaving, the process does not. In turns: after a standstill there is still all of it to do.
+  // Whatever hangs while leaving, the process ends. Counted in turns, because after a standstill of the machine the drain
+  // still needs its time.
   let turns = 0;
   setInterval(() => {
     turns += 1;
@@ -26,9 +27,12 @@ async function run(settings: ServerSettings, identity: Identity, log: Logger): P
   process.exit(0);
 }
 
-/** Nothing can make that right but another image, so waiting would only hide it. */
+/** Only another image can help, so waiting would hide the problem. */
 function onTooOld(floor: string): void {
-  log.fatal({ floor }, 'this server is too old for the schema: deploy a release that knows that migration');
+  log.fatal(
+    { floor },
+    'this server is too old for the schema: deploy a release that knows the migration named in floor',
+  );
   process.exit(1);
 }
 
@@ -57,10 +61,10 @@ const log = pino({ level, base, redact, timestamp: pino.stdTimeFunctions.isoTime
 
 if (read.ok) {
   await run(read.settings, identity, log).catch((error: unknown) => {
-    log.fatal({ err: error }, 'the server could not start');
+    log.fatal({ err: error }, 'the server failed to start');
     process.exit(1);
   });
 } else {
-  log.fatal({ problems: read.problems }, 'the settings are not usable');
+  log.fatal({ problems: read.problems }, 'the settings are not valid');
   process.exit(1);
 }

@@ -1,10 +1,10 @@
 /**
- * Numbers for Prometheus. No label holds a player.
+ * Numbers for Prometheus. Promises that no label names a player.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Identity } from './settings.ts';
 
-/** Edges at the targets 0.2 s and 0.5 s, so that a percentile is judged by counting, not by interpolating. */
+/** There are edges at the targets of 0.2 s and 0.5 s, so that a percentile is judged by counting, not by interpolating. */
 const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10];
 
 export type Metrics = ReturnType<typeof createMetrics>;
@@ -30,13 +30,13 @@ export function createMetrics({ project, release, replica }: Identity) {
     }),
     resumes: new Counter({
       name: 'gameops_ws_hellos_total',
-      help: 'Players welcome: fresh, or resumed from memory (warm), from Redis (cold), not at all (none)',
+      help: 'Players welcomed: as newcomers (fresh), resumed from memory (warm), from Redis (cold), or not resumed (none)',
       labelNames: ['how'],
       registers,
     }),
     handover: new Counter({
       name: 'gameops_ws_handover_total',
-      help: 'Players of this server in handovers, by what became of them',
+      help: 'Players of this server in handovers, by what happened to them',
       labelNames: ['what'],
       registers,
     }),

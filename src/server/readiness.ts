@@ -1,7 +1,7 @@
 /**
  * Whether this replica may take traffic. Probes read a cached answer: a probe never becomes a query, so many probes
- * cost nothing and a slow database can't make them hang. Never goes back to "not ready" for a blip: were every
- * replica to do so at once, a one-second hiccup of Redis would take the whole game offline.
+ * cost nothing and a slow database can't make them hang. A short loss does not make a replica "not ready": all replicas
+ * would do so at once, and one second without Redis would take the whole game offline.
  */
 
 export type Need = 'listening' | 'postgres' | 'schema' | 'redis' | 'bus';
@@ -10,7 +10,7 @@ export interface Readiness {
   set(need: Need, isMet: boolean): void;
   drain(): void;
   isDraining(): boolean;
-  /** What is missing, [] when ready. */
+  /** The needs that are missing; [] when ready. */
   missing(): (Need | 'draining')[];
 }
 

@@ -1,6 +1,6 @@
 /**
- * What this process was told: settings out of the file that gameops puts into the container, under the process
- * environment, and who it is. Promises that a value never reaches a message: a problem names key and expectation.
+ * The settings and the identity of this process: from the file that gameops puts into the container and from the process
+ * environment, which wins. Promises that a value never reaches a message: a problem names the key and what is expected.
  */
 import { readFileSync } from 'node:fs';
 import { type ImageNeeds, statedNeeds } from '../boot-rule.ts';
@@ -32,7 +32,7 @@ export function readSettings(environment: Values): SettingsResult {
   return check.ok && problems.length === 0 ? { ok: true, settings: check.settings } : { ok: false, problems };
 }
 
-/** As the image states it; null for a server that runs without one. */
+/** As the image states it; null for a server that runs without an image. */
 export function readNeeds(file: URL): ImageNeeds | null {
   try {
     const { needs, knows } = JSON.parse(readFileSync(file, 'utf8'));
@@ -62,7 +62,7 @@ function fromFile(file: string, problems: string[]): Values {
     problems.push(`${file}: expected a JSON object`);
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : 'no JSON';
-    // No file is how images run without gameops: the environment then has to hold everything.
+    // Without gameops an image has no such file: the environment then has to hold everything.
     if (code !== 'ENOENT') problems.push(`${file}: expected a JSON file that can be read (${String(code)})`);
   }
   return {};
@@ -71,7 +71,7 @@ function fromFile(file: string, problems: string[]): Values {
 /** KEY_FILE names a file that holds the value of KEY, the way container secrets are usually mounted. */
 function withPointedFiles(environment: Values, problems: string[]): Values {
   const values: Values = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
-  // Only for settings we know: others, such as SSL_CERT_FILE, are none of our business.
+  // Only for settings that this server knows: others, such as SSL_CERT_FILE, belong to somebody else.
   for (const key of settingKeys) {
     const name = `${key}_FILE`;
     const target = environment[name];

@@ -1,15 +1,15 @@
 /**
- * The way in for a proxy on the same machine, beside the port. What is written to it passes no bridge, no firewall and no
- * second TCP: at ten thousand players that was most of what a server spent.
+ * The Unix socket for a proxy on the same machine, beside the port. What is written to it passes no bridge, no firewall
+ * and no second TCP connection. With ten thousand players these took most of a server's CPU time.
  */
 import { rm } from 'node:fs/promises';
 import type { Server as HttpServer } from 'node:http';
 import { createServer, type Server } from 'node:net';
 
-/** @param file of this replica alone: one that is there already was left by a process that was killed */
+/** @param file of this replica alone: a file that is there already was left by a process that was killed */
 export async function listenOnUnixSocket(http: HttpServer, file: string, backlog: number): Promise<Server> {
   await rm(file, { force: true });
-  // Half-open as Node's own HTTP server has it. Handing it connections is a documented use of its event:
+  // Half-open, as Node's own HTTP server has it. Handing connections to that server is a documented use of its event:
   // https://nodejs.org/docs/latest-v20.x/api/http.html#event-connection
   const server = createServer({ allowHalfOpen: true }, (stream) => http.emit('connection', stream));
   await new Promise<void>((resolve, reject) => {

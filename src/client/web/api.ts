@@ -1,15 +1,15 @@
 /**
- * The game's HTTP side, as far as the page asks for it. Rejects with a text for people. What it is given is a shape it
- * trusts: the page comes from the same server.
+ * The game's HTTP side, as far as the page needs it. Rejects with a text for people. Trusts the shape of the answers,
+ * because the page comes from the same server.
  */
 import type { Discovery, Headcount, Person } from '../../protocol.ts';
 
 export interface Pass {
   token: string;
-  /** Null for a guest. */
+  /** null for a guest. */
   refreshToken: string | null;
   player: Person;
-  /** What a guest asked to be called, '' for nothing: the server's name for him says that he is a guest. */
+  /** The name that a guest asked for, '' for none. The name that the server gives them says that they are a guest. */
   asked?: string;
 }
 
@@ -26,7 +26,7 @@ export async function guestPass(name: string): Promise<Pass> {
 export const accountPass = (how: 'login' | 'register', name: string, password: string): Promise<Pass> =>
   post<Pass>(`/api/${how}`, { name, password });
 
-/** Null: this login is over, and nothing but another one helps. */
+/** null: this login has ended, and the player has to log in again. */
 export async function renewedPass({ refreshToken, player, asked = '' }: Pass): Promise<Pass | null> {
   if (refreshToken === null) return guestPass(asked);
   const response = await send('POST', '/api/refresh', { refreshToken });
@@ -39,7 +39,7 @@ export async function endPass({ refreshToken }: Pass): Promise<void> {
   if (refreshToken !== null) await send('POST', '/api/logout', { refreshToken }).catch(() => undefined);
 }
 
-/** Those with somebody in them. */
+/** Regions with somebody in them. */
 export async function regions(): Promise<Headcount[]> {
   return (await read<{ regions: Headcount[] }>(await send('GET', '/api/regions'))).regions;
 }
@@ -53,7 +53,7 @@ export async function leaders(): Promise<Leader[]> {
   return (await read<{ leaders: Leader[] }>(await send('GET', '/api/leaderboard'))).leaders;
 }
 
-/** Asked twice with the same key it is done once, so a lost answer may be asked for again. */
+/** A request that is sent twice with the same key is carried out once, so it is sent again when the answer got lost. */
 export async function explore(
   token: string,
   region: string,
@@ -72,7 +72,7 @@ export async function explore(
   });
 }
 
-/** The server answered, and it was no. */
+/** The server answered that it did not do what was asked. */
 export class Refusal extends Error {
   readonly status: number;
   constructor(message: string, status: number) {
@@ -100,7 +100,7 @@ async function read<T>(response: Response): Promise<T> {
   throw new Refusal(error?.message ?? `The server answered ${response.status}.`, response.status);
 }
 
-/** randomUUID needs a secure context, and the page must also work over plain HTTP. */
+/** `randomUUID` needs a secure context, and the page must also work over plain HTTP. */
 function newKey(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return `web-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')}`;

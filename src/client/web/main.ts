@@ -1,6 +1,6 @@
 /**
- * The page: come in, walk the world, talk, and see who serves you. Plays by the same client as every load player, so
- * that a deploy is one more line under "Handovers".
+ * The page: join, walk the world, talk, and see which release serves you. Plays with the same client as every load
+ * player, so that a deploy is one more line under "Handovers".
  */
 import { closeCode, type Discovery, type Person, protocolVersion, world } from '../../protocol.ts';
 import { type Client, createClient, type Socket } from '../client.ts';
@@ -15,18 +15,19 @@ const leadersEveryMs = 30_000;
 /** The server's own answer is a few seconds old. */
 const leadersAfterFindMs = 6_000;
 const passKey = 'frontier.pass';
+const loginEnded = 'Your login has expired. Join again.';
 
 interface Game {
   pass: api.Pass;
   client: Client;
-  /** Who the server says this is. */
+  /** The player's id, as the server says. */
   me: string;
   region: string | null;
   epoch: string | null;
   people: Map<string, Person>;
   /** By tile, "x,y". */
   found: Map<string, Discovery>;
-  /** Newest message shown of each room, because a snapshot tells of the last ones again. */
+  /** Newest message shown of each room, because a snapshot brings the last messages again. */
   shown: Map<string, number>;
 }
 
@@ -58,7 +59,7 @@ function begin(pass: api.Pass): void {
   at('game').hidden = false;
   at('leave').hidden = false;
   at('player').textContent = pass.player.name;
-  // What had the focus is hidden now; from here, arrows and Enter play.
+  // The element that had the focus is hidden now. On the map, arrow keys and Enter play the game.
   at('map-frame').focus({ preventScroll: true });
   client.start();
   void loadLeaders();
@@ -77,7 +78,7 @@ async function refresh(): Promise<string | null> {
   return pass.token;
 }
 
-/** @param why what a player who did not ask for it has to know */
+/** @param why for a player who did not ask to leave */
 async function leave(why = ''): Promise<void> {
   const pass = game?.pass;
   game?.client.stop();
@@ -96,7 +97,7 @@ async function leave(why = ''): Promise<void> {
 function take(now: Game, event: ClientEvent): void {
   if (event.type === 'state') showState(event.state, event.code);
   else if (event.type === 'welcome') {
-    // In another epoch rooms count from the beginning.
+    // In another epoch offsets begin anew.
     if (now.epoch !== event.welcome.epoch) now.shown.clear();
     now.epoch = event.welcome.epoch;
     now.me = event.welcome.player.id;
@@ -113,15 +114,15 @@ function take(now: Game, event: ClientEvent): void {
     for (const message of event.snapshot.latest) hear(now, message);
     showPeople(now);
   } else if (event.type === 'refused' && !event.isKept)
-    view.addLine('refused', 'Server', `did not take that: ${event.why}`, new Date().toISOString());
+    view.addLine('refused', 'Server', `refused this: ${event.why}`, new Date().toISOString());
   showWaiting(now);
 }
 
 function showState(state: Parameters<typeof view.showState>[0], code: number | null): void {
   view.showState(state);
   if (state !== 'gave-up') view.showTrouble(null);
-  // Trying again with what the server does not accept would lead back here.
-  else if (kept() === null || code === closeCode.badToken) void leave('Your session is over. Come in again.');
+  // Trying again with a token that the server does not accept would lead back here.
+  else if (kept() === null || code === closeCode.badToken) void leave(loginEnded);
   else view.showTrouble(`The connection is lost${code === null ? '' : ` (${code})`}.`);
 }
 
@@ -199,7 +200,7 @@ async function explore(tile: Tile): Promise<void> {
   }
 }
 
-/** A socket outlives the token that it came with; what is asked beside it needs a fresh one then. */
+/** A socket outlives the token that it was opened with. HTTP requests need a fresh token then. */
 async function withToken<T>(now: Game, ask: (token: string) => Promise<T>): Promise<T> {
   try {
     return await ask(now.pass.token);
@@ -207,12 +208,12 @@ async function withToken<T>(now: Game, ask: (token: string) => Promise<T>): Prom
     if (!(error instanceof api.Refusal) || error.status !== 401) throw error;
     const token = await refresh();
     if (token !== null) return ask(token);
-    if (game === now) void leave('Your session is over. Come in again.');
+    if (game === now) void leave(loginEnded);
     throw error;
   }
 }
 
-/** What can't be loaded is left as it was: the game itself comes over the socket. */
+/** If the discoveries can't be loaded the page stays as it was: the game itself comes over the socket. */
 async function loadDiscoveries(now: Game, region: string): Promise<void> {
   const discoveries = await api.discoveriesIn(region).catch(() => []);
   if (now.region !== region) return;
@@ -247,7 +248,7 @@ const directions: Readonly<Record<string, Tile>> = {
   south: { x: 0, y: 1 },
 };
 
-/** The world is round: who walks over its edge comes in at the other side. */
+/** The world is round: a player who walks over its edge arrives at the other side. */
 function walk(direction: string | undefined): void {
   const way = directions[direction ?? ''];
   if (!game?.region || !way) return;
@@ -279,7 +280,7 @@ async function comeIn(ask: () => Promise<api.Pass>): Promise<void> {
   try {
     begin(await ask());
   } catch (error) {
-    const text = error instanceof api.Refusal ? error.message : 'The server does not answer; try again.';
+    const text = error instanceof api.Refusal ? error.message : 'The server does not answer. Try again.';
     at('entrance-error').textContent = text;
   } finally {
     isComingIn = false;
@@ -314,7 +315,7 @@ at('region').addEventListener('change', () => game?.client.enter(at<HTMLSelectEl
 at('region').addEventListener('focus', () => void loadRegions());
 for (const button of document.querySelectorAll<HTMLElement>('[data-go]'))
   button.addEventListener('click', () => walk(button.dataset.go));
-// A laptop that was asleep, or a phone back in coverage: nobody should have to ask for it.
+// After a laptop was asleep or a phone had no coverage, the page reconnects by itself.
 addEventListener('online', () => game?.client.status() === 'gave-up' && game.client.start());
 setInterval(() => game && void loadLeaders(), leadersEveryMs);
 

@@ -1,6 +1,6 @@
 /**
- * The region on a canvas: its land, what was found, who is there, and the tile that is chosen. Draws when something
- * has changed and never by itself. Works by pointer and by keys.
+ * The region on a canvas: its land, its discoveries, its players, and the chosen tile. Draws only when something has
+ * changed. Works with a pointer and with keys.
  */
 import { type Discovery, hashOf, type Person, world } from '../../protocol.ts';
 
@@ -21,7 +21,7 @@ export interface RegionMap {
   chosen(): Tile;
 }
 
-/** The colours are those of the page (style.css), whose legend shows them, too. */
+/** The colours come from the page's style.css, because the legend shows them, too. */
 interface Palette {
   land: readonly string[];
   found: string;
@@ -43,8 +43,8 @@ function paletteOf(element: HTMLElement): Palette {
 }
 
 /**
- * @param frame has the focus
- * @param on `explore`: Enter, or a second tap on the chosen tile
+ * @param frame the element that has the focus
+ * @param on `explore` is called for Enter, and for a second tap on the chosen tile
  */
 export function openMap(
   frame: HTMLElement,
@@ -129,7 +129,7 @@ function draw(canvas: HTMLCanvasElement, scene: Scene, chosen: Tile, palette: Pa
     pen.fillStyle = palette.found;
     diamond(pen, (tile.x + 0.5) * step, (tile.y + 0.5) * step, step * (player.id === scene.me ? 0.42 : 0.3));
   }
-  // Who is where inside a region is nobody's business; each gets a place of its own to be seen at.
+  // The server does not tell where in a region a player is. Each is shown at a fixed place that follows from their id.
   for (const { id } of scene.people) {
     const spot = scattered(id);
     const isMe = id === scene.me;
@@ -148,12 +148,12 @@ function drawLand(pen: CanvasRenderingContext2D, region: string, step: number, {
     for (let x = 0; x < world.tiles; x += 1) {
       const height = heightAt(column * world.tiles + x, row * world.tiles + y);
       pen.fillStyle = land[Math.min(4, Math.floor(height * 5))] ?? '';
-      // One pixel more than a tile, or lines show between them.
+      // One pixel more than a tile, because lines would show between tiles otherwise.
       pen.fillRect(Math.floor(x * step), Math.floor(y * step), Math.ceil(step) + 1, Math.ceil(step) + 1);
     }
 }
 
-/** 0 to 1, smooth, and one land over all regions. */
+/** From 0 to 1, smooth, and continuous over all regions. */
 function heightAt(x: number, y: number): number {
   return 0.65 * smooth(x / 12, y / 12) + 0.35 * smooth(x / 5 + 100, y / 5 + 100);
 }
@@ -168,7 +168,7 @@ function smooth(x: number, y: number): number {
   return upper * (1 - down) + lower * down;
 }
 
-/** Neighbouring texts would end alike. */
+/** `hashOf` alone gives similar texts similar numbers. */
 function scattered(text: string): number {
   let value = hashOf(text);
   value = Math.imul(value ^ (value >>> 15), 2_246_822_507);

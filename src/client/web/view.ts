@@ -1,4 +1,4 @@
-/** The page's parts and what is written into them. Text of others is only ever set as text. */
+/** The page's parts and what is written into them. Promises that text of other players is only ever set as text. */
 import type { Discovery, Person, RoomMessage } from '../../protocol.ts';
 import type { ClientEvent, ClientStatus } from '../core-state.ts';
 import type { Leader } from './api.ts';
@@ -19,20 +19,20 @@ const words: Record<ClientStatus | 'offline', string> = {
   offline: 'offline',
   connecting: 'connecting',
   online: 'online',
-  // Nothing that a player has to know: he hears and is heard all the time.
+  // A player need not know about a move: they hear and are heard all the time.
   moving: 'online',
-  reconnecting: 'coming back',
+  reconnecting: 'reconnecting',
   'gave-up': 'no connection',
   stopped: 'offline',
 };
 
 export function showState(state: ClientStatus | 'offline'): void {
-  // Written anew it would be read out anew.
+  // A screen reader would read out the same text again.
   if (at('state').textContent !== words[state]) at('state').textContent = words[state];
   at('state').dataset.state = state;
 }
 
-/** @param text null when there is none */
+/** @param text null when there is no trouble */
 export function showTrouble(text: string | null): void {
   at('trouble').hidden = text === null;
   at('trouble-text').textContent = text ?? '';
@@ -45,10 +45,10 @@ export function showServer(release: number, replica: number): void {
   if (before > 0 && before !== release) at('release').animate(glow, { duration: 4_000, easing: 'ease-out' });
 }
 
-/** Colour only: it moves nothing. */
+/** Changes the colour only, so that nothing on the page moves. */
 const glow = [{ color: 'var(--good)' }, { color: 'var(--good)', offset: 0.5 }, {}];
 
-/** As it is before anything happened. */
+/** Shows the page as it is before anything happened. */
 export function clear(): void {
   for (const id of ['feed', 'moves', 'people', 'leaders']) at(id).replaceChildren();
   for (const id of ['release', 'replica', 'rtt']) at(id).textContent = '–';
@@ -60,7 +60,7 @@ export function showRoundTrip(ms: number): void {
 
 export function showHandover({ from, to, gapMs, how }: Handover): void {
   const gap = gapMs === 0 ? 'without a gap' : `after ${Math.round(gapMs)} ms`;
-  const what = { moved: 'moved', resumed: 'came back', anew: 'began anew' }[how];
+  const what = { moved: 'moved', resumed: 'reconnected', anew: 'began a new session' }[how];
   const item = line(how, new Date(), `${wayBetween(from, to)}: ${what} ${gap}`);
   const moves = at('moves');
   moves.prepend(item);
@@ -107,7 +107,7 @@ export function showLeaders(leaders: readonly Leader[]): void {
   at('leaders').replaceChildren(...items);
 }
 
-/** Who comes and goes is seen in the list of players; in a full region it would drown what is said. */
+/** Joins and leaves are seen in the list of players only: in a full region they would drown what is said. */
 export function showMessage(message: RoomMessage): void {
   if (message.t === 'said') addLine('said', message.from.name, message.text, message.at);
   else if (message.t === 'discovered') showDiscovery(message.discovery);
@@ -126,7 +126,7 @@ export function addLine(kind: string, who: string, text: string, when: string): 
   intoFeed(item);
 }
 
-/** What follows was said somewhere else. */
+/** Marks that the messages after this line were said in another region. */
 export function addPlace(name: string): void {
   const item = document.createElement('li');
   item.className = 'place';
@@ -139,7 +139,7 @@ function intoFeed(item: HTMLElement): void {
   const isAtEnd = feed.scrollHeight - feed.scrollTop - feed.clientHeight < 40;
   feed.append(item);
   while (feed.childElementCount > feedLength) feed.firstElementChild?.remove();
-  // Whoever reads further up is not to be pulled away.
+  // A player who reads further up stays there.
   if (isAtEnd) feed.scrollTop = feed.scrollHeight;
 }
 

@@ -1,4 +1,4 @@
-/** Routes of accounts: register, login, refresh, logout, profile. Guests play without one. */
+/** Routes of accounts: register, login, refresh, logout, profile. Guests play without an account. */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import * as z from 'zod/mini';
 import type { Person } from '../../protocol.ts';
@@ -39,13 +39,13 @@ export function accountRoutes(api: Api, accounts: Accounts, app: FastifyInstance
       body: body.register,
       attempts: attempts.register,
       answers: {
-        201: { means: 'Made, and logged in', shape: login },
+        201: { means: 'The account is made and logged in', shape: login },
         409: { means: 'The name is taken', shape: failure },
       },
       async answer(incoming, reply) {
         const { name, password } = read(body.register, incoming.body);
         const player = await available(accounts.create(name, await unlessBusy(hashPassword(password))));
-        if (player === null) throw refuse(409, 'NAME_TAKEN', 'Somebody has that name.');
+        if (player === null) throw refuse(409, 'NAME_TAKEN', 'Another player has that name.');
         return reply.code(201).send(loggedIn(player, await available(accounts.grant(player.id))));
       },
     },
@@ -57,7 +57,7 @@ export function accountRoutes(api: Api, accounts: Accounts, app: FastifyInstance
       attempts: attempts.login,
       answers: {
         200: { means: 'Logged in', shape: login },
-        401: { means: 'No such name, or another password', shape: failure },
+        401: { means: 'The name is unknown, or the password is wrong', shape: failure },
       },
       async answer(incoming) {
         const { name, password } = read(body.login, incoming.body);
@@ -66,24 +66,24 @@ export function accountRoutes(api: Api, accounts: Accounts, app: FastifyInstance
         const account = await available(accounts.find(name));
         const isRight = await unlessBusy(isPassword(password, account?.passwordHash ?? null));
         if (account === null || !isRight)
-          throw refuse(401, 'LOGIN_WRONG', 'Name and password do not go together.');
+          throw refuse(401, 'LOGIN_WRONG', 'The name or the password is wrong.');
         return loggedIn(account.player, await available(accounts.grant(account.player.id)));
       },
     },
     {
       method: 'POST',
       path: '/api/refresh',
-      summary: 'A fresh token for a refresh token, which is changed for another one',
+      summary: 'Exchange a refresh token for a fresh token and a new refresh token',
       body: body.refresh,
       attempts: attempts.login,
       answers: {
         200: { means: 'Still logged in', shape: login },
-        401: { means: 'Log in again', shape: failure },
+        401: { means: 'The refresh token is not valid any more: log in again', shape: failure },
       },
       async answer(incoming) {
         const { refreshToken } = read(body.refresh, incoming.body);
         const rotated = await available(accounts.rotate(refreshToken));
-        if (rotated === null) throw refuse(401, 'REFRESH_TOKEN_BAD', 'Log in again.');
+        if (rotated === null) throw refuse(401, 'REFRESH_TOKEN_BAD', 'This login has ended. Log in again.');
         return loggedIn(rotated.player, rotated.token);
       },
     },
@@ -93,7 +93,7 @@ export function accountRoutes(api: Api, accounts: Accounts, app: FastifyInstance
       summary: 'End the login that a refresh token belongs to',
       body: body.refresh,
       attempts: attempts.logout,
-      answers: { 204: { means: 'Ended, or there was none' } },
+      answers: { 204: { means: 'The login has ended, or had ended before' } },
       async answer(incoming, reply) {
         const { refreshToken } = read(body.refresh, incoming.body);
         await available(accounts.end(refreshToken));
@@ -108,7 +108,7 @@ function profileRoute({ playerOf, available, store }: Api, accounts: Accounts): 
   return {
     method: 'GET',
     path: '/api/profile',
-    summary: 'Who you are and what you have found',
+    summary: 'Your name, and how much you have discovered',
     needs: ['token'],
     answers: {
       200: {
@@ -130,7 +130,8 @@ async function unlessBusy<T>(asked: Promise<T>): Promise<T> {
   try {
     return await asked;
   } catch (error) {
-    if (error instanceof Busy) throw refuse(503, 'UNAVAILABLE', 'Too many log in at once; try again.');
+    if (error instanceof Busy)
+      throw refuse(503, 'UNAVAILABLE', 'Too many players log in at once. Try again.');
     throw error;
   }
 }

@@ -1,4 +1,4 @@
-/** Routes of the world: who you are, regions, what is found in them, who found most. */
+/** Routes of the world: guest sessions, regions, discoveries, the leaderboard. */
 import { randomUUID } from 'node:crypto';
 import * as z from 'zod/mini';
 import { type Headcount, isRegion, protocolVersion, world } from '../../protocol.ts';
@@ -28,7 +28,7 @@ export function worldRoutes(api: Api): Route[] {
     {
       method: 'GET',
       path: '/api/version',
-      summary: 'Which release answers, without asking a database',
+      summary: 'The release that answers, without asking a database',
       answers: {
         200: {
           means: 'The release',
@@ -57,19 +57,21 @@ export function worldRoutes(api: Api): Route[] {
     {
       method: 'GET',
       path: '/api/regions',
-      summary: 'The world, and how many players are where',
+      summary: 'The size of the world, and how many players are in each region',
       answers: {
         200: {
           means: 'Regions with somebody in them; all others are empty',
           shape: z.object({
-            ...{ columns: z.int(), rows: z.int(), tiles: z.int() },
+            columns: z.int(),
+            rows: z.int(),
+            tiles: z.int(),
             regions: z.array(headcount),
           }),
         },
       },
       async answer() {
         const found: Headcount[] = await regions().catch(() => {
-          throw refuse(503, 'UNAVAILABLE', 'Nobody can be asked who is where; try again.');
+          throw refuse(503, 'UNAVAILABLE', 'Redis does not answer, so nobody knows who is where. Try again.');
         });
         return { ...world, regions: found };
       },
@@ -80,7 +82,7 @@ export function worldRoutes(api: Api): Route[] {
     {
       method: 'GET',
       path: '/api/leaderboard',
-      summary: 'Who has discovered most',
+      summary: 'The players with the most discoveries',
       answers: {
         200: {
           means: `At most ${leadersCount} players, a few seconds old`,
@@ -96,7 +98,7 @@ function regionRoute({ store, presence, available }: Api): Route {
   return {
     method: 'GET',
     path: '/api/regions/:region',
-    summary: 'Who is in a region, and what was found there',
+    summary: 'The players and the discoveries of a region',
     answers: {
       200: {
         means: `At most ${peopleCount} players, and the newest discoveries`,
@@ -109,7 +111,7 @@ function regionRoute({ store, presence, available }: Api): Route {
       if (!isRegion(region)) throw refuse(404, 'NOT_FOUND', 'There is no such region.');
       const [people, discoveries] = await Promise.all([
         presence.people(region, peopleCount).catch(() => {
-          throw refuse(503, 'UNAVAILABLE', 'Nobody can be asked who is there; try again.');
+          throw refuse(503, 'UNAVAILABLE', 'Redis does not answer, so nobody knows who is there. Try again.');
         }),
         available(store.latest(latestCount, region)),
       ]);
@@ -138,13 +140,13 @@ function exploreRoute(api: Api): Route {
   return {
     method: 'POST',
     path: '/api/discoveries',
-    summary: 'Explore a tile: who is first makes its discovery',
+    summary: 'Explore a tile: the first player to do so makes its discovery',
     body: body.explore,
     needs: ['token', 'idempotency-key'],
     attempts: attempts.explore,
     answers: {
-      201: { means: 'Yours; the region is told', shape: answered },
-      200: { means: 'Found before, by you or somebody else', shape: answered },
+      201: { means: 'The discovery is yours, and the region is told', shape: answered },
+      200: { means: 'The tile was explored before, by you or somebody else', shape: answered },
     },
     async answer(incoming, reply) {
       const player = api.playerOf(incoming);
@@ -154,7 +156,7 @@ function exploreRoute(api: Api): Route {
       const what = contentOf(region, tile);
       const kept = await api.available(api.store.keep({ player, region, tile, key, what }));
       if (kept.isNew) {
-        // Stored is what was promised; an announcement that Redis does not take is not worth a failed request.
+        // The promise was to store it. An announcement that Redis does not take is not worth a failed request.
         api.bus.announce(region, { t: 'discovered', discovery: kept.discovery }).catch(() => undefined);
       }
       return reply.code(kept.isNew ? 201 : 200).send(kept);
@@ -162,7 +164,7 @@ function exploreRoute(api: Api): Route {
   };
 }
 
-/** Asked once for everybody, and at most so often. A failure is not kept. */
+/** Asks once for everybody, at most once in `forMs`. A failure is not kept. */
 function kept<T>(forMs: number, ask: () => Promise<T>): () => Promise<T> {
   let answer: Promise<T> | null = null;
   let until = 0;

@@ -1,6 +1,6 @@
 /**
- * The REST side: a table of routes, from which the server and its OpenAPI document are both made. Promises that what
- * goes wrong is told as JSON with a code, and that a database which does not answer is a 503 and no more.
+ * The REST side: a table of routes, from which both the server and its OpenAPI document are made. Promises that an error
+ * is answered as JSON with a code, and that a database which does not answer leads to a 503 and nothing worse.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { redisKeys } from '../../contract.ts';
@@ -12,7 +12,7 @@ import { addLimits } from './limits.ts';
 import { openApi } from './openapi.ts';
 import type { Api, ApiRequest, Route } from './route.ts';
 
-/** A plugin: the limits have to be loaded before the routes that they hold for. */
+/** A plugin, because the limits have to be loaded before the routes that they apply to. */
 export function apiPlugin(request: ApiRequest) {
   const { verify, log, bus, identity } = request;
   const api: Api = {
@@ -23,7 +23,7 @@ export function apiPlugin(request: ApiRequest) {
         return await asked;
       } catch (error) {
         log.warn({ reason: error instanceof Error ? error.message : 'unknown' }, 'postgres did not answer');
-        throw refuse(503, 'UNAVAILABLE', 'The database does not answer; try again.');
+        throw refuse(503, 'UNAVAILABLE', 'The database does not answer. Try again.');
       }
     },
   };

@@ -1,7 +1,7 @@
 /**
- * The HTTP side. Promises that a request which reaches this process is answered, a drain included: while draining it
- * answers as always and asks the proxy not to reuse the connection, because old Nginx workers may still send.
- * Errors are JSON without stack or value.
+ * The HTTP side. Promises that every request which reaches this process is answered, also during a drain: then it
+ * answers as always and asks the proxy not to reuse the connection, because old Nginx workers may still send requests.
+ * Errors are JSON without a stack and without values.
  */
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
@@ -22,7 +22,7 @@ export interface Http {
   quietMs(): number;
 }
 
-/** Longer than Nginx keeps its upstream connections (60 s): the side that may close first must be the one that sends. */
+/** Longer than Nginx keeps its upstream connections (60 s): the side that closes first must be the side that sends. */
 const keepAliveMs = 75_000;
 
 export function createHttp(request: HttpRequest): Http {
@@ -31,10 +31,10 @@ export function createHttp(request: HttpRequest): Http {
     disableRequestLogging: true,
     keepAliveTimeout: keepAliveMs,
     requestTimeout: 30_000,
-    // Who opens a connection and does not ask is gone soon, by a check that is not once in half a minute.
+    // A client that opens a connection and sends no request is cut soon. Node's default would look twice a minute only.
     http: { headersTimeout: 10_000, connectionsCheckingInterval: 2_000 },
     bodyLimit: 16_384,
-    // With the default, requests that arrive after close() get a 503; we close at zero traffic, but never that way.
+    // By default, requests that arrive after close() get a 503. We close when there is no traffic, but never risk that.
     return503OnClosing: false,
   });
   const quietMs = followTraffic(app, request);
@@ -49,7 +49,7 @@ function followTraffic(app: FastifyInstance, { identity, readiness, metrics }: H
   let inFlight = 0;
   let lastAt = performance.now();
   app.addHook('onRequest', async (incoming, reply) => {
-    // A probe is no traffic: were it one, a health check would keep a drained process alive.
+    // A probe is not counted as traffic. Otherwise a health check would keep a drained process alive.
     if (!isProbe(incoming.url)) {
       inFlight += 1;
       reply.raw.once('close', () => {
@@ -86,7 +86,7 @@ function answerErrors(app: FastifyInstance, log: Logger): void {
         .code(status)
         .send({ error: { code: error.code ?? 'BAD_REQUEST', message: error.message } });
     log.error({ err: error, route: incoming.routeOptions.url }, 'request failed');
-    return reply.code(500).send({ error: { code: 'INTERNAL', message: 'The server failed; try again.' } });
+    return reply.code(500).send({ error: { code: 'INTERNAL', message: 'The server failed. Try again.' } });
   });
 }
 

@@ -1,4 +1,4 @@
-/** What HTTP callers send, checked at the edge. Promises that whatever it returns may be stored as it is. */
+/** What HTTP callers send, checked when it comes in. Promises that whatever it returns may be stored as it is. */
 import * as z from 'zod/mini';
 import { isRegion, type Person, regionPattern, world } from '../../protocol.ts';
 import type { TokenCheck } from '../../tokens.ts';
@@ -17,11 +17,11 @@ const password = () => z.string().check(z.minLength(8), z.maxLength(200));
 const playerName = () =>
   z.string().check(z.normalize('NFKC'), z.trim(), z.regex(/^[\p{L}\p{N}][\p{L}\p{M}\p{N} _.-]{1,23}$/u));
 
-/** What the game calls itself, and guests without a name. */
+/** The names of the game itself and of guests without a name. */
 const ownNames: ReadonlySet<string> = new Set(['server', 'guest']);
 const accountName = () => playerName().check(z.refine((name) => !ownNames.has(name.toLowerCase())));
 
-/** What no account's name can hold: a guest can't be taken for the player whose name he chose, now or later. */
+/** No account's name can hold this, so a guest is never taken for the player whose name they chose. */
 export const guestName = (chosen: string | undefined) =>
   chosen === undefined ? 'Guest' : `${chosen} (guest)`;
 
@@ -42,7 +42,7 @@ export function readKey(key: unknown): string {
   throw refuse(
     400,
     'NO_IDEMPOTENCY_KEY',
-    'Send an idempotency-key header of 8 to 100 letters, digits, dots, colons or dashes.',
+    'Send a header idempotency-key of 8 to 100 letters, digits, underscores, dots, colons or dashes.',
   );
 }
 
@@ -62,5 +62,5 @@ export function read<T>(schema: z.ZodMiniType<T>, value: unknown): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const keys = parsed.error.issues.map((issue) => issue.path.join('.') || 'body');
-  throw refuse(400, 'BAD_REQUEST', `Not as expected: ${[...new Set(keys)].join(', ')}.`);
+  throw refuse(400, 'BAD_REQUEST', `These values are not valid: ${[...new Set(keys)].join(', ')}.`);
 }

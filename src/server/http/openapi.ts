@@ -1,6 +1,6 @@
 /**
- * The OpenAPI document, made from the schemas that requests are checked with, so that it can't tell anything else.
- * Made when it is first asked for: a deploy waits for every millisecond of a start.
+ * The OpenAPI document, made from the schemas that requests are checked with, so that the two can't differ. It is made
+ * when somebody first asks for it, because a deploy waits for every millisecond of a start.
  */
 import * as z from 'zod/mini';
 import { servedByHeader } from '../../contract.ts';
@@ -31,10 +31,10 @@ export const discovery = z.object({
 });
 export const failure = z.object({ error: z.object({ code: z.string(), message: z.string() }) });
 
-/** What any route may answer besides its own. */
+/** What a route may answer besides its own answers. */
 const usual = {
-  400: 'Not as expected',
-  401: 'A token is missing, bad or expired',
+  400: 'The request is not valid',
+  401: 'The token is missing, not valid or expired',
   429: 'Too many requests',
   503: 'Try again',
 };
@@ -50,7 +50,7 @@ export function openApi(routes: readonly Described[], version: string): object {
     info: {
       title: 'gameops game server',
       version,
-      description: `Everything live is on the WebSocket at /ws. Answers name who gave them in ${servedByHeader}.`,
+      description: `Everything live is on the WebSocket at /ws. The header ${servedByHeader} names the release and replica that answered.`,
     },
     paths,
     components: {
@@ -68,10 +68,10 @@ function operation({ path, summary, body, query, needs = [], attempts, answers }
     ? [parameter('header', 'idempotency-key', idempotencyKey, true)]
     : [];
   const usually: [string, string][] = [
-    ...(body || query ? [['400', usual[400]] as [string, string]] : []),
-    ...(needs.includes('token') ? [['401', usual[401]] as [string, string]] : []),
-    ...(attempts ? [['429', usual[429]] as [string, string]] : []),
-    ['503', usual[503]],
+    ...(body || query ? [usualAnswer(400)] : []),
+    ...(needs.includes('token') ? [usualAnswer(401)] : []),
+    ...(attempts ? [usualAnswer(429)] : []),
+    usualAnswer(503),
   ];
   const responses = Object.fromEntries([
     ...usually.map(([status, means]) => [status, answer(means, failure)]),
@@ -85,6 +85,8 @@ function operation({ path, summary, body, query, needs = [], attempts, answers }
     responses,
   };
 }
+
+const usualAnswer = (status: keyof typeof usual): [string, string] => [String(status), usual[status]];
 
 function parameter(place: string, name: string, schema: z.ZodMiniType, required: boolean): object {
   return { in: place, name, required, schema: jsonSchema(schema) };

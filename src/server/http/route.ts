@@ -23,7 +23,7 @@ export interface Route extends Described {
   answer(incoming: FastifyRequest, reply: FastifyReply): Promise<unknown>;
 }
 
-/** What routes share. */
+/** What all routes share. */
 export interface Api extends ApiRequest {
   playerOf(incoming: FastifyRequest): Person;
   /** @throws 503, when the database does not answer */

@@ -266,9 +266,9 @@ describe('an account', () => {
       await player.page.getByRole('button', { name: button }).click();
     };
     await attempt('Log in', 'another phrase');
-    await player.shows('#entrance-error', 'Name and password do not go together.');
+    await player.shows('#entrance-error', 'The name or the password is wrong.');
     await attempt('Register', 'another phrase');
-    await player.shows('#entrance-error', 'Somebody has that name.');
+    await player.shows('#entrance-error', 'Another player has that name.');
     expect(await player.page.locator('#game').isVisible()).toBe(false);
   });
 
