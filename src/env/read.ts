@@ -5,15 +5,14 @@
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { OpsError } from '../errors.ts';
+import { isLoopback } from '../hosts.ts';
 import { envBytesMax, readUpTo } from './file/text.ts';
 import { type EnvText, readTokens, settingsIn, valuesIn } from './file/tokens.ts';
-import { isLoopback } from './hosts.ts';
 import { type KnownSettings, knownSettings, type SettingProblem, settingKeys } from './settings.ts';
 import { type Gathered, gather, type Source, winners } from './sources.ts';
 import { type UserKeys, userProblems } from './user-keys.ts';
 
 export type { Source };
-export { isLoopback };
 
 export interface EnvFile {
   path: string;

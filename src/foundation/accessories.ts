@@ -7,6 +7,7 @@ import { accessoryHost, namesOf, path, port } from '../contract.ts';
 import type { ContainerSpec, FileEntry } from '../engine/port.ts';
 import type { ServerSettings } from '../env/settings.ts';
 import { OpsError } from '../errors.ts';
+import { isLoopback } from '../hosts.ts';
 
 export type AccessoryName = 'postgres' | 'redis';
 export type AccessorySettings = Pick<
@@ -68,10 +69,6 @@ function ownership(
     next: [next, `or set accessories.${name}: auto in gameops.yaml`],
     facts: { key, host },
   });
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '[::1]' || host === '::1' || /^127\./.test(host);
 }
 
 function mustUsePort(what: string, given: number, wanted: number): void {

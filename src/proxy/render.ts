@@ -2,13 +2,13 @@
  * Templates and data → the text of one configuration. Promises that whatever reaches the text was looked at first: a
  * name, an address or a token that could end a directive is refused, never escaped. Touches nothing but the templates.
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Eta } from 'eta';
 import { z } from 'zod';
 import { doorHeader, endpoint, path, port, unixSocketsFolder } from '../contract.ts';
 import { OpsError } from '../errors.ts';
+import { packageRoot } from '../package-root.ts';
 import type { ProxyFeatures } from './features.ts';
 import { enclosed, type Generation, type Target } from './generation.ts';
 
@@ -68,7 +68,7 @@ const checked = z.object({
  * @throws TEMPLATE_INVALID when the directory can't be read
  */
 export function loadTemplates(directory: string | null = null): Templates {
-  const shipped = readTemplates(shippedDirectory());
+  const shipped = readTemplates(join(packageRoot(), 'templates', 'nginx'));
   return directory === null ? shipped : new Map([...shipped, ...readTemplates(directory)]);
 }
 
@@ -81,14 +81,6 @@ function readTemplates(directory: string): Map<string, string> {
   } catch (cause) {
     throw invalid(`The Nginx templates in ${directory} can't be read`, cause);
   }
-}
-
-/** The sources lie two folders below the package, the bundle one: looks upwards for both. */
-function shippedDirectory(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'templates', 'nginx')) && folder !== dirname(folder))
-    folder = dirname(folder);
-  return join(folder, 'templates', 'nginx');
 }
 
 /** @throws TEMPLATE_INVALID, CONFIG_INVALID; nothing was touched then */

@@ -12,6 +12,7 @@ import { inspect } from 'node:util';
 import Docker from 'dockerode';
 import { label } from '../../contract.ts';
 import { OpsError } from '../../errors.ts';
+import { isLoopback } from '../../hosts.ts';
 import type { Emit } from '../../report/events.ts';
 import { engineFailed, engineUnreachable, foreign } from '../failures.ts';
 import { isStatus, translate } from './errors.ts';
@@ -127,7 +128,7 @@ function parse(address: string): URL {
  * elsewhere the engine lives in a virtual machine whose published ports appear on our loopback.
  */
 async function isLocal(docker: Docker, address: string): Promise<boolean> {
-  const onLoopback = /^(unix:|\/|(tcp|https?):\/\/(127\.|localhost|\[::1\]))/.test(address);
+  const onLoopback = /^(unix:|\/)/.test(address) || isLoopback(parse(address).hostname);
   if (!onLoopback || platform() !== 'linux') return onLoopback;
   const info = (await docker.info()) as { Name?: string; OperatingSystem?: string };
   return info.Name === hostname() || info.OperatingSystem === 'Docker Desktop';

@@ -2,8 +2,8 @@
  * What can be said of the values: what is missing, unknown, of the wrong kind, or at odds with another one. Pure.
  */
 import { closest, distance } from 'fastest-levenshtein';
+import { isLoopback } from '../../hosts.ts';
 import { settingsIn } from '../file/tokens.ts';
-import { isLoopback } from '../hosts.ts';
 import { knownSettings } from '../settings.ts';
 import { userProblems } from '../user-keys.ts';
 import { shownKey } from './findings.ts';

@@ -5,7 +5,7 @@ import { parseEnv } from 'node:util';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { generateEnv, generateSecret } from '../../../src/env/generate.ts';
-import { isLoopback, looseMode, readEnvFile } from '../../../src/env/read.ts';
+import { looseMode, readEnvFile } from '../../../src/env/read.ts';
 import { isSecretKey, serverSettings } from '../../../src/env/settings.ts';
 import { OpsError } from '../../../src/errors.ts';
 import { emptyFolder, gameops } from '../../support/program.ts';
@@ -121,6 +121,8 @@ describe('what is refused', () => {
     ['DB_HOST', 'localhost'],
     ['DB_HOST', '127.0.0.1'],
     ['DB_HOST', '::1'],
+    ['DB_HOST', '127.1'],
+    ['DB_HOST', '0.0.0.0'],
     ['REDIS_URL', 'redis://:pw@localhost:6379'],
     ['REDIS_URL', 'redis://:pw@[::1]:6379'],
   ])('%s=%s, because in a container that is the container itself', (key, value) => {
@@ -128,13 +130,6 @@ describe('what is refused', () => {
     expect(error).toMatchObject({ code: 'DB_HOST_LOOPBACK', exitCode: 3, facts: { key } });
     expect(error.message).toContain('in a container, where loopback is the container itself');
     expect(error.next[0]).toContain(key === 'DB_HOST' ? 'DB_HOST=postgres' : '@redis:6379');
-  });
-
-  it('every address of the loopback network is known as one, and none other', () => {
-    for (const host of ['127.8.9.10', 'LOCALHOST', 'db.localhost', '[::1]', '0.0.0.0'])
-      expect(isLoopback(host)).toBe(true);
-    for (const host of ['postgres', '10.0.0.1', 'localhost.example.com', '128.0.0.1'])
-      expect(isLoopback(host)).toBe(false);
   });
 });
 
