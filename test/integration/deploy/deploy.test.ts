@@ -40,7 +40,7 @@ describe('a deploy', () => {
 
   /** Runs it under the clients, none of which may notice. */
   const unnoticed = async (...args: string[]) => {
-    clients ??= await startClients({ url: await site.url(), clients: 32, players: 8 });
+    clients ??= await startClients({ url: await site.url(), clients: 16, players: 8, pauseMs: 20 });
     await clients.window();
     const ran = await run(...args);
     expectDone(ran);
@@ -86,7 +86,11 @@ describe('a deploy', () => {
     const shown = await run('deploy', '--plan', ...quick);
     const planned = shown.json?.result.plan.steps;
     expect(planned[0].cause).toContain('settings changed: LOG_LEVEL, MAP_SERVICE_TOKEN');
+    // Once with clients that saturate the site: those who come after leave the cores to the other test files.
+    clients = await startClients({ url: await site.url(), clients: 32, players: 8 });
     const ran = await unnoticed('deploy', ...quick);
+    await clients.stop();
+    clients = null;
     // The plan that is run is the plan that was shown.
     expect(kindsOf(ran)).toEqual(planned.map((step: { kind: string }) => step.kind));
   });
@@ -107,16 +111,14 @@ describe('a deploy', () => {
   });
 
   it('is refused while another one runs, which is named', async () => {
-    // Busy ones from here on: what saturates two cores makes every command wait for its turn.
-    await clients?.stop();
-    clients = await startClients({ url: await site.url(), clients: 16, players: 8, pauseMs: 20 });
     let second: Promise<Ran> | null = null;
     const other = await site.operator('second');
     const first = await site.start(['deploy', '--again', ...quick], {
-      onEvent: (event) => {
-        if (event.type === 'step-started' && event.step.kind === 'await-ready') {
-          second ??= other.run(['deploy', '--again', ...quick]);
-        }
+      onEvent: (event, child) => {
+        if (second !== null || event.type !== 'step-started' || event.step.kind !== 'await-ready') return;
+        // Stands still meanwhile, so that it can't be done before the second one has asked for the lock.
+        child.kill('SIGSTOP');
+        second = other.run(['deploy', '--again', ...quick]).finally(() => child.kill('SIGCONT'));
       },
     }).ended;
     expectDone(first);
@@ -199,7 +201,7 @@ describe('an image that is not ours', () => {
         await images.make('foreign-b', `${tinyGame}\n// another build`),
       ];
       expectDone(await site.run(['deploy', '--image', first.tag, ...quick]));
-      clients = await startClients({ url: await site.url(), clients: 16, paths: ['/', '/any/path'] });
+      clients = await startClients({ url: await site.url(), clients: 8, pauseMs: 10, paths: ['/', '/any/path'] });
       expectDone(await site.run(['deploy', '--image', second.tag, ...quick]));
       const seen = await clients.window();
       expect(seen.failed, inDetail(seen)).toBe(0);

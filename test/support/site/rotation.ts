@@ -11,7 +11,7 @@ import { type Clients, inDetail, startClients } from '../players/clients.ts';
 import { until } from '../players/game-server.ts';
 import { openSite, type Ran, type Site } from './site.ts';
 
-const players = 40;
+const players = 24;
 const quick = ['--watch', '1s', '--drain', '20s'];
 
 export interface RotationSite {
@@ -58,7 +58,7 @@ export async function openRotationSite(name: string): Promise<RotationSite> {
       expect(ran.signal, ran.stdout).toBe('SIGKILL');
       await until(async () => !(await isLocked()));
     },
-    startClients: async () => startClients({ url: await site.url(), clients: 32, players, pauseMs: 5 }),
+    startClients: async () => startClients({ url: await site.url(), clients: 8, players, pauseMs: 20 }),
     async leaked() {
       const text = everything.join('\n') + (await site.journal());
       expect(secrets.size).toBeGreaterThan(2);
