@@ -201,7 +201,12 @@ describe('an image that is not ours', () => {
         await images.make('foreign-b', `${tinyGame}\n// another build`),
       ];
       expectDone(await site.run(['deploy', '--image', first.tag, ...quick]));
-      clients = await startClients({ url: await site.url(), clients: 8, pauseMs: 10, paths: ['/', '/any/path'] });
+      clients = await startClients({
+        url: await site.url(),
+        clients: 8,
+        pauseMs: 10,
+        paths: ['/', '/any/path'],
+      });
       expectDone(await site.run(['deploy', '--image', second.tag, ...quick]));
       const seen = await clients.window();
       expect(seen.failed, inDetail(seen)).toBe(0);
