@@ -9,6 +9,7 @@ const root = fileURLToPath(new URL('.', import.meta.url));
 /** Test files that take long, the longest first: one that starts last would run on alone. */
 const longest = [
   'integration/deploy/rollback-schema',
+  'integration/deploy/first-deploy-refused',
   'integration/deploy/deploy',
   'integration/deploy/deploy-refused',
   'integration/database/schema',

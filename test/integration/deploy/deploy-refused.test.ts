@@ -1,65 +1,35 @@
 /**
- * Releases that are no good and requests that can't be met: whoever plays keeps playing where they were, and the
- * operator reads what is wrong and what to do.
+ * Releases that are no good and requests that can't be met, while a release is live: players keep playing where they were,
+ * and the operator reads what is wrong and what to do.
  */
-
-import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { label, namesOf } from '../../../src/contract.ts';
+import { namesOf } from '../../../src/contract.ts';
 import { type Clients, inDetail, startClients } from '../../support/players/clients.ts';
-import { badServers, type ImageMaker, imageMaker } from '../../support/site/bad-images.ts';
+import type { ImageMaker } from '../../support/site/bad-images.ts';
 import { engineImage } from '../../support/site/engine-image.ts';
 import { fullDisk } from '../../support/site/full-disk.ts';
-import { openSite, type Ran, type RunOptions, type Site, stepsOf } from '../../support/site/site.ts';
+import {
+  badImages,
+  expectRefused,
+  long,
+  noSuchImage,
+  type Refusal,
+  short,
+  whereTheyAre,
+} from '../../support/site/refusals.ts';
+import { openSite, type RunOptions, type Site, stepsOf } from '../../support/site/site.ts';
 
-const quick = ['--watch', '2s'];
-/** What never gets ready is waited for no longer than this; what ends by itself gets the time that a busy machine needs. */
-const short = { deploy: { ready: '12s' } };
-const long = { deploy: { ready: '60s' } };
-const noSuchImage = 'gameops-no-such-registry.invalid/arena:1';
+const quick = ['--watch', '1s'];
 
 let images: ImageMaker;
-const made: Record<string, string> = {};
+let made: Record<string, string>;
 
 beforeAll(async () => {
-  images = await imageMaker();
-  const ours = { isOurs: true };
-  made.exits = (await images.make('exits', badServers.exitsAtBoot, ours)).tag;
-  made.never = (await images.make('never', badServers.neverReady, ours)).tag;
-  made.crashes = (await images.make('crashes', badServers.crashesWhenWatched, ours)).tag;
-  made.refuses = (await images.make('refuses', badServers.refusesJoins, ours)).tag;
+  ({ images, made } = await badImages());
 });
-afterAll(() => images.removeAll());
-
-interface Refusal {
-  exitCode: number;
-  code: string;
-  /** In message and facts together: what an operator needs to see of the cause. */
-  says: RegExp;
-}
-
-function expectRefused(ran: Ran, { exitCode, code, says }: Refusal): void {
-  const error = ran.json?.error;
-  expect({ exitCode: ran.exitCode, code: error?.code, message: error?.message }).toMatchObject({
-    exitCode,
-    code,
-  });
-  expect(`${error?.message} ${JSON.stringify(error?.facts)}`).toMatch(says);
-  expect(error?.next[0]).toMatch(/\S/);
-}
-
-/** Traffic, fleets with somebody to serve, and the live release: what no refused deploy may change. */
-async function whereTheyAre(site: Site) {
-  const { result } = (await site.run(['status'])).json ?? {};
-  // Without the players: servers report them every two seconds, and the clients count their own sockets better.
-  const running = result.fleets
-    .filter((fleet: { ready: number }) => fleet.ready > 0)
-    .map((fleet: object) => ({ ...fleet, players: undefined }));
-  return { traffic: result.traffic, running, unfinished: result.unfinished, lockedBy: result.lockedBy };
-}
+afterAll(() => images?.removeAll());
 
 describe('with a release live', () => {
   let site: Site;
@@ -96,7 +66,7 @@ describe('with a release live', () => {
   // First, because players are to stay on their sockets for as long as all that follows takes.
   it('an image that crashes while it is watched sends players back to where they were', async () => {
     // Players and requests that were on it meet its crash; no operator can undo that, but everybody is back at once.
-    await refused(['deploy', '--image', made.crashes ?? '', '--watch', '5s'], {
+    await refused(['deploy', '--image', made.crashes ?? '', '--watch', '10s'], {
       exitCode: 5,
       code: 'REPLICA_EXITED',
       says: /lost the map/,
@@ -237,77 +207,5 @@ describe('with a release live', () => {
     await site.configure({ server: { replicas: 1 }, servr: undefined });
     const { json } = await site.run(['deploy', '--plan']);
     expect(json?.result.plan.steps).toEqual([]);
-  });
-});
-
-describe('as a first deploy', () => {
-  let site: Site;
-  beforeAll(async () => {
-    site = await openSite({ replicas: 1, name: 'refused', config: long });
-  });
-  afterAll(() => site?.close());
-
-  it('an engine that does not answer, or a port that is taken, is named before anything is made', async () => {
-    const unreachable = await site.run(['deploy', ...quick], {
-      env: { DOCKER_HOST: 'unix:///nonexistent/docker.sock' },
-    });
-    expectRefused(unreachable, { exitCode: 4, code: 'ENGINE_UNREACHABLE', says: /nonexistent/ });
-    expect(await site.containers()).toEqual([]);
-
-    const squatter = createServer().listen(0, '127.0.0.1');
-    await once(squatter, 'listening');
-    const { port } = squatter.address() as { port: number };
-    await site.configure({ http: { port } });
-    const taken = await site.run(['deploy', ...quick]);
-    expectRefused(taken, { exitCode: 3, code: 'PORT_TAKEN', says: new RegExp(String(port)) });
-    expect(await site.containers()).toEqual([]);
-    squatter.close();
-    await site.configure({ http: { port: 0 } });
-  });
-
-  it('what is asked for and can not be is told with nothing made', async () => {
-    const foreign = await site.docker.createVolume({ Name: namesOf(site.project).volume.web });
-    const cases: [object, Refusal][] = [
-      [{}, { exitCode: 3, code: 'FOREIGN_CONTAINER', says: /-web/ }],
-      [{ web: { dir: 'nowhere' } }, { exitCode: 3, code: 'CONFIG_INVALID', says: /nowhere/ }],
-      [{ http: { templates: 'nowhere' } }, { exitCode: 3, code: 'TEMPLATE_INVALID', says: /nowhere/ }],
-      [
-        { http: { address: '192.0.2.7', port: 18_999 } },
-        { exitCode: 3, code: 'CONFIG_INVALID', says: /no address of this machine/ },
-      ],
-    ];
-    const asIs = { web: undefined, http: { templates: undefined, address: '127.0.0.1', port: 0 } };
-    for (const [change, refusal] of cases) {
-      await site.configure(change as Record<string, unknown>);
-      expectRefused(await site.run(['deploy', ...quick]), refusal);
-      await foreign.remove().catch(() => undefined);
-      await site.configure(asIs);
-    }
-    const filters = JSON.stringify({ label: [`${label.project}=${site.project}`] });
-    expect((await site.docker.listVolumes({ filters: filters as never })).Volumes ?? []).toEqual([]);
-    expect(await site.containers()).toEqual([]);
-  });
-
-  it('a bad release leaves nothing that serves, and a good one then does', async () => {
-    expectRefused(await site.run(['deploy', '--image', noSuchImage, ...quick]), {
-      exitCode: 4,
-      code: 'REGISTRY_UNREACHABLE',
-      says: /gameops-no-such-registry/,
-    });
-    const cases: [string, typeof short, Refusal][] = [
-      ['exits', long, { exitCode: 5, code: 'REPLICA_EXITED', says: /the map of the world is missing/ }],
-      ['never', short, { exitCode: 5, code: 'FLEET_NOT_READY', says: /503/ }],
-      ['refuses', short, { exitCode: 5, code: 'JOIN_REFUSED', says: /403/ }],
-      ['crashes', long, { exitCode: 5, code: 'REPLICA_EXITED', says: /lost the map/ }],
-    ];
-    for (const [image, patience, refusal] of cases) {
-      await site.configure(patience);
-      expectRefused(await site.run(['deploy', '--image', made[image] ?? '', ...quick]), refusal);
-      expect(await whereTheyAre(site)).toMatchObject({ traffic: [], running: [], unfinished: null });
-      const answer = await fetch(await site.url());
-      expect(answer.status).toBe(503);
-    }
-    const good = await site.run(['deploy', '--watch', '1s']);
-    expect(good.exitCode, good.stdout).toBe(0);
   });
 });

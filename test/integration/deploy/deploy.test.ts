@@ -3,9 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { label, namesOf } from '../../../src/contract.ts';
 import { type Clients, inDetail, startClients } from '../../support/players/clients.ts';
 import { until } from '../../support/players/game-server.ts';
-import { imageMaker } from '../../support/site/bad-images.ts';
 import { type Operator, openSite, type Ran, type Site, stepsOf } from '../../support/site/site.ts';
-import { tinyGame } from '../../support/site/tiny-game.ts';
 
 const quick = ['--watch', '1s'];
 
@@ -170,50 +168,5 @@ describe('a deploy', () => {
     const told = [...everything, await site.journal(), JSON.stringify(inspected)].join('\n');
     expect(told.length).toBeGreaterThan(10_000);
     for (const secret of secrets) expect(told.includes(secret)).toBe(false);
-  });
-});
-
-describe('two projects on one engine', () => {
-  it('deploy at once, and neither touches the other', async () => {
-    const sites = await Promise.all([openSite({ replicas: 1 }), openSite({ replicas: 1 })]);
-    try {
-      const firsts = await Promise.all(sites.map((site) => site.run(['deploy', ...quick])));
-      for (const ran of firsts) expectDone(ran);
-      const urls = firsts.map((ran) => ran.json?.result.url as string);
-      expect(new Set(urls).size).toBe(2);
-      const untouched = (await sites[1]?.containers())?.map(({ Id }) => Id).sort();
-      expectDone((await sites[0]?.run(['deploy', '--again', ...quick])) as Ran);
-      expect((await sites[1]?.containers())?.map(({ Id }) => Id).sort()).toEqual(untouched);
-    } finally {
-      await Promise.all(sites.map((site) => site.close()));
-    }
-  });
-});
-
-describe('an image that is not ours', () => {
-  it('is deployed and replaced without a failed request', async () => {
-    const images = await imageMaker();
-    const site = await openSite({ replicas: 2 });
-    let clients: Clients | null = null;
-    try {
-      const [first, second] = [
-        await images.make('foreign-a', tinyGame),
-        await images.make('foreign-b', `${tinyGame}\n// another build`),
-      ];
-      expectDone(await site.run(['deploy', '--image', first.tag, ...quick]));
-      clients = await startClients({
-        url: await site.url(),
-        clients: 8,
-        pauseMs: 10,
-        paths: ['/', '/any/path'],
-      });
-      expectDone(await site.run(['deploy', '--image', second.tag, ...quick]));
-      const seen = await clients.window();
-      expect(seen.failed, inDetail(seen)).toBe(0);
-    } finally {
-      await clients?.stop();
-      await site.close();
-      await images.removeAll();
-    }
   });
 });

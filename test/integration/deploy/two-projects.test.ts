@@ -1,0 +1,26 @@
+/** Projects that share an engine. */
+import { describe, expect, it } from 'vitest';
+import { openSite, type Ran } from '../../support/site/site.ts';
+
+const quick = ['--watch', '1s'];
+
+function expectDone(ran: Ran): void {
+  expect({ exitCode: ran.exitCode, error: ran.json?.error }).toEqual({ exitCode: 0, error: undefined });
+}
+
+describe('two projects on one engine', () => {
+  it('deploy at once, and neither touches the other', async () => {
+    const sites = await Promise.all([openSite({ replicas: 1 }), openSite({ replicas: 1 })]);
+    try {
+      const firsts = await Promise.all(sites.map((site) => site.run(['deploy', ...quick])));
+      for (const ran of firsts) expectDone(ran);
+      const urls = firsts.map((ran) => ran.json?.result.url as string);
+      expect(new Set(urls).size).toBe(2);
+      const untouched = (await sites[1]?.containers())?.map(({ Id }) => Id).sort();
+      expectDone((await sites[0]?.run(['deploy', '--again', ...quick])) as Ran);
+      expect((await sites[1]?.containers())?.map(({ Id }) => Id).sort()).toEqual(untouched);
+    } finally {
+      await Promise.all(sites.map((site) => site.close()));
+    }
+  });
+});
