@@ -137,7 +137,7 @@ export async function recover(site: Site, verb: 'resume' | 'deploy'): Promise<st
   for (let tries = 0; ; tries += 1) {
     const ran = await site.run(verb === 'deploy' ? ['deploy', ...quick] : ['resume']);
     if (ran.exitCode === 0) return [];
-    if (ran.exitCode === 8 && tries < 10) {
+    if (ran.exitCode === 8 && tries < 1_200) {
       await sleep(500);
       continue;
     }

@@ -430,5 +430,5 @@ describe.each(scenarios)('dying anywhere in $name', (scenario) => {
       }
     }
     expect(found).toEqual([]);
-  }, 120_000);
+  });
 });

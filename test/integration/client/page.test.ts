@@ -200,7 +200,7 @@ describe('a deploy', () => {
       expect(player.sockets()).toBe((sockets[n] ?? 0) + 1);
       expect(player.loads()).toBe(1);
       // Those of the tests before count as here until their grace is over.
-      await expect.poll(() => player.lines('#people li'), { timeout: 20_000 }).toHaveLength(2);
+      await expect.poll(() => player.lines('#people li')).toHaveLength(2);
       expect(player.wrong).toEqual([]);
     }
   });

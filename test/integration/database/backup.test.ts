@@ -172,7 +172,7 @@ describe('what goes wrong', () => {
     expect(failed.code).toBe(5);
     expect(failed.json.error).toMatchObject({ code: 'DISK_TOO_FULL', facts: { reason: 'EFBIG' } });
     await nothingIn(lab.folder(own.path));
-    await expect.poll(dumps, { timeout: 20_000 }).toEqual([]);
+    await expect.poll(dumps).toEqual([]);
     own.remove();
   });
 
@@ -200,7 +200,7 @@ describe('what goes wrong', () => {
     const access = await lab.open();
     await locked(async () => {
       const failing = takeBackup(access, request()).catch((it) => it);
-      await expect.poll(dumps, { timeout: 20_000 }).toHaveLength(1);
+      await expect.poll(dumps).toHaveLength(1);
       await lab.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE ${isDump}`);
       expect(await failing).toMatchObject({ code: 'BACKUP_FAILED', exitCode: 5 });
     });
@@ -222,7 +222,7 @@ describe('what goes wrong', () => {
     const own = emptyFolder();
     await locked(async () => {
       const { child, ended } = lab.cli(['db', 'backup'], { cwd: own.path });
-      await expect.poll(dumps, { timeout: 20_000 }).toHaveLength(1);
+      await expect.poll(dumps).toHaveLength(1);
       child.kill('SIGINT');
       expect(await ended).toMatchObject({ code: 130, json: { error: { code: 'INTERRUPTED' } } });
       await expect.poll(dumps, { timeout: endsMs }).toEqual([]);
@@ -267,8 +267,8 @@ describe('gameops killed while it dumps', () => {
 
   const killed = async (over: CliOptions, folder: string, bytes: number) => {
     const { child, ended } = lab.cli(['db', 'backup'], over);
-    await expect.poll(() => partialOf(folder, bytes), { timeout: 20_000, interval: 2 }).not.toBeNull();
-    await expect.poll(dumps, { timeout: 20_000, interval: 2 }).toHaveLength(1);
+    await expect.poll(() => partialOf(folder, bytes), { interval: 2 }).not.toBeNull();
+    await expect.poll(dumps, { interval: 2 }).toHaveLength(1);
     child.kill('SIGKILL');
     await ended;
   };
@@ -285,10 +285,10 @@ describe('gameops killed while it dumps', () => {
     );
     await rm(folder, { recursive: true });
     await killed({ cwd: own.path }, folder, 500_000);
-    await expect.poll(dumps, { timeout: 20_000 }).toEqual([]);
+    await expect.poll(dumps).toEqual([]);
     // The session that counts rows beside the dump ends when it looks whether its client is there.
     const sessions = `SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'gameops-%'`;
-    await expect.poll(() => lab.query(sessions), { timeout: 20_000 }).toEqual([]);
+    await expect.poll(() => lab.query(sessions)).toEqual([]);
     await lab.query('DROP TABLE bulk');
 
     expect(await listBackups(folder)).toEqual([]);
@@ -313,7 +313,7 @@ describe('gameops killed while it dumps', () => {
       session('gameops-backup-20260101-000000-bbbb'),
     ]);
     await takeBackup(await lab.open(), request());
-    await expect.poll(dumps, { timeout: 20_000 }).toHaveLength(1);
+    await expect.poll(dumps).toHaveLength(1);
     await Promise.all([orphan.close(), mine.close(), owner.close()]);
   });
 
@@ -379,12 +379,12 @@ describe('a server that gameops does not run', () => {
     await locked(async () => {
       const env = { DB_HOST: endpoint.host };
       const { child, ended } = lab.cli(['db', 'backup'], { cwd: own.path, env });
-      await expect.poll(dumps, { timeout: 20_000 }).toHaveLength(1);
+      await expect.poll(dumps).toHaveLength(1);
       child.kill('SIGKILL');
       await ended;
-      await expect.poll(tools, { timeout: 20_000 }).toEqual([]);
+      await expect.poll(tools).toEqual([]);
       // Cut off before it could take leave, its session goes when it has waited for the table for as long as it may.
-      await expect.poll(dumps, { timeout: 20_000 }).toEqual([]);
+      await expect.poll(dumps).toEqual([]);
     });
     own.remove();
   });

@@ -16,7 +16,7 @@ beforeAll(async () => {
   on = await openTestProject('catalogue');
   await on.ensure();
   endpoint = await databaseEndpoint(on.engine, on.project, on.settings);
-}, 120_000);
+});
 afterAll(() => on?.remove(), 60_000);
 
 /** One of each, so that every row below has something to change. */

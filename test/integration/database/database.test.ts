@@ -30,7 +30,7 @@ beforeAll(async () => {
   on = await openTestProject('db');
   await on.ensure();
   endpoint = await databaseEndpoint(on.engine, on.project, on.settings);
-}, 120_000);
+});
 afterAll(() => on?.remove(), 60_000);
 
 beforeEach(async () => {
@@ -117,9 +117,7 @@ describe('taking the schema forward', () => {
     await withClient(endpoint, async (reader) => {
       await reader.query('BEGIN; SELECT * FROM busy');
       const migrating = migrateForward(endpoint, dir, options());
-      await expect
-        .poll(() => events.filter(({ type }) => type === 'note').length, { timeout: 30_000 })
-        .toBeGreaterThan(1);
+      await expect.poll(() => events.filter(({ type }) => type === 'note').length).toBeGreaterThan(1);
       const count = 'SELECT count(*)::int AS n FROM busy';
       const { rows } = await withClient(endpoint, (player) => player.query(count), { lockMs: 10_000 });
       expect(rows).toEqual([{ n: 0 }]);
@@ -234,7 +232,7 @@ describe('taking the schema forward', () => {
     const env = { ...process.env, ENDPOINT: JSON.stringify(endpoint), DIR: dir };
     const killed = spawn(process.execPath, [outfile], { env, stdio: 'inherit' });
     const sleeping = `SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND application_name = 'gameops'`;
-    await expect.poll(async () => (await query(sleeping)).length, { timeout: 60_000 }).toBe(1);
+    await expect.poll(async () => (await query(sleeping)).length).toBe(1);
     killed.kill('SIGKILL');
     await rm(outfile);
     await write('1_a', 'CREATE TABLE a (id int)');
@@ -295,7 +293,7 @@ describe('a server that is frozen', () => {
       players.close();
     }
     expect(await query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
-  }, 20_000);
+  });
 });
 
 describe('counting players', () => {
@@ -320,21 +318,21 @@ describe('counting players', () => {
         [9, null],
       ]),
     );
-    await expect.poll(() => players.closed(7), { timeout: 30_000 }).toEqual({ sockets: 5, missing: 2 });
+    await expect.poll(() => players.closed(7)).toEqual({ sockets: 5, missing: 2 });
     players.close();
   });
 
   it('knows nothing while Redis is away, and knows again when it is back', async () => {
     const name = namesOf(on.project).redis;
     const players = openPlayers(await redisEndpoint(on.engine, on.project, on.settings));
-    await expect.poll(() => players.closed(1), { timeout: 30_000 }).not.toBeNull();
+    await expect.poll(() => players.closed(1)).not.toBeNull();
     await on.engine.signal(on.project, name, 'SIGTERM');
-    await expect.poll(() => players.closed(1), { timeout: 30_000 }).toBeNull();
+    await expect.poll(() => players.closed(1)).toBeNull();
     expect(await players.online(new Map([[7, [1]]]))).toEqual(new Map([[7, null]]));
     players.close();
     await on.ensure();
     const again = openPlayers(await redisEndpoint(on.engine, on.project, on.settings));
-    await expect.poll(() => again.closed(1), { timeout: 60_000 }).not.toBeNull();
+    await expect.poll(() => again.closed(1)).not.toBeNull();
     again.close();
   });
 

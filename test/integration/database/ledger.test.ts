@@ -29,7 +29,7 @@ beforeAll(async () => {
   on = await openTestProject('ledger');
   await on.ensure();
   endpoint = await databaseEndpoint(on.engine, on.project, on.settings);
-}, 120_000);
+});
 afterAll(() => on?.remove(), 60_000);
 
 beforeEach(async () => {

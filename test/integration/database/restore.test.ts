@@ -137,7 +137,7 @@ describe('restoring', () => {
     const ended = expect(idle).rejects.toThrow('ended');
     const { sessions } = await restoreBackup(access, backup);
     await ended;
-    await expect.poll(() => answers.includes('500'), { timeout: 30_000 }).toBe(true);
+    await expect.poll(() => answers.includes('500')).toBe(true);
     isOver = true;
     await Promise.all(players);
     expect(sessions).toBeGreaterThan(0);
@@ -154,15 +154,12 @@ describe('`gameops db restore`', () => {
     await lab.query(`INSERT INTO players (name) SELECT 'more ' || n FROM generate_series(1, 37) n`);
     const changed = await content();
     await expect
-      .poll(
-        async () => {
-          const asked = await lab.cli(['db', 'restore', id], { cwd: own.path }).ended;
-          expect(asked).toMatchObject({ code: 2, json: { error: { code: 'CONFIRMATION_NEEDED' } } });
-          expect(asked.json.error?.next).toEqual([`gameops db restore ${id} --yes`]);
-          return asked.json.error?.message;
-        },
-        { timeout: 30_000 },
-      )
+      .poll(async () => {
+        const asked = await lab.cli(['db', 'restore', id], { cwd: own.path }).ended;
+        expect(asked).toMatchObject({ code: 2, json: { error: { code: 'CONFIRMATION_NEEDED' } } });
+        expect(asked.json.error?.next).toEqual([`gameops db restore ${id} --yes`]);
+        return asked.json.error?.message;
+      })
       .toMatch(/37 rows added.*37 in public\.players \(501 rows then, 538 now\)/);
     expect(await content()).toBe(changed);
 
@@ -258,9 +255,7 @@ describe('a gameops that is killed while it restores', () => {
       const changed = await content();
       await killedAt(stage);
       // The server may take a moment to see that the session is gone.
-      await expect
-        .poll(() => content().catch(() => null), { timeout: 60_000 })
-        .toBe(how === 'restored' ? before : changed);
+      await expect.poll(() => content().catch(() => null)).toBe(how === 'restored' ? before : changed);
       const restored = await restoreBackup(access, await findBackup(access.folder, backup.id));
       expect(await content()).toBe(before);
       expect(await stagingDatabases()).toEqual([]);
@@ -273,7 +268,7 @@ describe('a gameops that is killed while it restores', () => {
     const large = await takeBackup(access, { level: 'sha256', release: null, reason: 'test' });
     const changed = await content();
     const child = await starting(large.id, 'none');
-    await expect.poll(filling, { timeout: 120_000, interval: 2 }).toHaveLength(1);
+    await expect.poll(filling, { interval: 2 }).toHaveLength(1);
     child.kill('SIGKILL');
     await once(child, 'exit');
     await sessionsAreGone();
@@ -301,14 +296,12 @@ describe('a gameops that is killed while it restores', () => {
   /** What a session still holds is not swept: it could be somebody's who lives. */
   const sessionsAreGone = () =>
     expect
-      .poll(
-        () =>
-          lab.query(
-            `SELECT application_name FROM pg_stat_activity
+      .poll(() =>
+        lab.query(
+          `SELECT application_name FROM pg_stat_activity
              WHERE application_name IN (SELECT datname FROM pg_database WHERE datname LIKE 'gameops%')`,
-            'postgres',
-          ),
-        { timeout: 60_000 },
+          'postgres',
+        ),
       )
       .toEqual([]);
 

@@ -48,7 +48,7 @@ beforeAll(async () => {
     'transaction=off',
   );
   clients = await startClients({ url: await site.url(), clients: 4, players: 4, pauseMs: 20 });
-}, 240_000);
+});
 afterAll(async () => {
   await clients?.stop();
   await site?.close();
@@ -214,7 +214,7 @@ describe('a rehearsal', () => {
           if (isThere) running.process.kill('SIGKILL');
           return isThere;
         },
-        { timeout: 60_000, interval: 20 },
+        { interval: 20 },
       )
       .toBe(true);
     await running.ended;

@@ -18,7 +18,7 @@ let debian: DebianImage;
 beforeAll(async () => {
   engine = await dockerEngine();
   debian = await ensureDebianImage(engine, { emit: silent });
-}, 600_000);
+});
 
 afterAll(async () => {
   await engine.removeContainer(project, `${project}-postgres`);
@@ -54,7 +54,7 @@ describe('images on the engine', () => {
       expect(second[role].id).toBe(first[role].id);
     }
     expect(events).toEqual([]);
-  }, 600_000);
+  });
 
   it('never stand in for an image that the user configured', async () => {
     const config = configSchema.parse({ images: { redis: 'gameops-no-such-image.invalid/redis:9' } });
@@ -63,7 +63,7 @@ describe('images on the engine', () => {
     await expect(prepareImages(engine, config, { source: 'auto', emit: silent })).rejects.toMatchObject({
       exitCode: 4,
     });
-  }, 120_000);
+  });
 
   it('leave room for two fleets on this machine, and the figures say so', async () => {
     const room = await checkRoom(engine, {
@@ -76,7 +76,7 @@ describe('images on the engine', () => {
     await expect(
       checkRoom(engine, { project, image: debian.info.id, replicas: 50, memoryBytes: 2 ** 40 }),
     ).rejects.toMatchObject({ code: 'MEMORY_TOO_SMALL' });
-  }, 60_000);
+  });
 });
 
 describe('the Debian-built image', () => {
@@ -93,7 +93,7 @@ describe('the Debian-built image', () => {
     expect(redis.stdout).toContain('Redis server');
     const node = await engine.runOnce(container('node', ['node', '-p', '6*7'], { user: '10001' }), 30_000);
     expect(node.stdout.trim()).toBe('42');
-  }, 120_000);
+  });
 
   it('refuses a database name that could carry SQL, before it makes anything', async () => {
     const made = await engine.runOnce(
@@ -106,13 +106,13 @@ describe('the Debian-built image', () => {
     );
     expect(made.exitCode).toBe(1);
     expect(made.stderr).toContain('POSTGRES_DB');
-  }, 60_000);
+  });
 
   it('makes no database without a password', async () => {
     const spec = { user: 'postgres', env: { PGDATA: '/tmp/x/data' }, tmpfs: ['/tmp'] };
     const made = await engine.runOnce(container('bare', ['postgres'], spec), 30_000);
     expect(made.stderr).toContain('POSTGRES_PASSWORD_FILE');
-  }, 60_000);
+  });
 
   it('comes up with a whole database after it was killed in the middle of making one', async () => {
     await engine.ensureVolume(project, volume, 'data');
@@ -143,7 +143,7 @@ describe('the Debian-built image', () => {
       'arena',
     ]);
     expect(answer.trim()).toBe('arena');
-  }, 120_000);
+  });
 });
 
 async function untilAnswers(name: string, command: string[]): Promise<string> {

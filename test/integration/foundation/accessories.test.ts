@@ -23,7 +23,7 @@ beforeAll(async () => {
   on = await openTestProject('acc');
   names = namesOf(on.project);
   await on.ensure();
-}, 120_000);
+});
 afterAll(() => on?.remove(), 60_000);
 
 describe('the embedded Postgres and Redis', () => {
@@ -32,7 +32,7 @@ describe('the embedded Postgres and Redis', () => {
       { who: 'arena_user', what: 'arena_db' },
     ]);
     const players = openPlayers(await redisEndpoint(on.engine, on.project, on.settings));
-    await expect.poll(() => players.closed(1), { timeout: 30_000 }).toEqual({ sockets: 0, missing: 0 });
+    await expect.poll(() => players.closed(1)).toEqual({ sockets: 0, missing: 0 });
     players.close();
   });
 
@@ -138,13 +138,13 @@ describe('the embedded Postgres and Redis', () => {
     await on.ensure();
     expect(await query('SELECT id FROM kept')).toEqual([{ id: 7 }]);
     expect((await redisCli('GET', 'kept')).stdout.trim()).toBe('7');
-  }, 60_000);
+  });
 
   it('start again when they were stopped', async () => {
     execFileSync('docker', ['stop', names.postgres, names.redis]);
     await on.ensure();
     expect(await query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
-  }, 60_000);
+  });
 });
 
 describe('an accessory that can not run', () => {
@@ -162,5 +162,5 @@ describe('an accessory that can not run', () => {
     } finally {
       await bad.remove();
     }
-  }, 60_000);
+  });
 });

@@ -43,7 +43,8 @@ export interface ClientsReport {
   };
 }
 
-const timeoutMs = 15_000;
+/** Against an answer that never comes; one that is late shows in `longestSilenceMs`. */
+const timeoutMs = 120_000;
 /**
  * That write in turn over one connection: the server bounds what one player does, and a full site has many. However
  * fast the machine, none of them comes near that bound.

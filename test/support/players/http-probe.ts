@@ -13,7 +13,7 @@ export interface HttpSeen {
 }
 
 const connections = 10;
-const timeoutMs = 10_000;
+const timeoutMs = 600_000;
 
 /** @param paths asked in turn */
 export function startHttpProbe(base: string, certificateFile: string, perSecond: number, paths: string[]) {

@@ -33,7 +33,7 @@ export async function openTestProject(area: string): Promise<TestProject> {
         owned: { postgres: 'managed', redis: 'managed' },
         images,
         replicas: 2,
-        deadlineMs: 150_000,
+        deadlineMs: 600_000,
         ...over,
       },
       (event) => events.push(event),

@@ -16,6 +16,7 @@ import { tarOf } from '../../../src/engine/docker/tar.ts';
 import type { FileEntry } from '../../../src/engine/port.ts';
 import { type Held, openHoldingProxy } from '../holding-proxy.ts';
 import { testProject } from '../leftovers.ts';
+import { until } from '../players/game-server.ts';
 import { removeLabelled } from './site.ts';
 
 const program = '/usr/bin/docker-registry';
@@ -66,7 +67,7 @@ async function registryImage(docker: Docker): Promise<string> {
 }
 
 async function unpackRegistry(folder: string): Promise<void> {
-  const apt = (...args: string[]) => run('apt-get', ['-q', ...args], { cwd: folder, timeout: 120_000 });
+  const apt = (...args: string[]) => run('apt-get', ['-q', ...args], { cwd: folder, timeout: 600_000 });
   try {
     await apt('download', 'docker-registry').catch(async () => {
       // A machine whose lists of packages are empty, or older than its mirror.
@@ -237,10 +238,10 @@ async function finished(stream: NodeJS.ReadableStream): Promise<void> {
 }
 
 async function untilAnswers(port: number): Promise<void> {
-  for (let attempt = 0; attempt < 200; attempt++) {
-    const asked = fetch(`http://127.0.0.1:${port}/v2/`, { signal: AbortSignal.timeout(1_000) });
-    if (await asked.catch(() => null)) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`the registry at port ${port} does not answer`);
+  await until(() =>
+    fetch(`http://127.0.0.1:${port}/v2/`).then(
+      () => true,
+      () => false,
+    ),
+  );
 }
