@@ -1,6 +1,9 @@
 /**
  * Durations, sizes and image ids as people write them. Imports nothing, so that the command line can check an option
  * without loading the schema library.
+ *
+ * One meaning of kB, MB and GB in everything that gameops reads and shows: powers of 1024, because Docker's memory
+ * limits and Postgres' settings count so. "512m" in gameops.yaml, `docker stats` and a message then agree.
  */
 
 const durationUnitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const;
@@ -29,14 +32,14 @@ export function formatMs(ms: number): string {
   return seconds === 0 ? `${minutes} min` : `${minutes} min ${seconds} s`;
 }
 
-/** 536870912 → "512 MB" (powers of 1024, as Docker's own options count). */
+/** 536870912 → "512 MB", 2147483648 → "2 GB" */
 export function formatBytes(bytes: number): string {
-  if (bytes >= 1024 ** 3) return `${(bytes / 1024 ** 3).toFixed(1)} GB`;
+  if (bytes >= 1024 ** 3) return `${Number((bytes / 1024 ** 3).toFixed(1))} GB`;
   if (bytes >= 1024 ** 2) return `${Math.round(bytes / 1024 ** 2)} MB`;
   return `${Math.round(bytes / 1024)} kB`;
 }
 
-/** "sha256:f1258a277e40…" → "f1258a277e40", as `docker images` has it. */
+/** "sha256:f1258a277e40…" → "f1258a277e40", as `docker images` shows it. */
 export function shortId(id: string): string {
   return id.replace('sha256:', '').slice(0, 12);
 }

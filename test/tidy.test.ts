@@ -41,7 +41,7 @@ const arrows: Record<string, { loads: readonly string[]; types: readonly string[
   'units.ts': { loads: [], types: [] },
   release: { loads: [], types: [] },
   report: { loads: ['errors.ts', 'units.ts'], types: ['release'] },
-  env: { loads: ['contract.ts', 'errors.ts', 'hosts.ts'], types: ['report'] },
+  env: { loads: ['contract.ts', 'errors.ts', 'hosts.ts', 'units.ts'], types: ['report'] },
   engine: { loads: [...ground], types: ['report'] },
   host: { loads: [...ground, 'engine'], types: ['report'] },
   images: { loads: [...ground, 'config.ts', 'engine', 'host'], types: ['report'] },

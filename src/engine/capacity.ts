@@ -3,6 +3,7 @@
  * the new one run side by side until the switch is proven. Reads figures of the engine, frees nothing by itself.
  */
 import { OpsError } from '../errors.ts';
+import { formatBytes } from '../units.ts';
 import type { Engine } from './port.ts';
 
 const mebibyte = 1024 ** 2;
@@ -10,7 +11,7 @@ const mebibyte = 1024 ** 2;
 export const diskReserveBytes = 2048 * mebibyte;
 /** Kept for the engine, the kernel and whoever logs in. */
 const memoryReserveBytes = 256 * mebibyte;
-/** Writable layer, settings volume and log files of one replica (5 log files of 4 MiB, compressed). */
+/** Writable layer, settings volume and log files of one replica (5 log files of 4 MB, compressed). */
 const diskPerReplicaBytes = 32 * mebibyte;
 
 /** What Nginx, Postgres and Redis of a small project really take; their limits are higher. */
@@ -38,7 +39,7 @@ export function judgeRoom(need: Need, room: Room): OpsError | null {
   const wantedDisk = diskReserveBytes + need.diskBytes + need.fleets * need.replicas * diskPerReplicaBytes;
   if (room.freeDiskBytes < wantedDisk) {
     return new OpsError('DISK_TOO_FULL', {
-      message: `The engine has ${size(room.freeDiskBytes)} of disk free; this deploy wants ${size(wantedDisk)} free, ${size(diskReserveBytes)} of it as a reserve. Nothing was changed; players are where they were.`,
+      message: `The engine has ${formatBytes(room.freeDiskBytes)} of disk free; this deploy wants ${formatBytes(wantedDisk)} free, ${formatBytes(diskReserveBytes)} of it as a reserve. Nothing was changed; players are where they were.`,
       next: ['gameops prune', 'free space where the engine keeps its data, then run it again'],
       facts: { freeDiskBytes: room.freeDiskBytes, wantedDiskBytes: wantedDisk },
     });
@@ -49,7 +50,7 @@ export function judgeRoom(need: Need, room: Room): OpsError | null {
     (room.memoryBytes - memoryReserveBytes - need.besideBytes) / (need.fleets * need.memoryBytes),
   );
   return new OpsError('MEMORY_TOO_SMALL', {
-    message: `The engine has ${size(room.memoryBytes)} of memory; ${need.fleets} fleets of ${need.replicas} × ${size(need.memoryBytes)} and what runs beside them may take ${size(wantedMemory)}. Nothing was changed; players are where they were.`,
+    message: `The engine has ${formatBytes(room.memoryBytes)} of memory; ${need.fleets} fleets of ${need.replicas} × ${formatBytes(need.memoryBytes)} and what runs beside them may take ${formatBytes(wantedMemory)}. Nothing was changed; players are where they were.`,
     next: [
       fits >= 1
         ? `set server.replicas to ${fits} or less in gameops.yaml`
@@ -89,11 +90,4 @@ export async function checkRoom(
   );
   if (problem) throw problem;
   return room;
-}
-
-/** Pure: "1.5 GiB", "512 MiB" */
-function size(bytes: number): string {
-  return bytes >= 1024 * mebibyte
-    ? `${Number((bytes / 1024 / mebibyte).toFixed(1))} GiB`
-    : `${Math.floor(bytes / mebibyte)} MiB`;
 }

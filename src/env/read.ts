@@ -6,6 +6,7 @@ import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { OpsError } from '../errors.ts';
 import { isLoopback } from '../hosts.ts';
+import { formatBytes } from '../units.ts';
 import { envBytesMax, readUpTo } from './file/text.ts';
 import { type EnvText, readTokens, settingsIn, valuesIn } from './file/tokens.ts';
 import { type KnownSettings, knownSettings, type SettingProblem, settingKeys } from './settings.ts';
@@ -122,7 +123,7 @@ export function readText(path: string): string | null {
 function wayTo(path: string, reason: string): string {
   if (reason === 'ENOENT') return `correct the path: ${path}`;
   if (reason === 'EISDIR') return `name a file: ${path} is a folder`;
-  if (reason === 'EFBIG') return `name another file: more than ${envBytesMax / 1024 ** 2} MiB are no .env`;
+  if (reason === 'EFBIG') return `name another file: a .env has at most ${formatBytes(envBytesMax)}`;
   return `give this user the right to read ${path}`;
 }
 

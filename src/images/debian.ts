@@ -15,6 +15,7 @@ import { oneAtATime } from '../host/lock.ts';
 import { installPackages, isProgram, lastWords, searchPath } from '../host/packages.ts';
 import { packageRoot } from '../package-root.ts';
 import type { Emit } from '../report/events.ts';
+import { formatBytes } from '../units.ts';
 
 /** Newest first: the next one is tried when a mirror does not have, or cannot prove, the one before. */
 export const suites = [
@@ -313,10 +314,10 @@ async function roomyFolder(): Promise<string> {
     const disk = await statfs(folder).catch(() => null);
     const freeBytes = disk ? disk.bavail * disk.bsize : 0;
     if (freeBytes >= neededBytes) return folder;
-    free.push(`${folder}: ${Math.floor(freeBytes / 1024 ** 2)} MiB free`);
+    free.push(`${folder}: ${formatBytes(freeBytes)} free`);
   }
   throw new OpsError('DISK_TOO_FULL', {
-    message: `Building the images needs 2 GiB for a minute (${free.join(', ')}).`,
+    message: `Building the images needs ${formatBytes(neededBytes)} of disk for a minute (${free.join(', ')}).`,
     next: ['free some space, or set TMPDIR to a folder that has it', 'gameops images prepare'],
     facts: { free },
   });

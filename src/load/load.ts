@@ -64,7 +64,7 @@ export interface LoadReport {
 /** What one event loop does without getting late. */
 const playersPerThread = 2_500;
 /** Ten thousand players' messages are short-lived, ten thousand players are not: room to leave the young ones lie. */
-const youngMiB = 128;
+const youngMB = 128;
 
 /** @throws what stopped a thread, when one broke */
 export async function runLoad(request: LoadRequest): Promise<LoadReport> {
@@ -113,7 +113,7 @@ function playInThread(crowd: Crowd, hooks: CrowdHooks): Promise<CrowdCounts> {
   return new Promise((resolve, reject) => {
     const worker = new Worker(new URL('./load-thread.js', import.meta.url), {
       workerData: crowd,
-      resourceLimits: { maxYoungGenerationSizeMb: youngMiB },
+      resourceLimits: { maxYoungGenerationSizeMb: youngMB },
     });
     const tell = (what: ToThread) => worker.postMessage(what);
     const stop = () => tell('stop');

@@ -14,7 +14,7 @@ import {
   openFilesOf,
   pidOf,
   redisUrlOf,
-  rssMiB,
+  rssMB,
 } from '../support/site/vital-signs.ts';
 import { judge, say, sleep, worst } from './table.ts';
 
@@ -54,12 +54,12 @@ export async function manyDeploys(ground: TlsSite, players: number, deploys: num
         pids.reduce((total, pid) => total + of(pid), 0);
       const pids = games.map(({ pid }) => pid);
       const sample = {
-        server: sum(rssMiB, pids),
+        server: sum(rssMB, pids),
         serverFiles: sum(openFilesOf, pids),
         workers: workers.length,
-        nginx: sum(rssMiB, all),
+        nginx: sum(rssMB, all),
         nginxFiles: sum(openFilesOf, all),
-        redis: await memory.usedMiB(),
+        redis: await memory.usedMB(),
         keys: await memory.keys(),
       };
       samples.push(sample);

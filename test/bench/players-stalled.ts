@@ -9,7 +9,7 @@ import { port } from '../../src/contract.ts';
 import { protocolVersion } from '../../src/protocol.ts';
 import { mintToken } from '../../src/tokens.ts';
 import type { TlsSite } from '../support/site/tls-site.ts';
-import { gameProcesses, rssMiB } from '../support/site/vital-signs.ts';
+import { gameProcesses, rssMB } from '../support/site/vital-signs.ts';
 import { judge, median, say, sleep, worst } from './table.ts';
 
 const mates = 50;
@@ -24,7 +24,7 @@ const text = 'x'.repeat(490);
 interface Seen {
   deliveryP99Ms: number;
   lost: number;
-  rssMiB: number;
+  rssMB: number;
   victim: { closedAfterMs: number | null; missed: number; heard: number } | null;
 }
 
@@ -47,8 +47,8 @@ export async function stalledReader(ground: TlsSite, pairs: number): Promise<voi
     0,
     worst,
   );
-  const grown = median(withHim.map((one) => one.rssMiB)) - median(without.map((one) => one.rssMiB));
-  judge('stalled: server RSS more than without, MiB', [grown], 5, worst);
+  const grown = median(withHim.map((one) => one.rssMB)) - median(without.map((one) => one.rssMB));
+  judge('stalled: server RSS more than without, MB', [grown], 5, worst);
   judge(
     'stalled: victim not closed 4008',
     withHim.map(({ victim }) => (victim?.closedAfterMs ? 0 : 1)),
@@ -102,13 +102,13 @@ async function round(ground: TlsSite, isStalled: boolean): Promise<Seen> {
   await sleep(Math.max(0, began + talkMs - performance.now()) + 5_000);
   clearInterval(talking);
   await sleep(2_000);
-  const rss = Math.max(...(await gameProcesses(ground.site)).map(({ pid }) => rssMiB(pid)));
+  const rss = Math.max(...(await gameProcesses(ground.site)).map(({ pid }) => rssMB(pid)));
   const lost = players.reduce((sum, { counts }) => sum + counts.lost, 0);
   const newest = Math.max(...players.map((player) => player.place()?.offset ?? 0));
   const seen = {
     deliveryP99Ms: percentile(times.delivery, 0.99),
     lost,
-    rssMiB: rss,
+    rssMB: rss,
     victim: victim ? { closedAfterMs, ...victim.seen(newest) } : null,
   };
   say(`stalled ${isStalled ? 'with' : 'without'}: ${JSON.stringify(seen)}`);

@@ -15,7 +15,7 @@ import {
   machineCpuSeconds,
   memoryOf,
   pidOf,
-  rssMiB,
+  rssMB,
   takeGauges,
 } from '../support/site/vital-signs.ts';
 import { manyDeploys } from './players-in-a-row.ts';
@@ -47,7 +47,7 @@ interface Steady {
   /** Of all who were sent, when the joining was over. */
   outside: number;
   perSecond: number;
-  rssMiB: number;
+  rssMB: number;
   loopP99Ms: number;
 }
 
@@ -74,16 +74,16 @@ async function steady(ground: TlsSite): Promise<Steady> {
   const perSecond = told.reduce((sum, one) => sum + one, 0) / seconds;
   const game = games.map(({ pid }, n) => (cpuSeconds(pid) - (gameBefore[n] ?? 0)) / seconds);
   const busy = (machineCpuSeconds() - allBefore) / seconds;
-  const rss = games.map(({ pid }) => rssMiB(pid));
+  const rss = games.map(({ pid }) => rssMB(pid));
   const report = await load.report();
   const { rttMs, deliveryMs } = report;
   say(
-    `steady: ${report.players} players, ${outside} of them not in, ${report.failed} failed; ${Math.round(perSecond)} deliveries/s; servers ${rss.join(' + ')} MiB, loop p99 ${loops.join(', ')} ms, ` +
-      `${game.map((one) => one.toFixed(2)).join(' + ')} cores; Redis ${((cpuSeconds(redis) - redisBefore) / seconds).toFixed(2)}, Nginx ${rssMiB(nginx)} MiB (master); machine ${busy.toFixed(2)} of ${cpus().length} cores; ` +
+    `steady: ${report.players} players, ${outside} of them not in, ${report.failed} failed; ${Math.round(perSecond)} deliveries/s; servers ${rss.join(' + ')} MB, loop p99 ${loops.join(', ')} ms, ` +
+      `${game.map((one) => one.toFixed(2)).join(' + ')} cores; Redis ${((cpuSeconds(redis) - redisBefore) / seconds).toFixed(2)}, Nginx ${rssMB(nginx)} MB (master); machine ${busy.toFixed(2)} of ${cpus().length} cores; ` +
       `rtt p50 ${rttMs.p50} p99 ${rttMs.p99} max ${rttMs.max}, delivery p99 ${deliveryMs.p99} max ${deliveryMs.max}; lost ${report.lost}, twice ${report.duplicated}`,
   );
   say(`  ${host(report)}`);
-  return { report, outside, perSecond, rssMiB: Math.max(...rss), loopP99Ms: Math.max(...loops) };
+  return { report, outside, perSecond, rssMB: Math.max(...rss), loopP99Ms: Math.max(...loops) };
 }
 
 async function walk(ground: TlsSite) {
@@ -164,7 +164,7 @@ function judgeSteady(all: readonly Steady[]): void {
     players,
   );
   judgeRounds(all, [
-    ['server RSS, MiB, largest', (one) => one.rssMiB, 256, worst],
+    ['server RSS, MB, largest', (one) => one.rssMB, 256, worst],
     ['event loop p99, ms', (one) => one.loopP99Ms, 20, median],
     ['round trip p99, ms', ({ report }) => report.rttMs.p99, 50, median],
     ['not in, or gave up, steady', ({ report, outside }) => outside + report.failed, 0, worst],

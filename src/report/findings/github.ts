@@ -7,7 +7,7 @@ import { appendFileSync } from 'node:fs';
 import { counted, type Finding, placeText, type Report, type Severity, wholeText } from './model.ts';
 
 const annotationsMax = 10;
-/** Of the service: 1 MiB of summary for each step. */
+/** Of the service: 1 MB of summary for each step. */
 const summaryLinesMax = 2_000;
 
 const commands = { error: 'error', warning: 'warning', info: 'notice' } as const;

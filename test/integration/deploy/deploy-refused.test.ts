@@ -147,7 +147,7 @@ describe('with a release live', () => {
     const env = { DOCKER_HOST: disk.host };
     await unnoticed(
       ['deploy', '--again', ...quick],
-      { exitCode: 5, code: 'DISK_TOO_FULL', says: /0 MiB of disk free/ },
+      { exitCode: 5, code: 'DISK_TOO_FULL', says: /0 kB of disk free/ },
       { env },
     );
     disk.close();

@@ -37,7 +37,7 @@ function below(pid: number): number {
   return read(`/proc/${pid}/comm`).includes('init') && child !== undefined ? child : pid;
 }
 
-export function rssMiB(pid: number): number {
+export function rssMB(pid: number): number {
   const [, kib = '0'] = /^VmRSS:\s+(\d+)/m.exec(read(`/proc/${pid}/status`)) ?? [];
   return Math.round(Number(kib) / 1024);
 }
@@ -97,7 +97,7 @@ export interface Memory {
   /** Ids of those who count as present now, by score. */
   present(): Promise<string[]>;
   keys(): Promise<number>;
-  usedMiB(): Promise<number>;
+  usedMB(): Promise<number>;
   close(): void;
 }
 
@@ -114,7 +114,7 @@ export async function memoryOf(site: Site): Promise<Memory> {
   return {
     present: () => redis.zrangebyscore(present, Date.now(), '+inf'),
     keys: () => redis.dbsize(),
-    async usedMiB() {
+    async usedMB() {
       const [, bytes = '0'] = /used_memory:(\d+)/.exec(await redis.info('memory')) ?? [];
       return Math.round(Number(bytes) / 1024 ** 2);
     },

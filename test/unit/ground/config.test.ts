@@ -203,6 +203,7 @@ describe('durations and sizes', () => {
       '1 min 1 s',
       '2 min',
     ]);
-    expect([512 * 1024 ** 2, 1.5 * 1024 ** 3, 2048].map(formatBytes)).toEqual(['512 MB', '1.5 GB', '2 kB']);
+    const sizes = [512 * 1024 ** 2, 1.5 * 1024 ** 3, 2 * 1024 ** 3, 2048, 0];
+    expect(sizes.map(formatBytes)).toEqual(['512 MB', '1.5 GB', '2 GB', '2 kB', '0 kB']);
   });
 });

@@ -92,7 +92,7 @@ describe('room for two fleets', () => {
   it('is missing when the reserve of disk would be touched', () => {
     const error = judgeRoom(need, { ...plenty, freeDiskBytes: diskReserveBytes });
     expect(error).toMatchObject({ code: 'DISK_TOO_FULL', exitCode: 5 });
-    expect(error?.message).toContain('2 GiB');
+    expect(error?.message).toContain('2 GB');
   });
 
   it('is missing when the limits of both fleets exceed the memory, and the error names a number that fits', () => {
