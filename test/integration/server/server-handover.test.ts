@@ -15,7 +15,7 @@ beforeAll(async () => {
 afterEach(() => game.clear());
 afterAll(() => game?.remove());
 
-/** Two releases of this test's own. */
+/** Two releases for one test alone. */
 async function twoReleases(): Promise<{ old: GameServer; next: GameServer; from: number; to: number }> {
   release += 2;
   const [from, to] = [release, release + 1];
@@ -26,9 +26,10 @@ async function twoReleases(): Promise<{ old: GameServer; next: GameServer; from:
   return { old, next, from, to };
 }
 
+/** By default players have all the time they need, so that a slow machine closes nobody. */
 async function order(from: number, wish: Partial<HandoverOrder>): Promise<void> {
-  const full = { v: 1, order: 'hand-over', replicas: [1], to: null, patienceMs: 30_000, ...wish };
-  await game.redis.set(game.keys.handover(from), JSON.stringify(full), 'EX', 60);
+  const full = { v: 1, order: 'hand-over', replicas: [1], to: null, patienceMs: 3_600_000, ...wish };
+  await game.redis.set(game.keys.handover(from), JSON.stringify(full), 'EX', 3_600);
 }
 
 async function progress(from: number): Promise<HandoverProgress> {
@@ -41,7 +42,7 @@ const crowdOn = (server: GameServer, name: string, count: number) =>
 
 const isHinted = ({ heard }: WirePlayer) => heard.some(({ t }) => t === 'reconnect');
 
-/** What a client does at a hint: welcome there, then goodbye here. */
+/** Does what a client does at a hint: joins there, then leaves here. */
 async function obey(player: WirePlayer, next: GameServer): Promise<WirePlayer> {
   const { afterMs } = await player.next('reconnect');
   await new Promise((resolve) => setTimeout(resolve, afterMs));
@@ -51,7 +52,7 @@ async function obey(player: WirePlayer, next: GameServer): Promise<WirePlayer> {
   return moved;
 }
 
-test('every player is told where to go, moves without a loss, and is counted; others see nobody leave', async () => {
+test('every player is told where to go, moves without a loss and is counted, and other players see nobody leave', async () => {
   const { old, next, from, to } = await twoReleases();
   const watcher = await game.join(next, 'watcher', { region: 'r5-5' });
   const crowd = await crowdOn(old, 'mover', 40);
@@ -75,33 +76,31 @@ test('every player is told where to go, moves without a loss, and is counted; ot
   expect(watcher.told().filter(({ t }) => t === 'left')).toEqual([]);
 });
 
-test('hints come over many moments, not all in one', async () => {
+test('hints are spread over time by the pace, not sent all at once', async () => {
   const { old, from, to } = await twoReleases();
   const crowd = await crowdOn(old, 'paced', 100);
-  const seen = new Set<number>();
-  const watching = setInterval(() => seen.add(crowd.filter(isHinted).length), 2);
-  // A share of a fleet of five: 100 a second.
+  const began = performance.now();
+  // A fleet of five replicas: this one's share is 100 a second at first, and grows by a quarter four times a second.
   await order(from, { to, replicas: [1, 2, 3, 4, 5] });
   await until(() => crowd.every(isHinted));
-  clearInterval(watching);
-  // How many moments are seen is the machine's business; of all in one it would be nobody and everybody.
-  expect(seen.size).toBeGreaterThan(5);
+  // The server hears the order within 500 ms. All hints at once would be here by then; a slow machine only takes longer.
+  expect(performance.now() - began).toBeGreaterThan(700);
 });
 
-test('who does not move in time is closed with 1012 and recorded, until he is back', async () => {
+test('a player who does not move in time is closed with 1012 and recorded, until they are back', async () => {
   const { old, next, from, to } = await twoReleases();
   const crowd = await crowdOn(old, 'straggler', 10);
   await order(from, { to, patienceMs: 300 });
   await until(() => crowd.every((player) => player.closed() !== null));
   expect(crowd.every((player) => isHinted(player) && player.closed()?.code === closeCode.restart)).toBe(true);
   await until(async () => (await progress(from)).closed === 10);
-  expect(await game.redis.zcount(game.keys.closed, from, from)).toBe(10);
+  await until(async () => (await game.redis.zcount(game.keys.closed, from, from)) === 10);
   const [first] = crowd;
   await game.join(next, 'straggler-0', { resume: (first as WirePlayer).resume() });
   await until(async () => (await game.redis.zcount(game.keys.closed, from, from)) === 9);
 });
 
-test('who arrives during it is sent on as well', async () => {
+test('a player who arrives during a handover is sent on as well', async () => {
   const { old, from, to } = await twoReleases();
   const [early] = await crowdOn(old, 'early', 1);
   await order(from, { to });
@@ -111,24 +110,34 @@ test('who arrives during it is sent on as well', async () => {
   await until(async () => (await progress(from)).hinted === 2);
 });
 
-test('an order that is taken back ends it: nobody more is told, nobody is closed, and those here go on playing', async () => {
+test('an order that is taken back ends the handover: nobody else is told, nobody is closed, and all go on playing', async () => {
   const { old, from, to } = await twoReleases();
-  const crowd = await crowdOn(old, 'stayer', 60);
-  // 20 a second and a fleet of twenty: most are still to be told.
-  await order(from, { to, replicas: Array.from({ length: 20 }, (_, n) => n + 1), patienceMs: 10_000 });
-  await until(() => crowd.some(isHinted));
-  await game.redis.del(game.keys.handover(from));
-  await until(() => old.log().includes('"isOrdered":false'));
+  // One of twenty replicas: most of the players are still to be told when the order is taken back.
+  const replicas = Array.from({ length: 20 }, (_, n) => n + 1);
+  const takenBack = () => old.log().split('"isOrdered":false').length - 1;
+  let crowd: WirePlayer[] = [];
+  let patienceMs = 2_000;
+  for (let attempt = 1; ; attempt += 1) {
+    crowd = await crowdOn(old, `stayer-${attempt}`, 60);
+    const began = performance.now();
+    await order(from, { to, replicas, patienceMs });
+    await until(() => crowd.some(isHinted));
+    await game.redis.del(game.keys.handover(from));
+    await until(() => takenBack() === attempt);
+    if (performance.now() - began < patienceMs) break;
+    // The machine was so slow that players were closed in time: once more, with more patience.
+    patienceMs *= 4;
+  }
   const hinted = crowd.filter(isHinted).length;
   expect(hinted).toBeLessThan(60);
-  // Longer than anybody's patience.
-  await new Promise((resolve) => setTimeout(resolve, 11_000));
+  // Longer than the patience of any hint that was sent.
+  await new Promise((resolve) => setTimeout(resolve, patienceMs + 500));
   expect(crowd.filter(isHinted).length).toBe(hinted);
   expect(crowd.every((player) => player.closed() === null)).toBe(true);
   const [speaker, listener] = crowd as [WirePlayer, WirePlayer];
   speaker.say(1, 'still here');
   await listener.next('said');
-  // And handed over again later.
+  // A later order hands them over.
   await order(from, { to });
   await until(() => crowd.every(isHinted));
 });
@@ -143,7 +152,7 @@ test('a replica that the order does not name keeps its players', async () => {
   expect(isHinted(kept)).toBe(false);
 });
 
-test('replicas tell how they feel and how many are with them', async () => {
+test('replicas publish their vitals and how many players they have', async () => {
   const { old, from } = await twoReleases();
   await crowdOn(old, 'counted', 3);
   await until(async () => (await game.redis.get(game.keys.players(from, 1))) === '3');
@@ -155,7 +164,7 @@ test('replicas tell how they feel and how many are with them', async () => {
   expect(metrics).toMatch(/gameops_loop_lag_seconds/);
 });
 
-test('the player of a gate is none to wait for', async () => {
+test('the player of a gate is not counted as a player to wait for', async () => {
   const { old, from } = await twoReleases();
   const probe = await game.join(old, probePlayer, { region: 'r5-5' });
   const told = async () => JSON.parse((await game.redis.get(game.keys.vitals(from, 1))) ?? '{}');

@@ -1,4 +1,4 @@
-/** Who is here, when servers die and players move. The real scripts on a real Redis, with short times. */
+/** Which players are present when servers die and players move. The real scripts on a real Redis, with short times. */
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import type { RoomEvent } from '../../../src/protocol.ts';
@@ -10,8 +10,8 @@ import { until } from '../../support/players/game-server.ts';
 
 type Told = RoomEvent & { room: string };
 
-/** Nobody's time is up by itself while a test stalls; one who is to go is made due, or joins `brief`. */
-const times = { goneMs: 10_000, graceMs: 200, sweepMs: 100, provenMs: 300 };
+/** Nobody's time is up by itself while a test stalls. A player whose time is to be up is made due, or joins `brief`. */
+const times = { goneMs: 3_600_000, graceMs: 200, sweepMs: 100, provenMs: 300 };
 let game: GameGround;
 let bus: Bus;
 let presence: Presence;
@@ -33,12 +33,12 @@ beforeAll(async () => {
   });
   presence = openPresence(bus, game.project, times);
   brief = openPresence(bus, game.project, { ...times, goneMs: 700 });
-  expect(await bus.whenUp(10_000)).toBe(true);
+  expect(await bus.whenUp(600_000)).toBe(true);
 });
 afterEach(async () => {
   for (const timer of timers.splice(0)) clearInterval(timer);
   await until(async () => {
-    // Again each time: a refresh may still have been on its way.
+    // Repeated, because a refresh may still have been on its way.
     for (const id of await game.redis.zrange(game.keys.present, '0', '-1'))
       await game.redis.zadd(game.keys.present, 'XX', 0, id);
     return (await presence.sweep()) === 0 && (await game.redis.zcard(game.keys.present)) === 0;
@@ -75,7 +75,7 @@ async function marked(): Promise<void> {
   await until(() => told.some((event) => event.t === 'said' && event.text === text));
 }
 
-test('a player who joins is announced once, and listed with his name', async () => {
+test('a player who joins is announced once, and listed with their name', async () => {
   await join(at('ada', 'r1-1', '1/1/1'));
   await join(at('ada', 'r1-1', '1/1/1'));
   expect(await presence.people('r1-1', 10)).toEqual([{ id: 'ada', name: 'ada "the" Brave 🜁' }]);
@@ -83,7 +83,7 @@ test('a player who joins is announced once, and listed with his name', async () 
   expect(stories('ada')).toEqual(['joined r1-1']);
 });
 
-test('a player who goes is announced at once', async () => {
+test('a player who leaves is announced at once', async () => {
   const here = at('ben', 'r1-1', '1/1/2');
   await join(here);
   await presence.leave(here, true);
@@ -100,7 +100,7 @@ test('the late close of an old connection never logs out a player who is on a ne
   await join(now);
   await presence.leave(old, false);
   await presence.leave(old, true);
-  // Longer than the grace, with the refreshes of the new one.
+  // Longer than the grace, while the new connection is refreshed.
   for (let n = 0; n < 5; n += 1) {
     await new Promise((resolve) => setTimeout(resolve, times.graceMs / 2));
     expect(await presence.refresh([now])).toEqual([]);
@@ -121,7 +121,7 @@ test('a connection that broke shows nothing to others when the session is resume
   expect(stories('dan')).toEqual(['joined r1-3']);
 });
 
-test('a connection that broke and does not come back is gone after the grace', async () => {
+test('a player whose connection broke and who does not come back is gone after the grace', async () => {
   sweeping();
   const here = at('eli', 'r1-4', '1/1/5');
   await join(here);
@@ -130,11 +130,11 @@ test('a connection that broke and does not come back is gone after the grace', a
   expect(stories('eli')).toEqual(['joined r1-4', 'left r1-4']);
 });
 
-test('the players of a server that died are gone when their time is up, swept by any other', async () => {
+test('the players of a server that died are gone when their time is up, swept by any other server', async () => {
   const ghosts = Array.from({ length: 250 }, (_, n) => at(`ghost-${n}`, `r2-${n % 10}`, `1/9/${n}`));
   const alive = at('fay', 'r2-0', '1/1/6');
   await Promise.all([...ghosts, alive].map((here) => brief.join(here, '{}')));
-  // Only her server goes on: her time would be up with theirs.
+  // Only the server of Fay goes on. Without the refresh her time would be up with the others'.
   await presence.refresh([alive]);
   timers.push(setInterval(() => void presence.refresh([alive]), times.sweepMs));
   sweeping();
@@ -147,7 +147,7 @@ test('the players of a server that died are gone when their time is up, swept by
   expect(told.filter(isGhostly)).toHaveLength(250);
 });
 
-test('a player who goes to another region leaves the one and joins the other', async () => {
+test('a player who goes to another region leaves the first region and joins the second', async () => {
   await join(at('gil', 'r3-1', '1/1/7'));
   await join(at('gil', 'r3-2', '1/1/7'));
   expect(await presence.people('r3-1', 10)).toEqual([]);
@@ -156,7 +156,7 @@ test('a player who goes to another region leaves the one and joins the other', a
   expect(stories('gil')).toEqual(['joined r3-1', 'left r3-1', 'joined r3-2']);
 });
 
-test('a refresh tells of players whom another connection owns, and brings back who was swept by mistake', async () => {
+test('a refresh names players whom another connection owns, and brings back a player who was swept by mistake', async () => {
   const [mine, theirs] = [at('hal', 'r4-1', '1/1/8'), at('ivy', 'r4-1', '1/1/9')];
   await join(mine);
   await join(theirs);
@@ -170,7 +170,7 @@ test('a refresh tells of players whom another connection owns, and brings back w
   expect(stories('hal')).toEqual(['joined r4-1', 'left r4-1', 'joined r4-1']);
 });
 
-test('a connection that breaks before its player has heard of it hands him back, and nobody sees him leave', async () => {
+test('a connection that breaks before its player has heard of it gives them back, and nobody sees them leave', async () => {
   sweeping();
   const [first, second] = [at('kim', 'r4-2', '1/1/11'), at('kim', 'r4-2', '2/1/1')];
   await join(first);
@@ -183,7 +183,7 @@ test('a connection that breaks before its player has heard of it hands him back,
   expect(stories('kim')).toEqual(['joined r4-2']);
 });
 
-test('one whose newer connection died with its server goes on with the one he has, once that is sure', async () => {
+test('a player whose newer connection died with its server goes on with the older one, once that is sure', async () => {
   sweeping();
   const [first, second] = [at('lea', 'r4-3', '1/1/12'), at('lea', 'r4-3', '2/1/2')];
   const due = () =>
@@ -198,7 +198,7 @@ test('one whose newer connection died with its server goes on with the one he ha
   const before = await due();
   await new Promise((resolve) => setTimeout(resolve, times.provenMs * 1.2));
   expect(await presence.refresh([first])).toEqual([]);
-  // What the newer one left to her is no end any more, neither to a sweep nor to a list.
+  // The time that the newer connection had set counts no more, neither for a sweep nor for a list.
   for (const [n, time] of (await due()).entries()) expect(time).toBeGreaterThan(before[n] ?? Number.NaN);
   expect(await presence.refresh([second])).toEqual([second.owner]);
   expect(await presence.people('r4-3', 10)).toHaveLength(1);
@@ -206,7 +206,7 @@ test('one whose newer connection died with its server goes on with the one he ha
   expect(stories('lea')).toEqual(['joined r4-3']);
 });
 
-test('one who left and came back for a moment is gone after the grace, not handed back to whom he left', async () => {
+test('a player who left and came back for a moment is gone after the grace, not given back to their first connection', async () => {
   const [first, second] = [at('mia', 'r4-4', '1/1/13'), at('mia', 'r4-4', '2/1/3')];
   await join(first);
   await presence.leave(first, false);
@@ -230,7 +230,10 @@ test('a session and its sequence live as long as their player is refreshed', asy
   const here = at('jon', 'r5-1', '1/1/10');
   await join(here);
   await bus.publish({
-    ...{ session: here.session, seq: 1, known: 0, room: here.region },
+    session: here.session,
+    seq: 1,
+    known: 0,
+    room: here.region,
     event: { t: 'said', from: here.person, text: 'hi', at: '' },
   });
   const keys = [game.keys.session(here.session), game.keys.sequence(here.session)];

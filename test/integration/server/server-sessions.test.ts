@@ -1,4 +1,4 @@
-/** Sessions that outlive a socket and a process: nothing lost, nothing twice. Real servers on a real Redis. */
+/** Sessions outlive sockets and processes: nothing is lost and nothing comes twice. Real servers on a real Redis. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { closeCode, firstRegion, limits, movedReason } from '../../../src/protocol.ts';
 import { type GameGround, gameGround } from '../../support/players/game-ground.ts';
@@ -26,7 +26,7 @@ describe('what is told', () => {
     const server = await game.startReady();
     const host = await game.join(server, 'host');
     host.say(1, 'welcome all');
-    // Heard, not only acknowledged: what the server has not read from the bus yet follows the snapshot.
+    // Heard, not only acknowledged: a message that the server has not read from the bus yet comes after the snapshot.
     await host.next('said');
     const guest = await game.join(server, 'guest');
     expect(guest.welcome.rooms).toMatchObject([{ room: firstRegion, resumed: false }]);
@@ -53,7 +53,7 @@ describe('what is told', () => {
     expect(last(ada)).toEqual(last(ben));
   });
 
-  test('a player who enters another region hears that one and no longer the first', async () => {
+  test('a player who enters another region hears that region and no longer the first', async () => {
     const server = await game.startReady();
     const [from, to] = [freshRoom(), freshRoom()];
     const stayer = await game.join(server, 'stayer', { region: from });
@@ -65,7 +65,7 @@ describe('what is told', () => {
     expect(snapshot.people.map(({ id }) => id).sort()).toEqual(['mover', 'resident']);
     await stayer.next('left', ({ player }) => player.id === 'mover');
     await resident.next('joined', ({ player }) => player.id === 'mover');
-    stayer.say(1, 'who is left?');
+    stayer.say(1, 'who is still here?');
     resident.say(1, 'hello mover');
     await mover.next('said', ({ text }) => text === 'hello mover');
     await stayer.next('said');
@@ -76,7 +76,7 @@ describe('what is told', () => {
 });
 
 describe('what is said', () => {
-  test('a sequence that comes again is acknowledged and told once', async () => {
+  test('a sequence that comes again is acknowledged, and told once', async () => {
     const server = await game.startReady();
     const player = await game.join(server, 'again', { region: freshRoom() });
     for (let n = 0; n < 5; n += 1) player.say(1, 'once');
@@ -86,13 +86,13 @@ describe('what is said', () => {
     expect(player.said()).toEqual(['once', 'then']);
   });
 
-  test('a replay on a server that does not know the session is found out by Redis', async () => {
+  test('a repeated message on a server that does not know the session is recognised by Redis', async () => {
     const [one, two] = [await game.startReady({ replica: 1 }), await game.startReady({ replica: 2 })];
     const player = await game.join(one, 'twice', { region: freshRoom() });
     player.say(1, 'a');
     player.say(2, 'b');
     await player.next('ack', ({ seq }) => seq === 2);
-    // An acknowledgement may come before one's own message: what was not heard yet would be replayed.
+    // An acknowledgement may come before the message itself: a message that was not heard yet would be replayed.
     await player.next('said', ({ text }) => text === 'b');
     const again = await game.join(two, 'twice', { resume: player.resume() });
     expect(again.welcome.seq).toBe(2);
@@ -106,7 +106,7 @@ describe('what is said', () => {
     expect(again.said()).toEqual(['c', 'd']);
   });
 
-  test('a Redis that lost its last moments mutes nobody: who was acknowledged goes on from there', async () => {
+  test('after Redis lost its last moments, players go on from their newest acknowledged message', async () => {
     const server = await game.startReady();
     const player = await game.join(server, 'goes-on', { region: freshRoom() });
     for (const seq of [1, 2, 3]) player.say(seq, `${seq}`);
@@ -118,7 +118,7 @@ describe('what is said', () => {
     expect(player.heard.filter(({ t }) => t === 'refused')).toEqual([]);
   });
 
-  test('a gap is refused with the sequence expected next, and what followed it is taken after that one', async () => {
+  test('a gap is refused with the sequence that is expected next, and later messages are taken after it', async () => {
     const server = await game.startReady();
     const player = await game.join(server, 'gap', { region: freshRoom() });
     player.say(1, 'one');
@@ -132,7 +132,7 @@ describe('what is said', () => {
     expect(player.said()).toEqual(['one', 'two', 'three']);
   });
 
-  test('what is said where a player is not is told to nobody, and the next one is no gap', async () => {
+  test('a message to a room where the player is not is told to nobody, and the next message is not a gap', async () => {
     const server = await game.startReady();
     const elsewhere = freshRoom();
     const other = await game.join(server, 'other', { region: elsewhere });
@@ -145,10 +145,10 @@ describe('what is said', () => {
     expect(other.said()).toEqual([]);
   });
 
-  test('while Redis is away messages are refused with their sequence, and taken in order when it is back', async () => {
+  test('while Redis does not answer, messages are refused with their sequence, and are taken in order afterwards', async () => {
     const server = await game.startReady();
     const player = await game.join(server, 'patient', { region: freshRoom() });
-    await game.redis.call('CLIENT', 'PAUSE', '30000', 'WRITE');
+    await game.redis.call('CLIENT', 'PAUSE', '3600000', 'WRITE');
     try {
       player.say(1, 'one');
       player.say(2, 'two');
@@ -165,7 +165,7 @@ describe('what is said', () => {
 });
 
 describe('resume', () => {
-  test('a session goes on at another server without a loss or a duplicate, and nobody is told', async () => {
+  test('a session goes on at another server without a loss or a duplicate, and other players notice nothing', async () => {
     const [old, next] = [await game.startReady({ release: 1 }), await game.startReady({ release: 2 })];
     const region = freshRoom();
     const watcher = await game.join(old, 'watcher', { region });
@@ -215,7 +215,7 @@ describe('resume', () => {
     expect(metrics).toMatch(/gameops_ws_hellos_total\{how="cold"[^}]*\} 1/);
   });
 
-  test('what nobody holds any more is said to be missing, and a snapshot comes instead', async () => {
+  test('when neither a server nor Redis has the missed messages any more, the room is not resumed and a snapshot comes', async () => {
     const old = await game.startReady({ release: 1 });
     const region = freshRoom();
     const speaker = await game.join(old, 'crier', { region });
@@ -236,7 +236,7 @@ describe('resume', () => {
     expect(offset).toBe(snapshot.offset + 1);
   });
 
-  test('the id of a session opens nothing for another player', async () => {
+  test('another player can not resume a session by its id', async () => {
     const server = await game.startReady();
     const owner = await game.join(server, 'owner', { region: freshRoom() });
     owner.say(1, 'mine');
@@ -246,7 +246,7 @@ describe('resume', () => {
     expect(thief.welcome).toMatchObject({ seq: 0, rooms: [{ room: firstRegion, resumed: false }] });
   });
 
-  test('a hole that a client sees is filled when it asks', async () => {
+  test('a client that sees a hole asks for a resync and gets the missing messages', async () => {
     const server = await game.startReady();
     const region = freshRoom();
     const player = await game.join(server, 'holey', { region });
@@ -261,7 +261,7 @@ describe('resume', () => {
     expect(player.said().length).toBe(10);
   });
 
-  test('the same session on a second socket ends the first, when its client does not', async () => {
+  test('the same session on a second socket ends the first socket, when its client does not', async () => {
     const server = await game.startReady();
     const first = await game.join(server, 'double');
     await game.join(server, 'double', { resume: first.resume() });
@@ -270,8 +270,8 @@ describe('resume', () => {
   });
 });
 
-describe('a Redis that forgets', () => {
-  test('after a flush everybody is sent back to begin anew, and nothing old is taken for new', async () => {
+describe('a Redis that lost data', () => {
+  test('after a flush all players are disconnected to begin anew, and no old message is taken for a new one', async () => {
     const servers = [await game.startReady({ replica: 1 }), await game.startReady({ replica: 2 })] as const;
     const region = freshRoom();
     const players = [
@@ -292,7 +292,7 @@ describe('a Redis that forgets', () => {
     for (const player of players) expect(player.said().length).toBe(10);
   });
 
-  test('a bus that lost what was read counts as another memory, though its epoch is still there', async () => {
+  test('a bus that lost entries which were read begins a new epoch, though Redis still has the old one', async () => {
     const server = await game.startReady();
     const player = await game.join(server, 'gil', { region: freshRoom() });
     player.say(1, 'read');
@@ -305,7 +305,7 @@ describe('a Redis that forgets', () => {
     expect(back.welcome.epoch).not.toBe(player.welcome.epoch);
   });
 
-  test('connections that break lose nothing: the bus is read on from where it was', async () => {
+  test('when connections to Redis break nothing is lost: the bus is read on from the last entry', async () => {
     const [one, two] = [await game.startReady({ replica: 1 }), await game.startReady({ replica: 2 })];
     const region = freshRoom();
     const listener = await game.join(one, 'listener', { region });
@@ -313,7 +313,7 @@ describe('a Redis that forgets', () => {
     let acked = 0;
     for (let round = 0; round < 5; round += 1) {
       await game.redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
-      // Says the same until it is taken, as a client does.
+      // Repeats the message until it is taken, as a client does.
       while (acked <= round) {
         speaker.say(round + 1, `round ${round + 1}`);
         await new Promise((resolve) => setTimeout(resolve, 50));
@@ -329,7 +329,7 @@ describe('a Redis that forgets', () => {
 });
 
 describe('a slow reader', () => {
-  test('is closed to resume later, and others hear everything meanwhile', async () => {
+  test('is closed to resume later, and other players hear everything in the meantime', async () => {
     const server = await game.startReady();
     const region = freshRoom();
     const slow = await game.join(server, 'slow', { region });
@@ -341,7 +341,7 @@ describe('a slow reader', () => {
     );
     for (let seq = 1; seq <= 25; seq += 1) for (const speaker of speakers) speaker.say(seq, text);
     await until(() => slow.said().length === 250);
-    // It goes on asking for everything again, and reads nothing of it.
+    // The slow player goes on asking for everything again, and reads nothing of it.
     slow.socket.pause();
     let seq = 25;
     while (!(await isOneSlow(server))) {
@@ -355,7 +355,7 @@ describe('a slow reader', () => {
     expect(quick.closed()).toBe(null);
     slow.socket.resume();
     await until(() => slow.closed() !== null);
-    // He reads all that was on its way, and the reason last.
+    // The slow player reads everything that was on its way, and the reason last.
     expect(slow.closed()).toEqual({ code: closeCode.slow, reason: 'slow' });
     const resume = slow.resume();
     const back = await game.join(server, 'slow', { resume });

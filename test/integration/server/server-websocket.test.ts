@@ -38,7 +38,7 @@ const controlPongs = (raw: RawSocket) =>
   raw.frames.filter(({ opcode }) => opcode === op.pong).map(({ payload }) => payload.toString('latin1'));
 
 describe.each(cases)('$name', ({ bytes, chop, expected, endsClean }) => {
-  test(endsClean ? 'is taken' : 'ends it as it should', async () => {
+  test(endsClean ? 'is accepted' : 'closes the connection as RFC 6455 says', async () => {
     const raw = await welcome();
     const { pongs = [], controlPongs: answers = [], close } = expected;
     await raw.write(bytes, chop);
@@ -54,7 +54,7 @@ describe.each(cases)('$name', ({ bytes, chop, expected, endsClean }) => {
     expect(raw.closeCode()).toSatisfy((code: number) => close.includes(code));
     expect(messages(raw, 'pong').map(({ at }) => at)).toEqual(pongs);
     expect(controlPongs(raw)).toEqual(answers);
-    // What the server sends is whole, without reserved bits, and not masked; nothing comes after its close.
+    // Frames of the server are whole, without reserved bits and not masked; nothing comes after its close.
     expect(raw.frames.every(({ fin, rsv, masked }) => fin && rsv === 0 && !masked)).toBe(true);
     expect(raw.frames.at(-1)?.opcode).toBe(op.close);
   });
@@ -74,14 +74,14 @@ describe('the handshake', () => {
     }
   });
 
-  test('the accepted key is the one of RFC 6455, and the protocol is ours', async () => {
+  test('the accepted key is the example of RFC 6455, and the subprotocol is gameops.v1', async () => {
     const raw = await openRaw(server.wsUrl, { 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' });
     expect(raw.head).toMatch(/sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK\+xOo=/i);
     expect(raw.head).toMatch(/sec-websocket-protocol: gameops\.v1/i);
     raw.destroy();
   });
 
-  test('another version, another method of upgrading and a key that is none are answered in HTTP', async () => {
+  test('another version, another kind of upgrade and a malformed key are answered in HTTP', async () => {
     const answers = await Promise.all([
       openRaw(server.wsUrl, { 'sec-websocket-version': '7' }),
       openRaw(server.wsUrl, { 'sec-websocket-key': 'short' }),

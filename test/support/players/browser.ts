@@ -1,6 +1,6 @@
 /**
- * A real Chromium, and players who sit before it. Every player has a window of his own that shares nothing with the
- * others, and keeps a record of all that must not happen while somebody plays.
+ * A real Chromium, and players who use it. Every player has a window of their own that shares nothing with the others,
+ * and keeps a record of everything that must not happen while somebody plays.
  */
 import { spawnSync } from 'node:child_process';
 import { type Browser, chromium, type Page } from 'playwright-core';
@@ -17,7 +17,7 @@ export const phone: Looks = { width: 390, height: 844, colorScheme: 'dark' };
 
 export interface Player {
   page: Page;
-  /** Whatever went wrong so far, in words: console, scripts, requests, answers, requests to somebody else. */
+  /** Whatever went wrong so far, in words: console, scripts, requests, answers, requests to another host. */
   wrong: string[];
   /** How often a page was loaded. */
   loads(): number;
@@ -30,7 +30,10 @@ export interface Player {
   leave(): Promise<void>;
 }
 
-/** With an empty profile of its own, which goes with it. @throws when there is no Chromium and none to be had */
+/** Against a page that hangs. On a slow machine anything may take long. */
+const hangMs = 600_000;
+
+/** With an empty profile of its own, which is removed with it. @throws when Chromium is neither there nor available */
 export async function openBrowser(): Promise<Browser> {
   const { status, stdout, stderr } = spawnSync(process.execPath, ['scripts/chromium.js'], {
     cwd: packageRoot(),
@@ -39,6 +42,7 @@ export async function openBrowser(): Promise<Browser> {
   if (status !== 0) throw new Error(stderr);
   return chromium.launch({
     executablePath: stdout.trim(),
+    timeout: hangMs,
     args: [
       '--headless',
       '--no-sandbox',
@@ -55,6 +59,7 @@ export async function openBrowser(): Promise<Browser> {
 export async function openPlayer(browser: Browser, url: string, looks: Looks): Promise<Player> {
   const { width, height, colorScheme } = looks;
   const context = await browser.newContext({ viewport: { width, height }, colorScheme });
+  context.setDefaultTimeout(hangMs);
   const page = await context.newPage();
   const wrong: string[] = [];
   const seen = { loads: 0, sockets: 0 };
@@ -64,7 +69,7 @@ export async function openPlayer(browser: Browser, url: string, looks: Looks): P
   page.on('pageerror', (error) => wrong.push(`script: ${error.message}`));
   page.on('requestfailed', (asked) => {
     const why = asked.failure()?.errorText;
-    // The browser's own doing, when the player reloads; no server can bring it about.
+    // The browser itself aborts requests when the player reloads. No server can cause this.
     if (why !== 'net::ERR_ABORTED') wrong.push(`failed: ${asked.url()} ${why}`);
   });
   page.on('request', (asked) => {
@@ -103,7 +108,7 @@ export async function openPlayer(browser: Browser, url: string, looks: Looks): P
   };
 }
 
-/** From now on every word of the connection's state and every trouble is kept. @returns what was shown since */
+/** From now on every state of the connection and every trouble that the page shows is kept. @returns what was shown */
 export async function watchState({ page }: Player): Promise<() => Promise<string[]>> {
   // In a string, because what runs in the page knows a DOM that these tests do not.
   await page.evaluate(`(() => {

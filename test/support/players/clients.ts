@@ -61,7 +61,7 @@ export function inWords(report: ClientsReport): string {
   return parts.join(' · ');
 }
 
-/** The same with what went wrong, for failed expectations. */
+/** The same line with everything that went wrong, for failed expectations. */
 export function inDetail(report: ClientsReport): string {
   const { on, of, closed, broken } = report.players;
   const players = of > 0 ? ` · players: ${on} of ${of} on, ${closed} closed, ${broken} broken` : '';

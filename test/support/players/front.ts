@@ -1,6 +1,6 @@
 /**
- * What Nginx is to players, as far as a handover needs it: one address, `?to=<release>` meets that release, everybody
- * else the one that traffic goes to. Only carries bytes.
+ * Stands in for Nginx, as far as a handover needs it: one address, where `?to=<release>` reaches that release and all
+ * other players reach the release that traffic goes to. Only carries bytes.
  */
 import { createServer, type IncomingMessage } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';

@@ -114,15 +114,15 @@ export async function statusOf(url: string): Promise<number | null> {
   );
 }
 
-/** Asks until it is so; the test's own time limit is the only one. */
+/** Asks until it is so. The test's own time limit is the only one. */
 export async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await isSo())) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
-/** Below those that the kernel gives out, and of each of vitest's workers its own: nobody takes one before its server does. */
+/** Below the ports that the kernel gives out, and a range for each worker of vitest: nobody takes one before its server. */
 const portsOfWorker = 1_000;
 const firstPort = 20_000 + (Number(process.env.VITEST_POOL_ID ?? 0) % 12) * portsOfWorker;
-/** Not at the same one in every file: servers of the last file may still be about to go. */
+/** Every file begins at another port, because servers of the last file may still be ending. */
 let portsTried = process.pid;
 
 async function freePort(): Promise<number> {

@@ -5,7 +5,7 @@ import type { TlsSite } from '../site/tls-site.ts';
 
 export interface Load {
   running: Running;
-  /** Nobody joins any more; how many are in, which may be fewer than were sent. */
+  /** Resolves when nobody joins any more, with how many players are in the game: perhaps fewer than were sent. */
   playing: Promise<number>;
   report(): Promise<LoadReport>;
 }
@@ -39,7 +39,7 @@ export function startLoad(
       if (event.label === 'playing') isIn();
     },
   });
-  // A load that ends before anybody plays must not be waited for.
+  // Nobody must wait for a load that ends before anybody plays.
   void running.ended.then(isIn, isIn);
   return { running, playing, report: async () => reportOf(await running.ended) };
 }

@@ -1,4 +1,4 @@
-/** A player who does exactly what a test says, one message at a time: no retry, no resume of its own. */
+/** A player who does exactly what a test says, one message at a time: it never retries or resumes by itself. */
 import { WebSocket } from 'ws';
 import {
   type Downward,
@@ -23,7 +23,7 @@ export interface WirePlayer {
   closed(): Closed | null;
   send(message: object): void;
   say(seq: number, text: string, room?: string): void;
-  /** The first message of that type that satisfies, whenever it comes. */
+  /** The first message of that type for which `isIt` holds, whenever it comes. */
   next<T extends Downward['t']>(
     type: T,
     isIt?: (message: Extract<Downward, { t: T }>) => boolean,
@@ -31,7 +31,7 @@ export interface WirePlayer {
   /** What rooms told, in the order in which it came. */
   told(): RoomMessage[];
   said(): string[];
-  /** What a resume of this session says: what was heard so far. */
+  /** The resume of this session, with the offsets that were heard so far. */
   resume(): { session: string; epoch: string; offsets: Record<string, number> };
   leave(reason?: string): void;
 }
@@ -42,7 +42,7 @@ export interface Hello {
   resume?: ReturnType<WirePlayer['resume']>;
 }
 
-/** Resolves with the welcome; rejects when it is closed before. */
+/** Resolves with the welcome; rejects when the socket is closed before. */
 export async function joinAs(url: string, hello: Hello, headers = {}): Promise<WirePlayer> {
   const socket = new WebSocket(url, protocolVersion, { perMessageDeflate: false, headers });
   const heard: Downward[] = [];
@@ -58,7 +58,7 @@ export async function joinAs(url: string, hello: Hello, headers = {}): Promise<W
   });
   await until(() => heard.length > 0 || closed !== null);
   const [welcome] = heard;
-  if (welcome?.t !== 'welcome') throw Object.assign(new Error('not welcome'), { closed });
+  if (welcome?.t !== 'welcome') throw Object.assign(new Error('closed before a welcome'), { closed });
   const told = () => heard.filter(isRoomMessage);
   const send = (message: object) => socket.send(JSON.stringify(message));
   return {
