@@ -1,13 +1,13 @@
 /**
- * What gameops.yaml says under `env`: a part of its schema (config.ts) that the verbs of .env can read by itself, in a
- * fraction of the time that the whole takes.
+ * The section `env` of gameops.yaml, which the verbs of .env read without the rest (config.ts), in a fraction of the time
+ * that the whole file takes.
  */
 import { parse } from 'yaml';
 import * as z from 'zod/mini';
 
 const optional = z.optional;
 
-/** What `env check` and deploys ask of one setting. */
+/** What `env check` and deploys require of one setting. */
 const userKey = z.strictObject({
   type: z
     ._default(z.enum(['string', 'integer', 'number', 'boolean', 'url', 'email', 'host', 'port']), 'string')
@@ -61,7 +61,7 @@ const partReader = z.object({
 
 export type ConfigPart = z.infer<typeof partReader>;
 
-/** Null where anything is odd: then the whole schema has to say what. */
+/** Null when anything is wrong: then reading the whole file (config.ts) says what. */
 export function configPart(text: string): ConfigPart | null {
   try {
     return partReader.safeParse(parse(text) ?? {}).data ?? null;

@@ -1,6 +1,6 @@
 /**
- * A first .env: complete, valid, every secret fresh from the kernel. Secrets are base64url, because its letters mean
- * the same in every dialect of .env, in URLs and in shells.
+ * A first .env: complete and valid, with new random secrets. Secrets are base64url, because its letters mean the same to
+ * every reader of .env, in URLs and in shells.
  */
 import { randomBytes } from 'node:crypto';
 
@@ -10,7 +10,7 @@ export function generateSecret(): string {
 }
 
 export function generateEnv(project: string): string {
-  // PostgreSQL takes dashes in names only when quoted, everywhere and for ever.
+  // PostgreSQL accepts a name with dashes only in quotes, in every statement.
   const role = project.replaceAll('-', '_');
   return `# Settings of the game server of "${project}". Secrets live here: keep it at mode 0600 and out of git.
 # A value may also come from the environment, or from a file that KEY_FILE names; the environment wins.
@@ -18,7 +18,7 @@ NODE_ENV=production
 PORT=3000
 LOG_LEVEL=info
 
-# "postgres" and "redis" are the ones that gameops runs. Name another host and gameops uses that and starts none.
+# "postgres" and "redis" mean the servers that gameops runs. With another host, gameops uses that server and starts none.
 DB_HOST=postgres
 DB_PORT=5432
 DB_NAME=${role}
@@ -26,7 +26,7 @@ DB_USER=${role}
 DB_PASSWORD=${generateSecret()}
 REDIS_URL=redis://:${generateSecret()}@redis:6379/0
 
-# Signs players' tokens: whoever has it can play as anybody.
+# Signs players' tokens: whoever has it can log in as any player.
 JWT_SECRET=${generateSecret()}
 `;
 }

@@ -1,6 +1,6 @@
 /**
- * .env and the process environment, joined and checked, for what moves releases: environment over KEY_FILE over the
- * provider's command over .env (sources.ts). Promises that no value ever reaches a message.
+ * .env and the process environment, joined and checked, for the verbs that move releases. sources.ts has the order of
+ * precedence. Promises that no value ever reaches a message.
  */
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -19,14 +19,14 @@ export interface EnvFile {
   path: string;
   /** False when everything comes from the process environment. */
   exists: boolean;
-  /** Every setting for the game server as text: those of the schema and whatever else .env holds. */
+  /** Every setting for the game server as text: the known settings and all others that .env holds. */
   values: Record<string, string>;
   settings: KnownSettings;
   /** Where each value came from. */
   sources: Record<string, Source>;
-  /** Octal, when others than its owner may read or write the file. */
+  /** Octal mode, when users other than the owner may read or write the file. */
   looseMode: string | null;
-  /** What was read, for whoever looks closer. */
+  /** The text that was read, for the rules. */
   text: EnvText;
   gathered: Gathered;
 }
@@ -34,13 +34,13 @@ export interface EnvFile {
 export interface EnvRequest extends ExtraSources {
   path: string;
   environment: Readonly<Record<string, string | undefined>>;
-  /** The bundled server says which settings it needs; of any other image only it knows. */
+  /** The bundled server says which settings it needs; of another image only that image knows. */
   isBundled: boolean;
-  /** Told every value that was met, also one that is overridden or wrong. */
+  /** Called with every value that was read, also an overridden or wrong one. */
   keep?: (key: string, value: string) => void;
 }
 
-/** What gameops.yaml says under `env`. */
+/** The sources that gameops.yaml names under `env`. */
 export interface ExtraSources {
   userKeys?: UserKeys;
   provider?: string | undefined;
@@ -78,7 +78,7 @@ export function readEnvFile(request: EnvRequest): EnvFile {
   };
 }
 
-/** All that has a value, and where it comes from. */
+/** All settings that have a value, and where it comes from. */
 export function gatherFor(
   text: EnvText,
   request: ExtraSources & { folder: string; environment: EnvRequest['environment'] },
@@ -97,7 +97,7 @@ export function gatherFor(
   });
 }
 
-/** Lines that others read as something else: a value that is cut in silence is worse than none. */
+/** Lines that other readers read differently: a value that is cut silently is worse than no value. */
 function brokenLines(text: EnvText): SettingProblem[] {
   const lines = text.pieces
     .filter(({ kind, raw }) => kind === 'broken' || raw.includes('\0'))
@@ -130,12 +130,12 @@ function wayTo(path: string, reason: string): string {
 export function unreadable(path: string, reason: string): OpsError {
   return new OpsError('ENV_UNREADABLE', {
     message: `${path} can't be read (${reason}). Nothing was changed.`,
-    next: [wayTo(path, reason), 'gameops init writes a complete .env where none is'],
+    next: [wayTo(path, reason), 'gameops init writes a complete .env when there is none'],
     facts: { file: path, reason },
   });
 }
 
-/** Octal mode of a file that others than its owner may read or write, or null. */
+/** Octal mode of a file that users other than its owner may read or write, else null. */
 export function looseMode(path: string): string | null {
   const mode = statSync(path).mode & 0o777;
   return (mode & 0o077) === 0 ? null : mode.toString(8).padStart(4, '0');
@@ -152,10 +152,10 @@ function missing(path: string): OpsError {
 function invalid(path: string, problems: readonly SettingProblem[]): OpsError {
   const shown = problems.map(({ key, expected }) => `${key}: expected ${expected}`);
   return new OpsError('ENV_INVALID', {
-    message: `The settings of the game server can't be used, nothing was changed.\n${shown.join('\n')}`,
+    message: `The settings of the game server have problems. Nothing was changed.\n${shown.join('\n')}`,
     next: [
-      `correct ${path} (values are never shown here)`,
-      'gameops env check shows every problem with its place',
+      `correct ${path}; values are never shown here`,
+      'gameops env check shows every problem with its line',
     ],
     facts: { file: path, keys: problems.map(({ key }) => key), problems: shown },
   });
@@ -170,16 +170,16 @@ function refuseLoopback({ database, redis }: KnownSettings): void {
   throw new OpsError('DB_HOST_LOOPBACK', {
     message:
       `${key} names this machine's loopback. The game server runs in a container, where loopback is the container ` +
-      'itself, so it could never reach that. Nothing was changed.',
+      'itself, so the game server could never reach it. Nothing was changed.',
     next: [
-      `${ours} for the one that gameops runs`,
+      `${ours} for the server that gameops runs`,
       `put an address into ${key} that containers can reach, such as this machine's own address on its network`,
     ],
     facts: { key },
   });
 }
 
-/** Of the file's folder, unless another one was named. @throws ENV_UNREADABLE */
+/** The example in the folder of .env, unless another file was named. @throws ENV_UNREADABLE */
 export function exampleOf(cwd: string, named: string | undefined, folder: string): EnvText | null {
   const path = named === undefined ? join(folder, '.env.example') : resolve(cwd, named);
   if (named === undefined && !existsSync(path)) return null;

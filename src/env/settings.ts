@@ -1,9 +1,9 @@
 /**
- * What the game server must be told, and which of it is secret. The CLI checks it before it touches anything, the
- * server again at boot. Promises never to echo a value: a problem names the key and what was expected, no more.
+ * The settings of the game server, and which of them are secret. The CLI checks them before it changes anything, the
+ * server checks them again at boot. Promises never to echo a value: a problem names the key and what was expected.
  * Imports no package but zod, because the server bundles it.
  */
-// The small face of zod: it starts in a twentieth of the time, and messages are our own anyway.
+// zod/mini starts in a twentieth of the time of zod, and the messages are our own anyway.
 import * as z from 'zod/mini';
 import { tokenKeyNames } from '../contract.ts';
 
@@ -26,7 +26,7 @@ const modes = ['production', 'development', 'test'] as const;
 const serverReader = z.object({
   NODE_ENV: z._default(z.enum(modes, `one of ${modes.join(', ')}`), 'production'),
   PORT: portNumber(3000),
-  DB_HOST: text('a host name; "postgres" means the one gameops runs'),
+  DB_HOST: text('a host name; "postgres" means the server that gameops runs'),
   DB_PORT: portNumber(5432),
   DB_NAME: text('a database name'),
   DB_USER: text('a database role'),
@@ -41,37 +41,37 @@ const serverReader = z.object({
 export interface SettingAbout {
   purpose: string;
   accepts: string;
-  /** As text; null when there is none and the bundled server can't do without. */
+  /** Default, as text; null when there is none and the bundled server needs the setting. */
   fallback: string | null;
   isSecret: boolean;
-  /** Nobody needs it, and nothing stands in for it. */
+  /** The setting may be absent, and has no default. */
   isOptional?: true;
 }
 
-/** For `env explain` and its like: what each setting is for. */
+/** The purpose of each setting, for `env explain` and the rules. */
 export const settingAbout: Readonly<Record<keyof z.infer<typeof serverReader>, SettingAbout>> = {
   NODE_ENV: open(
-    'how the server runs: in production nobody sees how it is made',
+    'how the server runs; in production, errors show no internal details',
     modes.join(', '),
     'production',
   ),
   PORT: open('port the server listens on in its container', port, '3000'),
-  DB_HOST: open('host of the database', 'a host name; "postgres" means the one gameops runs', null),
+  DB_HOST: open('host of the database', 'a host name; "postgres" means the server that gameops runs', null),
   DB_PORT: open('port of the database', port, '5432'),
   DB_NAME: open('name of the database', 'a database name', null),
   DB_USER: open('role the server logs in with', 'a database role', null),
   DB_PASSWORD: secret('password of DB_USER', 'text that is not empty'),
-  JWT_SECRET: secret("signs players' tokens: whoever has it can play as anybody", longText),
+  JWT_SECRET: secret("signs players' tokens: whoever has it can log in as any player", longText),
   JWT_SECRET_NEXT: optional(
-    'key that will sign next: its tokens are accepted already (gameops env rotate jwt)',
+    'key that will sign next; its tokens are accepted already (gameops env rotate jwt)',
     longText,
   ),
   JWT_SECRET_PREVIOUS: optional(
-    'key that signed before: its tokens are still accepted (gameops env rotate jwt)',
+    'key that signed before; its tokens are still accepted (gameops env rotate jwt)',
     longText,
   ),
   REDIS_URL: secret('where Redis is, with its password', redisUrl),
-  LOG_LEVEL: open('how much the server tells', logLevels.join(', '), 'info'),
+  LOG_LEVEL: open('how much the server logs', logLevels.join(', '), 'info'),
 };
 
 function open(purpose: string, accepts: string, fallback: string | null): SettingAbout {
@@ -92,16 +92,17 @@ export type SettingKey = keyof ServerSettings;
 export const settingKeys = Object.keys(serverReader.shape) as readonly SettingKey[];
 
 /**
- * A setting that gameops does not know counts as secret: better a name too few in a log than a token too many. REDIS_URL
- * is one, because it carries a password.
+ * A setting that gameops does not know counts as secret: hiding too much is better than showing a token. REDIS_URL is
+ * secret because it contains a password.
  */
 export function isSecretKey(key: string): boolean {
   return !Object.hasOwn(settingAbout, key) || settingAbout[key as SettingKey].isSecret;
 }
 
 /**
- * Settings that go with a secret: a release that comes back gets those of today, as it gets today's secrets. A password
- * of today opens nothing for a role of then, and a key that players still hold tokens of must not be missing.
+ * Settings that belong to a secret. An older release that starts again gets today's secrets, and today's value of these
+ * settings with them: today's password does not fit an older role, and a key whose tokens players still hold must not be
+ * missing.
  */
 const companions: Readonly<Record<string, readonly string[]>> = {
   DB_PASSWORD: ['DB_USER'],
@@ -111,7 +112,7 @@ const companions: Readonly<Record<string, readonly string[]>> = {
 export const companionsOf = (keys: readonly string[]): string[] =>
   keys.flatMap((key) => (Object.hasOwn(companions, key) ? (companions[key] ?? []) : []));
 
-/** A name that says by itself that it is one. */
+/** Whether the name alone shows that the setting is a secret. */
 export function isRevealing(key: string): boolean {
   return (
     /SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|PRIVATE_?KEY|API_?KEY/i.test(key) &&
@@ -124,11 +125,11 @@ export type DatabaseSettings = Pick<
   'DB_HOST' | 'DB_PORT' | 'DB_NAME' | 'DB_USER' | 'DB_PASSWORD'
 >;
 
-/** What the CLI itself needs to know. The bundled server has it all; any other image, what it has a use for. */
+/** The settings that the CLI itself uses. The bundled server has them all; another image has those that it needs. */
 export interface KnownSettings {
   database: DatabaseSettings | null;
   redis: Pick<ServerSettings, 'REDIS_URL'> | null;
-  /** Signs the token that probes join with. */
+  /** Signs the token with which probes join. */
   jwtSecret: string | null;
 }
 
@@ -141,7 +142,7 @@ export type SettingsCheck =
   | { ok: true; settings: ServerSettings }
   | { ok: false; problems: SettingProblem[] };
 
-/** Every problem at once. Keys that are not of the schema are left alone. An empty value counts as none. */
+/** Returns every problem at once. Other keys are ignored. An empty value counts as no value. */
 export function serverSettings(values: Readonly<Record<string, string | undefined>>): SettingsCheck {
   const given = Object.fromEntries(
     settingKeys.flatMap((key) => (values[key] ? [[key, values[key]] as const] : [])),
@@ -163,8 +164,8 @@ const databaseReader = z.pick(serverReader, {
 const redisReader = z.pick(serverReader, { REDIS_URL: true });
 
 /**
- * The bundled server needs every setting. For any other image the keys are its own business, but for the two parts
- * that gameops can run or reach: with DB_HOST comes all of DB_*, and REDIS_URL is a URL.
+ * The bundled server needs every setting. Another image decides for itself, except for the two services that gameops can
+ * run or reach: with DB_HOST, all of DB_* is required, and REDIS_URL must be a URL.
  */
 export function knownSettings(
   values: Readonly<Record<string, string | undefined>>,

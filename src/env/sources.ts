@@ -1,6 +1,6 @@
 /**
- * Where a setting comes from: the process environment, over a file that KEY_FILE names, over what a command prints,
- * over .env. Promises that no value reaches a message, and neither does what a command says when it fails.
+ * Where a setting comes from, in order of precedence: the process environment, a file that KEY_FILE names, the output of
+ * a command, .env. Promises that neither a value nor the output of a failing command reaches a message.
  */
 import { spawnSync } from 'node:child_process';
 import { resolve } from 'node:path';
@@ -12,27 +12,27 @@ export type Source = 'process' | 'process-file' | 'file-file' | 'command' | 'fil
 export interface Origin {
   source: Source;
   value: string;
-  /** In .env: the setting, or the KEY_FILE that names the file. */
+  /** The setting in .env, or the KEY_FILE in .env that names the file; null when it comes from elsewhere. */
   setting: Setting | null;
 }
 
 export interface SourceProblem {
-  /** KEY_FILE, or a key that a command should give; null for the command that gives many. */
+  /** KEY_FILE, or the key that a command should give; null for the command that gives many keys. */
   key: string | null;
   expected: string;
   setting: Setting | null;
 }
 
 export interface Gathered {
-  /** Every key that has a value, with all it has: the first one counts. */
+  /** Every key that has a value, with all its values: the first one counts. */
   origins: Map<string, Origin[]>;
   problems: SourceProblem[];
 }
 
 export interface SourceRequest {
-  /** Of .env; empty when there is none. */
+  /** The settings of .env; empty when there is no file. */
   file: ReadonlyMap<string, Setting>;
-  /** Paths in .env are meant from here. */
+  /** Paths in .env are relative to this folder. */
   folder: string;
   environment: Readonly<Record<string, string | undefined>>;
   /** Keys that may also come from the environment, or from a file of their own. */
@@ -69,14 +69,14 @@ export function gather(request: SourceRequest): Gathered {
   return gathered;
 }
 
-/** The value that counts, of every key. */
+/** For every key, the value that counts. */
 export function winners({ origins }: Gathered): Map<string, Origin> {
   const won = new Map<string, Origin>();
   for (const [key, [first]] of origins) if (first) won.set(key, first);
   return won;
 }
 
-/** The same with the settings of gameops.yaml, which win over nothing here and are no secrets. */
+/** The same with the plain settings of gameops.yaml, which have the lowest precedence here. */
 export function winnersBeside(
   gathered: Gathered,
   plain: Readonly<Record<string, string>>,
@@ -87,7 +87,7 @@ export function winnersBeside(
   return won;
 }
 
-/** An empty value counts as none. */
+/** An empty value counts as no value. */
 function add(
   { origins }: Gathered,
   key: string,
@@ -108,7 +108,7 @@ function addPointed(
 ): void {
   if (!target) return;
   try {
-    // Editors and `echo` end files with a newline that is no part of the secret.
+    // Editors and `echo` end files with a newline that is not a part of the secret.
     add(gathered, key, source, readUpTo(target, valueBytesMax).replace(/\r?\n$/, ''), setting);
   } catch {
     const expected = 'the path of a file that can be read';
@@ -146,7 +146,7 @@ function providedValues(
 
 const patienceMs = 30_000;
 
-/** What it says on stderr is left unsaid: it may hold what it was asked for. */
+/** Its stderr is not shown: it may contain the secret. */
 function outputOf(command: string): { ok: true; text: string } | { ok: false; why: string } {
   const { status, signal, error, stdout } = spawnSync(command, {
     shell: true,
@@ -165,7 +165,7 @@ function manyIn(text: string): [string, string][] {
       const parsed = JSON.parse(text) as Record<string, unknown>;
       return Object.entries(parsed).map(([key, value]) => [key, String(value)]);
     } catch {
-      // No JSON: read as what it is.
+      // It is not JSON: read as .env text.
     }
   }
   return [...valuesIn(readTokens(text))].map(([key, { value }]) => [key, value]);

@@ -1,17 +1,17 @@
 /**
- * Settings that an image of one's own has, as gameops.yaml describes them under env.keys. A problem names the key and
- * what was expected, never the value.
+ * Settings of an image that is not the bundled server, as gameops.yaml describes them under env.keys. A problem names the
+ * key and what was expected, never the value.
  */
 import type { SettingProblem } from './settings.ts';
 
 export interface UserKey {
   type: 'string' | 'integer' | 'number' | 'boolean' | 'url' | 'email' | 'host' | 'port';
   required: boolean;
-  /** Judged as a secret; by its name when nothing is said. */
+  /** Whether the rules for secrets apply; when absent, its name decides. */
   secret?: boolean | undefined;
   /** For `env explain`. */
   purpose?: string | undefined;
-  /** The only values it may have. */
+  /** The only allowed values. */
   values?: readonly string[] | undefined;
   min?: number | undefined;
   max?: number | undefined;

@@ -1,17 +1,17 @@
 /**
- * How others read a .env: Node's util.parseEnv, the dotenv package, `docker --env-file` and Compose. Node's reader is
- * at hand; the others are told here, each by its own rules and in one pass, and the tests hold them against the real
- * ones. Compose alone is told from its documentation. Pure.
+ * How other programs read a .env: Node's util.parseEnv, the dotenv package, `docker --env-file` and Compose. Node's own
+ * reader is called; the others are written here again, each by its own rules and in one pass, and the tests compare them
+ * with the real ones. Only Compose follows its documentation. Pure.
  */
 import { parseEnv } from 'node:util';
 
-/** What a reader makes of a file, or that it takes none of it. */
+/** The values that a reader finds in a file, or that it refuses the whole file. */
 export type Reading = ReadonlyMap<string, string> | 'refused';
 
 export const dialects = ['Node', 'dotenv', 'docker', 'Compose'] as const;
 export type Dialect = (typeof dialects)[number];
 
-/** A value that depends on who reads it. Not a possible value: no reader keeps a NUL. */
+/** The value depends on the environment of the reader. No reader can return this text: none keeps a NUL. */
 const unsettled = '\0unsettled';
 
 export function readAs(dialect: Dialect, text: string): Reading {
@@ -41,20 +41,20 @@ function readAsDocker(text: string): Reading {
     const equals = body.indexOf('=');
     const key = equals < 0 ? body : body.slice(0, equals);
     if (key === '' || goSpace.test(key)) return 'refused';
-    // A name alone is copied from the environment of whoever runs docker.
+    // docker takes the value of a name without "=" from its own environment.
     values.set(key, equals < 0 ? unsettled : body.slice(equals + 1));
   }
   return values;
 }
 
-/** What Go calls white space, which is not what JavaScript does. */
+/** White space as Go defines it; JavaScript defines it otherwise. */
 const goSpace = /[\t\n\v\f\r \u0085\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000]/;
 const goSpaceAhead = new RegExp(`^${goSpace.source}+`);
 
 const breaks = new Set(['\n', '\u2028', '\u2029', '']);
 const wordCharacter = /[\w.-]/;
 
-/** dotenv has one expression for all; this reads the same from left to right, without ever going back over the file. */
+/** dotenv uses one regular expression; this reads the same from left to right, without ever going back. */
 function readAsDotenv(source: string): Reading {
   const text = source.replace(/\r\n?/g, '\n');
   const values = new Map<string, string>();

@@ -1,27 +1,27 @@
 /**
- * Changes values in the text of a .env: everything else stays as it stands, comments, order and line ends included.
- * Pure; what comes out is read again before it counts.
+ * Changes values in the text of a .env. Everything else stays the same, comments, order and line ends included. Pure; the
+ * new text is read again before it is returned.
  */
 import { joinTokens, readTokens, type Setting, settingsIn, valuesIn } from './tokens.ts';
 
 export interface Edit {
   key: string;
-  /** Letters that mean themselves to every reader; null takes the key out. */
+  /** Only characters that every reader takes literally; null removes the key. */
   value: string | null;
-  /** Where a key that is not there yet goes: below this one, else to the end. */
+  /** A new key is added below this one, else at the end. */
   below?: string;
 }
 
 const plainValue = /^[\w./:@%+,=~?&-]+$/;
 
-/** @throws when the text would not read as meant, which is a bug: nothing was written then */
+/** @throws when the new text would be read otherwise than intended, which is a bug; nothing is written then */
 export function editEnv(text: string, edits: readonly Edit[]): string {
   const edited = edits.reduce(applyEdit, text);
   const after = valuesIn(readTokens(edited));
   const isMeant = edits.every(({ key, value }) => (after.get(key)?.value ?? null) === value);
   const kept = [...valuesIn(readTokens(text))].filter(([key]) => !edits.some((edit) => edit.key === key));
   const isKept = kept.every(([key, setting]) => after.get(key)?.value === setting.value);
-  if (!isMeant || !isKept) throw new Error('an edit of .env would not read as it was meant');
+  if (!isMeant || !isKept) throw new Error('the edited .env would be read otherwise than intended');
   return edited;
 }
 
@@ -52,12 +52,12 @@ function replaced(text: string, setting: Setting, raw: string): string {
   });
 }
 
-/** Head, comment and line end as they were; quotes only where a shell needs them, and if they were there. */
+/** Key, comment and line end stay; quotes stay only where there were some and a shell needs them. */
 function withValue({ raw, valueColumn, rawValue, quote, trailing, comment }: Setting, bare: string): string {
   const head = raw.slice(0, valueColumn - 1);
   const value = quote !== null && /[?&]/.test(bare) ? `${quote}${bare}${quote}` : bare;
   const tail = raw.slice(head.length + rawValue.length + (quote === null ? 0 : 2));
-  // A comment right behind the old value was cut off it by some readers only.
+  // Only some readers cut off a comment that follows the value without a space.
   return comment !== '' && trailing === '' ? `${head}${value} ${tail}` : `${head}${value}${tail}`;
 }
 
@@ -66,8 +66,8 @@ function lineEndOf(raw: string): string {
 }
 
 /**
- * The same URL for another login; everything else of it stays letter for letter.
- * @returns null when it is nobody's, or another one's than `from`
+ * The same URL for another login; every other character stays.
+ * @returns null when the URL has no login, or another one than `from`
  */
 export function withLogin(url: string, from: string, to: { user: string; password: string }): string | null {
   const [, scheme, login = '', rest] = /^([a-z][a-z0-9+.-]*:\/\/)([^/?#]*)(@.*)$/is.exec(url) ?? [];

@@ -1,6 +1,6 @@
 /**
- * What the file system and git know of a .env: who may read it, and whether it can get into a repository. Looks, and
- * changes nothing. Without git, or outside of a repository, there is nothing to say.
+ * What the file system and git know of a .env: who may read it, and whether it can get into a repository. Changes
+ * nothing. Without git, or outside of a repository, git has no findings.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, lstatSync, statSync } from 'node:fs';
@@ -23,7 +23,7 @@ export function factsOf(path: string): FileFacts | null {
   if (!link || !file?.isFile()) return null;
   const uid = process.getuid?.();
   return {
-    // Windows knows other rights than these bits.
+    // Windows does not use these permission bits.
     mode: process.platform === 'win32' ? 0o600 : file.mode & 0o777,
     isOwn: uid === undefined || uid === file.uid,
     isLink: link.isSymbolicLink(),
@@ -61,7 +61,7 @@ export function fileFindings(facts: FileFacts | null, name: string): Found[] {
       found(
         'file-mode',
         at,
-        `the file has mode ${octal}, so others can reach its secrets; chmod 600 ${name}`,
+        `the file has mode ${octal}, so other users can read or change its secrets; chmod 600 ${name}`,
       ),
     ],
     [
@@ -70,23 +70,23 @@ export function fileFindings(facts: FileFacts | null, name: string): Found[] {
     ],
     [
       facts.isLink,
-      found('file-symlink', at, 'the file is a symbolic link: mode and git say nothing of where it points'),
+      found(
+        'file-symlink',
+        at,
+        'the file is a symbolic link: its mode and git say nothing about the file it points to',
+      ),
     ],
     [
       facts.git === 'tracked',
       found(
         'tracked-by-git',
         at,
-        `git has the file, and with it all its secrets; git rm --cached ${name}, then make new secrets`,
+        `the file and all its secrets are in the git repository; git rm --cached ${name}, then make new secrets`,
       ),
     ],
     [
       facts.git === 'open',
-      found(
-        'not-ignored-by-git',
-        at,
-        `git would take the file at the next \`git add\`; put ${name} into .gitignore`,
-      ),
+      found('not-ignored-by-git', at, `the next \`git add\` would add the file; put ${name} into .gitignore`),
     ],
   ];
   return all.flatMap(([holds, finding]) => (holds ? [finding] : []));

@@ -1,6 +1,6 @@
 /**
- * Tells whether two values are the same without telling the value: a hash under a key that stays on this machine, so that
- * who reads it in a log can't try passwords against it.
+ * Shows whether two values are the same without showing the value: a hash under a key that stays on this machine, so that
+ * nobody who reads the hash in a log can try passwords against it.
  */
 import { createHmac, randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { makeFolder } from './write.ts';
 
-/** Alike for every call on this machine by this user; where nothing can be kept, for this call alone. */
+/** The same for every call of this user on this machine; where no file can be kept, for this call alone. */
 export function localFingerprint(
   environment: Readonly<Record<string, string | undefined>>,
 ): (value: string) => string {
@@ -21,10 +21,10 @@ function keptKey(environment: Readonly<Record<string, string | undefined>>): Buf
   const file = join(base, 'gameops', 'fingerprint-key');
   try {
     makeFolder(join(base, 'gameops'));
-    // Of two who come first, one makes it and both read the same.
+    // When two calls come first at once, one of them writes the key and both read it.
     writeFileSync(file, randomBytes(32), { mode: 0o600, flag: 'wx' });
   } catch {
-    // It is there already, or can't be.
+    // The key is there already, or the folder can't be written.
   }
   try {
     const key = readFileSync(file);

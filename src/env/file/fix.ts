@@ -1,7 +1,7 @@
 /**
- * Repairs what is mechanical in a .env: marks, line ends, white space, `export`, quotes that nobody needs, comments
- * behind values, keys that come twice. Promises that every value stays what it was, and that comments and order are
- * kept; what needs a decision is left alone. Pure.
+ * Repairs what is mechanical in a .env: byte order mark, line ends, white space, `export`, unnecessary quotes, comments
+ * behind values, duplicate keys. Promises that every value stays the same, and that comments and order are kept; what
+ * needs a decision is left alone. Pure.
  */
 import { shownKey } from '../rules/findings.ts';
 import type { RuleId } from '../rules/rules.ts';
@@ -29,10 +29,13 @@ export function fixEnv(text: string): { text: string; repairs: Repair[] } {
   const last = new Map(settingsIn(before).map((setting) => [setting.key, setting]));
   const repairs: Repair[] = [];
   if (before.mark !== '')
-    repairs.push({ rule: 'byte-order-mark', key: null, line: 1, message: 'byte order mark removed' });
+    repairs.push({ rule: 'byte-order-mark', key: null, line: 1, message: 'removed the byte order mark' });
   const pieces = before.pieces.map((piece) => {
     const isEarlier = piece.kind === 'setting' && last.get(piece.key) !== piece;
-    if (isEarlier) repairs.push(repair(piece, 'duplicate-key', 'removed: a later line of this key counts'));
+    if (isEarlier)
+      repairs.push(
+        repair(piece, 'duplicate-key', 'removed this line, because a later line of this key counts'),
+      );
     return isEarlier ? '' : fixPiece(piece, repairs);
   });
   const fixed = pieces.join('');
@@ -41,7 +44,7 @@ export function fixEnv(text: string): { text: string; repairs: Repair[] } {
     : { text: joinTokens(before), repairs: [] };
 }
 
-/** The last guard: a repair that changes a value is none. */
+/** The last guard: no repair may change a value. */
 function isSame(before: EnvText, after: EnvText): boolean {
   const [old, now] = [valuesIn(before), valuesIn(after)];
   return old.size === now.size && [...old].every(([key, { value }]) => now.get(key)?.value === value);
@@ -52,12 +55,12 @@ function fixPiece(piece: Piece, repairs: Repair[]): string {
   const isClear = piece.kind === 'setting' && !piece.isUnclosed && isOneLine && !isCut(piece);
   const body = isClear ? fixSetting(piece, repairs) : piece.raw.replace(/(\r\n|\n|\r)$/, '');
   const end = piece.raw.slice(piece.raw.length - (/(\r\n|\n|\r)$/.exec(piece.raw)?.[0].length ?? 0));
-  if (end.includes('\r')) repairs.push(repair(piece, 'windows-line-ends', 'line end is "\\n" now'));
-  if (end === '' && piece.kind !== 'blank') repairs.push(repair(piece, 'not-portable', 'line end added'));
+  if (end.includes('\r')) repairs.push(repair(piece, 'windows-line-ends', 'changed the line end to "\\n"'));
+  if (end === '' && piece.kind !== 'blank') repairs.push(repair(piece, 'not-portable', 'added a line end'));
   return end === '' && piece.kind === 'blank' ? body : `${body}\n`;
 }
 
-/** Where the value ends, only its owner knows. */
+/** Only the author knows where such a value ends. */
 function isCut({ quote, comment, trailing }: Setting): boolean {
   return quote === null && comment !== '' && trailing === '';
 }
@@ -65,11 +68,11 @@ function isCut({ quote, comment, trailing }: Setting): boolean {
 function fixSetting(setting: Setting, repairs: Repair[]): string {
   const { key, quote, rawValue, value, comment, separator, trailing, hasExport, raw } = setting;
   const isNeedless = quote !== null && rawValue === value && bareSafe.test(rawValue);
-  if (hasExport) repairs.push(repair(setting, 'not-portable', '"export" removed'));
+  if (hasExport) repairs.push(repair(setting, 'not-portable', 'removed "export"'));
   if (separator !== '=' || (trailing !== '' && comment === '') || /^\s/.test(raw))
-    repairs.push(repair(setting, 'whitespace', 'white space removed'));
-  if (isNeedless) repairs.push(repair(setting, 'not-portable', 'quotes removed that nobody needs'));
-  if (comment !== '') repairs.push(repair(setting, 'not-portable', 'comment moved to a line of its own'));
+    repairs.push(repair(setting, 'whitespace', 'removed white space'));
+  if (isNeedless) repairs.push(repair(setting, 'not-portable', 'removed unnecessary quotes'));
+  if (comment !== '') repairs.push(repair(setting, 'not-portable', 'moved the comment to a line of its own'));
   const written = quote === null || isNeedless ? rawValue : `${quote}${rawValue}${quote}`;
   return `${comment === '' ? '' : `${comment.trimEnd()}\n`}${key}=${written}`;
 }

@@ -14,7 +14,7 @@ export interface Difference {
   message: string;
 }
 
-/** Letters that mean themselves to everybody, in the middle of a line and at its ends. */
+/** Only characters that every reader takes literally, in the middle of a line and at its ends. */
 const plain = /^[A-Za-z_]\w*=[\w./:@%+,=~^*!?&;()<>[\]{}|-]*\r?\n?$/;
 
 export function differences(text: EnvText): Difference[] {
@@ -31,7 +31,7 @@ function readsAs(reading: Reading, { key, value }: Setting): boolean {
   return reading !== 'refused' && reading.size === 1 && reading.get(key) === value;
 }
 
-/** A setting that reads well alone and not in its place, such as one after a line that is broken. */
+/** A setting that all readers agree on alone but not in its place, such as one after a broken line. */
 function inTheWhole(text: EnvText, told: ReadonlySet<string | null>): Difference[] {
   const ours = valuesIn(text);
   const whole = joinTokens({ ...text, mark: '' });
@@ -50,7 +50,7 @@ function inTheWhole(text: EnvText, told: ReadonlySet<string | null>): Difference
   return [...found.values()];
 }
 
-/** Node takes a comment that ends the file without a line end for a setting. */
+/** Node reads a comment as a setting when it ends the file without a line end. */
 function phantom({ pieces }: EnvText, dialect: Dialect): Difference {
   const { line, column } = pieces.at(-1) ?? { line: 1, column: 1 };
   const message = `${dialect} reads a setting where there is none; end the last line with a line end`;
@@ -58,7 +58,7 @@ function phantom({ pieces }: EnvText, dialect: Dialect): Difference {
 }
 
 const elsewhere =
-  'choose a value of letters, digits, "_" and "-" only, or put it into a file of its own that KEY_FILE names';
+  'choose a value of letters, digits, "_" and "-" only, or put the value into a file that KEY_FILE names';
 export const bareSafe =
   /^[\w./:@%+,=~^*!?&;()<>[\]{}|-]([\w ./:@%+,=~^*!?&;()<>[\]{}|-]*[\w./:@%+,=~^*!?&;()<>[\]{}|-])?$/;
 
@@ -69,7 +69,7 @@ interface Reason {
   message(setting: Setting): string;
 }
 
-/** The first that applies is told. */
+/** The first reason that applies is reported. */
 const reasons: readonly Reason[] = [
   {
     applies: ({ hasExport }) => hasExport,
@@ -80,53 +80,57 @@ const reasons: readonly Reason[] = [
     rule: 'whitespace',
     applies: ({ separator }) => /^\s/.test(separator),
     column: ({ valueColumn, separator }) => valueColumn - separator.length,
-    message: () => 'docker refuses the whole file because of the space before "="; write KEY=value',
+    message: () =>
+      'docker refuses the whole file because of the space before "="; write KEY=value without spaces',
   },
   {
     rule: 'whitespace',
     applies: ({ separator }) => separator !== '=',
     column: ({ valueColumn, separator }) => valueColumn - separator.length + 1,
-    message: () => 'docker takes the space after "=" for a part of the value; write KEY=value',
+    message: () => 'docker reads the space after "=" as a part of the value; write KEY=value without spaces',
   },
   {
     rule: 'cut-value',
     applies: ({ quote, comment, trailing }) => quote === null && comment !== '' && trailing === '',
     column: commentColumn,
-    message: () => `Node and dotenv end the value at "#", docker and Compose keep what follows; ${elsewhere}`,
+    message: () =>
+      `Node and dotenv end the value at "#", docker and Compose keep the rest of the line; ${elsewhere}`,
   },
   {
     applies: ({ comment }) => comment !== '',
     column: commentColumn,
     message: () =>
-      'docker takes the comment for a part of the value; put the comment on a line of its own, above this one',
+      'docker reads the comment as a part of the value; put the comment on a line of its own, above this one',
   },
   {
     applies: ({ raw }) => /[\r\n]/.test(raw.replace(/\r?\n$|\r$/, '')),
-    message: () => `docker reads values of one line only; ${elsewhere}`,
+    message: () => `docker reads only values of one line; ${elsewhere}`,
   },
   {
     applies: ({ quote, rawValue }) => quote !== null && bareSafe.test(rawValue),
-    message: () => 'docker keeps the quotes as a part of the value; write it without quotes',
+    message: () => 'docker keeps the quotes as a part of the value; write the value without quotes',
   },
   {
     applies: ({ quote }) => quote !== null,
-    message: () => `docker keeps the quotes as a part of the value, and others need them here; ${elsewhere}`,
+    message: () =>
+      `docker keeps the quotes as a part of the value, and other readers need them here; ${elsewhere}`,
   },
   {
     applies: ({ value }) => value.includes('$'),
     column: ({ valueColumn, rawValue }) => valueColumn + rawValue.indexOf('$'),
-    message: () => `Compose puts the value of a variable in the place of "$"; ${elsewhere}`,
+    message: () => `Compose replaces "$" and the name after it with the value of a variable; ${elsewhere}`,
   },
   {
     rule: 'whitespace',
     applies: ({ trailing }) => trailing !== '',
     column: ({ valueColumn, rawValue }) => valueColumn + rawValue.length,
-    message: () => 'docker keeps the white space at the end as a part of the value; remove it',
+    message: () => 'docker keeps the white space at the end as a part of the value; remove the white space',
   },
   {
     applies: ({ key }) => !/^[A-Za-z_]\w*$/.test(key),
     column: ({ column }) => column,
-    message: () => 'not every reader takes such a name; use letters, digits and "_", a digit not first',
+    message: () =>
+      'some readers do not accept this name; use letters, digits and "_", and begin with a letter or "_"',
   },
 ];
 
@@ -143,7 +147,7 @@ function explain(setting: Setting, differing: readonly Dialect[]): Difference {
   };
 }
 
-/** On the line where the value ends; of several lines only the first has a column of its own. */
+/** On the line where the value ends; a value of several lines has a column for its first line only. */
 function commentColumn({ valueColumn, rawValue, quote, trailing }: Setting): number {
   const isOneLine = !/[\r\n]/.test(rawValue);
   return isOneLine ? valueColumn + rawValue.length + (quote === null ? 0 : 2) + trailing.length : valueColumn;

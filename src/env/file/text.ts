@@ -1,7 +1,7 @@
-/** Files as text, of any kind but not of any length: a device that never ends must not take all memory. */
+/** Reads files of any kind as text, up to a limit: a device that never ends must not take all memory. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 
-/** A .env is a page of text; so much can still be checked in seconds. */
+/** A .env is a page of text; a file of this size can still be checked in seconds. */
 export const envBytesMax = 64 * 1024 ** 2;
 /** One value. */
 export const valueBytesMax = 1024 ** 2;
@@ -12,7 +12,7 @@ const chunkBytes = 64 * 1024;
 export function readUpTo(from: string | number, bytesMax: number): string {
   const file = typeof from === 'number' ? from : openSync(from, 'r');
   try {
-    // A folder is told by reading it; what is too large already need not be read.
+    // A file that is too large already need not be read. A folder fails when it is read.
     if (fstatSync(file).size > bytesMax) throw tooLarge();
     const chunks: Buffer[] = [];
     let total = 0;

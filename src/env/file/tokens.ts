@@ -1,7 +1,7 @@
 /**
- * The lossless reader of .env: every line with its place, every setting with key, raw text, quotes, value and comment.
- * Joined again, the pieces are the file. It takes what dotenv takes on lines that are in order; what is not in order is
- * kept as a broken line, for the rules to name. Takes time in proportion to the file, whatever is in it.
+ * The lossless reader of .env: every line with its place, every setting with key, raw text, quotes, value and comment. The
+ * pieces joined again are the file. A correct line is read as dotenv reads it; any other line is kept as a broken line,
+ * which the rules report. Takes time in proportion to the size of the file, whatever is in it.
  */
 
 export type Quote = '"' | "'" | '`';
@@ -12,7 +12,7 @@ export interface Setting {
   line: number;
   /** From 1: where the key begins. */
   column: number;
-  /** As it stands in the file, line end included. */
+  /** As it is in the file, line end included. */
   raw: string;
   key: string;
   hasExport: boolean;
@@ -25,11 +25,11 @@ export interface Setting {
   value: string;
   /** From 1: where the value begins, its quote included. */
   valueColumn: number;
-  /** What stands between the value and the comment or line end. */
+  /** White space between the value and the comment or line end. */
   trailing: string;
   /** With its "#"; empty when there is none. */
   comment: string;
-  /** It begins with a quote that does not end where the value does. */
+  /** The value begins with a quote that does not end it. */
   isUnclosed: boolean;
 }
 
@@ -44,7 +44,7 @@ export interface PlainLine {
 export type Piece = Setting | PlainLine;
 
 export interface EnvText {
-  /** A byte order mark, which is no part of any piece, or nothing. */
+  /** The byte order mark, which is not a part of any piece; '' when there is none. */
   mark: string;
   pieces: Piece[];
 }
@@ -72,14 +72,14 @@ export function settingsIn({ pieces }: EnvText): Setting[] {
   return pieces.filter((piece): piece is Setting => piece.kind === 'setting');
 }
 
-/** The last one of a key counts, as everywhere. */
+/** When a key is there several times, the last one counts, as for every reader. */
 export function valuesIn(text: EnvText): Map<string, Setting> {
   return new Map(settingsIn(text).map((setting) => [setting.key, setting]));
 }
 
 function plainLineAt(text: string, at: number, line: number): PlainLine {
   const raw = text.slice(at, endOfLine(text, at).next);
-  // Only ASCII white space: what else looks like it is none to some.
+  // Only ASCII white space: some readers take no other character for white space.
   const body = raw.replace(/^[ \t\v\f\r\n]+/, '');
   const kind = body === '' ? 'blank' : body.startsWith('#') ? 'comment' : 'broken';
   return { kind, line, column: 1 + Math.max(0, raw.search(/\S/)), raw };
@@ -117,7 +117,7 @@ interface Value extends Pick<Setting, 'quote' | 'rawValue' | 'trailing' | 'comme
 
 const quotes = new Set(['"', "'", '`']);
 
-/** A value in quotes, over several lines perhaps; null where no quote closes it with nothing but a comment behind. */
+/** A value in quotes, perhaps of several lines; null when no closing quote is followed by only a comment. */
 function quotedAt(text: string, begin: number): Value | null {
   const quote = text[begin] ?? '';
   if (!quotes.has(quote)) return null;
@@ -138,7 +138,7 @@ function quotedAt(text: string, begin: number): Value | null {
   };
 }
 
-/** Up to "#" or the end of the line. Quotes at both ends are taken off even when there are more of them inside. */
+/** Up to "#" or the end of the line. Quotes at both ends are removed even when there are more of them inside. */
 function bareAt(text: string, begin: number): Value {
   const { end, next } = endOfLine(text, begin);
   const rest = text.slice(begin, end);

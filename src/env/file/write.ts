@@ -1,6 +1,6 @@
 /**
- * Puts a new text in the place of a .env: complete or not at all, with the mode and the owner it had. Nobody can read
- * it meanwhile who could not before.
+ * Replaces the text of a .env: completely or not at all, with the same mode and owner. At no moment can anybody read it
+ * who could not read the old file.
  */
 import {
   closeSync,
@@ -23,8 +23,8 @@ import { dirname, join } from 'node:path';
 export function replaceFile(path: string, text: string): void {
   const target = realpathSync(path);
   const was = statSync(target);
-  // A pipe or a device would be gone, and whoever has it open would never know.
-  if (!was.isFile()) throw Object.assign(new Error('no regular file'), { code: 'ENOTREG' });
+  // Replacing a pipe or a device would remove it, and the program that has it open would never notice.
+  if (!was.isFile()) throw Object.assign(new Error('not a regular file'), { code: 'ENOTREG' });
   sweep(dirname(target));
   const aside = join(dirname(target), `.env-${process.pid}.new`);
   const file = openSync(aside, 'wx', 0o600);
@@ -42,7 +42,10 @@ export function replaceFile(path: string, text: string): void {
   }
 }
 
-/** Before the mode, which else would let another group in. @throws EPERM where the group may, and can't be kept */
+/**
+ * Before the mode is set, because the mode could let another group in.
+ * @throws EPERM when the group has rights on the file and can't be kept
+ */
 function keepOwner(file: number, { uid, gid, mode }: Stats): void {
   const isRoot = process.getuid?.() === 0;
   try {
@@ -52,7 +55,7 @@ function keepOwner(file: number, { uid, gid, mode }: Stats): void {
   }
 }
 
-/** What a killed one left beside it holds secrets, too. */
+/** A killed process leaves its new file, which holds secrets, too. */
 function sweep(folder: string): void {
   for (const name of readdirSync(folder)) {
     const pid = /^\.env-(\d+)\.new$/.exec(name)?.[1];
@@ -65,13 +68,13 @@ function isAlive(pid: number): boolean {
     process.kill(pid, 0);
     return pid !== process.pid;
   } catch (error) {
-    // Somebody else's process is one, too.
+    // EPERM: the process is alive and belongs to another user.
     return error instanceof Error && 'code' in error && error.code === 'EPERM';
   }
 }
 
 /**
- * For this user alone. Level by level: Node's own `recursive` never returns below /proc
+ * Only this user can enter it. Made level by level, because Node's own `recursive` never returns below /proc
  * (https://github.com/nodejs/node/issues/31481).
  */
 export function makeFolder(folder: string): void {

@@ -1,5 +1,5 @@
 /**
- * Every rule over one .env, and what gameops.yaml says of the rules. Pure but for what it is given.
+ * Applies every rule to one .env, with the severities that gameops.yaml sets. Pure.
  */
 import type { FileFacts } from '../file/facts.ts';
 import { fileFindings } from '../file/facts.ts';
@@ -16,7 +16,7 @@ export interface CheckRequest extends Subject {
   /** As the report shows it. */
   file: string;
   facts: FileFacts | null;
-  /** Rule → what gameops.yaml makes of it. */
+  /** Rule → its level in gameops.yaml. */
   levels: Readonly<Record<string, RuleLevel>>;
 }
 

@@ -1,4 +1,4 @@
-/** The lines that findings are about, as they may be shown: only the key; every character of a value or comment is a dot. */
+/** The lines of findings as they may be shown: the key is readable, every character of a value or a comment is a dot. */
 import type { Finding } from '../../report/findings/model.ts';
 import type { EnvText, Piece } from '../file/tokens.ts';
 import { shownKey } from './findings.ts';
@@ -17,7 +17,7 @@ function maskedLine(piece: Piece): string {
   const dots = (text: string) => text.replace(/[^\s]/g, '•').replace(/\s/g, ' ');
   if (piece.kind !== 'setting') return dots(line);
   const { column, key, valueColumn } = piece;
-  // A key that is not shown is as long as it is, so that the caret stays where it belongs.
+  // A hidden key keeps its length, so that the caret stays below the right column.
   const isShown = shownKey(key) === key;
   const head =
     line.slice(0, column - 1) +
@@ -26,7 +26,7 @@ function maskedLine(piece: Piece): string {
   return head.replace(/\s/g, ' ') + hidden(line.slice(valueColumn - 1));
 }
 
-/** Without the spaces of a pass phrase, too. */
+/** Spaces are hidden as well: they would show the words of a pass phrase. */
 function hidden(value: string): string {
   return '•'.repeat(value.length);
 }

@@ -1,6 +1,6 @@
 /**
- * What `env check` has to say. A finding names rule, place and key; its message is made of names and numbers of ours,
- * never of a value.
+ * What `env check` reports. A finding names rule, place and key; its message never contains a value, also not a part of
+ * one.
  */
 import type { Finding } from '../../report/findings/model.ts';
 
@@ -8,12 +8,12 @@ export type EnvSeverity = 'error' | 'warning';
 
 export interface EnvFinding extends Finding {
   severity: EnvSeverity;
-  /** Null where no key is meant. */
+  /** Null when it is not about one key. */
   key: string | null;
 }
 
 export interface EnvReport {
-  /** As it was asked for; "stdin" for what came in there. */
+  /** As the caller named it; "stdin" when the text came from there. */
   file: string;
   findings: EnvFinding[];
   errors: number;
@@ -40,8 +40,8 @@ export function reportOf(file: string, findings: readonly EnvFinding[]): EnvRepo
 const nameMax = 48;
 
 /**
- * A key as it may be shown. What stands before "=" is a name nearly always; a line of an unquoted private key or an
- * encoded secret with its padding looks like one, too.
+ * A key as it may be shown. The text before "=" is nearly always a name, but a line of an unquoted private key and an
+ * encoded secret with its padding look like a name, too.
  */
 export function shownKey(key: string): string {
   const isName = /^[A-Za-z_][A-Za-z0-9_.-]*$/.test(key) && key.length <= nameMax;

@@ -1,5 +1,5 @@
 /**
- * A finding before anybody has said how grave it is: what the rules hand back.
+ * A finding without its severity, as the rules return it.
  */
 import type { RuleId } from './rules.ts';
 

@@ -1,5 +1,6 @@
 /**
- * How good the secrets are. Estimates only: what passes may still be a bad one. Pure; no value leaves.
+ * How good the secrets are. These are estimates: a secret that passes may still be a bad one. Pure; no value reaches a
+ * message.
  */
 
 import { valuesIn } from '../file/tokens.ts';
@@ -8,11 +9,11 @@ import { type Found, found } from './found.ts';
 import { isSecret, placeOf, type Subject, textOf } from './subject.ts';
 
 const lengthMin = 16;
-/** Fewer are found by trying, with time and a copy of a hash. */
+/** With fewer bits, an attacker who has a hash finds the secret by trying. */
 const bitsMin = 48;
-/** RFC 7518, 3.2: a key for HS256 is as long as the hash, at least. */
+/** RFC 7518, 3.2: a key for HS256 is at least as long as the hash. */
 const jwtBitsMin = 256;
-/** What is wrong with it can't be put right any more: it is being replaced, and a deploy must not wait until it is gone. */
+/** A rotation is replacing this key already. It can't be improved any more, and a deploy must not wait until it is gone. */
 const goingOut = 'JWT_SECRET_PREVIOUS';
 const advice = 'make a new one: openssl rand -base64 32 | tr +/ -_ | tr -d =';
 
@@ -24,7 +25,9 @@ export function secretFindings(subject: Subject): Found[] {
 
 interface Secret {
   key: string;
-  /** Of a URL the password. */
+  /** As messages call it: "JWT_SECRET", "the password in REDIS_URL" */
+  name: string;
+  /** Of a URL, only its password. */
   text: string;
 }
 
@@ -32,11 +35,12 @@ function secretsOf(subject: Subject): Secret[] {
   return [...subject.values].flatMap(([key, { value }]) => {
     const text = passwordIn(value) ?? value;
     const isOne = isSecret(subject, key) || passwordIn(value);
-    return isOne && text !== '' && !isPublicUrl(value) ? [{ key, text }] : [];
+    const name = passwordIn(value) === null ? shownKey(key) : `the password in ${shownKey(key)}`;
+    return isOne && text !== '' && !isPublicUrl(value) ? [{ key, name, text }] : [];
   });
 }
 
-/** Null when it is no URL, or one without a password. */
+/** Null when it is not a URL, or a URL without a password. */
 export function passwordIn(value: string): string | null {
   if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(value) || !URL.canParse(value)) return null;
   const { password } = new URL(value);
@@ -52,21 +56,26 @@ function isPublicUrl(value: string): boolean {
   return /^[a-z][a-z0-9+.-]*:\/\//i.test(value) && passwordIn(value) === null;
 }
 
-function judge(subject: Subject, { key, text }: Secret): Found[] {
+function judge(subject: Subject, { key, name, text }: Secret): Found[] {
   const at = placeOf(subject, key);
-  const name = shownKey(key);
   const inExample = subject.example === null ? undefined : valuesIn(subject.example).get(key)?.value;
   const jwt = /^JWT_SECRET(_NEXT)?$/.test(key) && text.length >= 32 && bitsAtMost(text) < jwtBitsMin;
   const strength = jwt ? [found('weak-jwt-secret', at, `${name} holds fewer than 256 bits; ${advice}`)] : [];
   if (inExample !== undefined && inExample !== '' && inExample === textOf(subject, key))
-    return [found('example-secret', at, `${name} is the one of the example, which others know; ${advice}`)];
+    return [
+      found('example-secret', at, `${name} is the same as in the example, which others know; ${advice}`),
+    ];
   if (isPlaceholder(text)) return [found('placeholder-secret', at, `${name} is a placeholder; ${advice}`)];
   if (text.length < lengthMin)
     return [
-      found('short-secret', at, `${name} has ${text.length} characters, fewer than ${lengthMin}; ${advice}`),
+      found(
+        'short-secret',
+        at,
+        `${name} has ${text.length} characters; use at least ${lengthMin}; ${advice}`,
+      ),
     ];
   if (isMonotonous(text))
-    return [found('weak-secret', at, `${name} is easily guessed; ${advice}`), ...strength];
+    return [found('weak-secret', at, `${name} is easy to guess; ${advice}`), ...strength];
   return strength;
 }
 
@@ -84,7 +93,7 @@ function isPlaceholder(text: string): boolean {
   return /^your[a-z]*(secret|password|key|token|here)/.test(bare) || /^(0?123456789?0?|12345+)$/.test(bare);
 }
 
-/** The most bits that letters of this alphabet can carry, in so many of them. */
+/** The most bits that a text of this length and alphabet can hold. */
 function bitsAtMost(text: string): number {
   const kinds: [RegExp, number][] = [
     [/^\d+$/, 10],
@@ -98,7 +107,7 @@ function bitsAtMost(text: string): number {
   return text.length * Math.log2(alphabet);
 }
 
-/** Few different letters, letters in a row, or the same word again and again. */
+/** Few different letters, letters in sequence, or one word repeated. */
 function isMonotonous(text: string): boolean {
   const counts = new Map<string, number>();
   for (const letter of text) counts.set(letter, (counts.get(letter) ?? 0) + 1);
@@ -114,15 +123,16 @@ function isMonotonous(text: string): boolean {
 }
 
 function reused(subject: Subject, secrets: readonly Secret[]): Found[] {
-  const first = new Map<string, string>();
-  return secrets.flatMap(({ key, text }) => {
+  const first = new Map<string, Secret>();
+  return secrets.flatMap((secret) => {
+    const { key, name, text } = secret;
     const other = first.get(text);
-    if (other === undefined) first.set(text, key);
-    // A copy of the same thing: DATABASE_URL repeats the password of DB_*.
+    if (other === undefined) first.set(text, secret);
+    // DATABASE_URL repeats the password of DB_*: it is the same secret.
     const isCopy =
-      other === undefined || [other, key].every((one) => /^(DATABASE_URL|DB_PASSWORD)$/.test(one));
+      other === undefined || [other.key, key].every((one) => /^(DATABASE_URL|DB_PASSWORD)$/.test(one));
     if (isCopy) return [];
-    const message = `${shownKey(key)} is the same as ${shownKey(other)}: who learns one has both; ${advice}`;
+    const message = `${name} is the same as ${other.name}: whoever learns one has both; ${advice}`;
     return [found('reused-secret', placeOf(subject, key), message)];
   });
 }

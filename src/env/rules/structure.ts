@@ -1,6 +1,6 @@
 /**
- * What can be said of the text alone: lines that are no settings, quotes, white space, order, and what other readers
- * make of it. Pure.
+ * Rules over the text alone: lines that are not settings, quotes, white space, order, and how other readers read the
+ * file. Pure.
  */
 
 import { differences } from '../file/portable.ts';
@@ -28,7 +28,7 @@ function brokenLines({ pieces }: EnvText): Found[] {
         found(
           'syntax',
           { line, column: 1 + raw.indexOf('\uFFFD') },
-          'expected UTF-8; docker refuses the file',
+          'this is not UTF-8, so docker refuses the file; save it as UTF-8',
         ),
       ];
     if (raw.includes('\0'))
@@ -36,12 +36,12 @@ function brokenLines({ pieces }: EnvText): Found[] {
         found(
           'syntax',
           { line, column: 1 + raw.indexOf('\0') },
-          'a NUL byte, which no environment can hold; is it text at all?',
+          'this line has a NUL byte, which no environment variable can hold; check that the file is text',
         ),
       ];
     if (kind !== 'broken') return [];
     const message =
-      'expected KEY=value or a comment; Node joins such a line to the next key, docker asks its caller';
+      'expected KEY=value or a comment; Node joins such a line to the next key, docker takes it for the name of a variable';
     return [found('syntax', { line, column }, message)];
   });
 }
@@ -53,7 +53,7 @@ function unclosedQuotes(settings: readonly Setting[]): Found[] {
       found(
         'unclosed-quote',
         atValue(setting),
-        'the quote that begins the value does not end with it; leave quotes out, or close them and put no others inside',
+        'the value begins with a quote that does not end it; remove the quotes, or close them and use no others inside',
       ),
     );
 }
@@ -68,7 +68,7 @@ function duplicates(settings: readonly Setting[]): Found[] {
       found(
         'duplicate-key',
         atKey(setting),
-        `${shownKey(setting.key)} stands on line ${before.line} already; the last one counts, docker passes on both; keep one`,
+        `${shownKey(setting.key)} is on line ${before.line} already; gameops takes the last one, docker passes on both; keep one`,
       ),
     ];
   });
@@ -81,7 +81,7 @@ function keyNames(settings: readonly Setting[]): Found[] {
       found(
         'key-name',
         atKey(setting),
-        'expected a name of letters, digits and "_" that begins with no digit',
+        'expected a name of letters, digits and "_" that does not begin with a digit',
       ),
     );
 }
@@ -95,7 +95,7 @@ function marksAndEnds({ mark, pieces }: EnvText): Found[] {
           found(
             'byte-order-mark',
             { line: 1, column: 1 },
-            'the file begins with a byte order mark, which Node takes for a part of the first key; save it as UTF-8 without',
+            'the file begins with a byte order mark, which Node takes for a part of the first key; save it without the mark',
           ),
         ]),
     ...(odd === undefined
@@ -104,7 +104,7 @@ function marksAndEnds({ mark, pieces }: EnvText): Found[] {
           found(
             'windows-line-ends',
             { line: odd.line, column: 1 + odd.raw.indexOf('\r') },
-            'lines end as on Windows; save the file with "\\n" line ends',
+            'the file has Windows line ends; save it with "\\n" line ends',
           ),
         ]),
   ];

@@ -1,6 +1,6 @@
 /**
- * What is checked: the text, where every value comes from, and what is asked of the settings. Read by others; the rules
- * only look.
+ * What the rules look at: the text, where every value comes from, and what is asked of the settings. The callers read it;
+ * the rules never read a file.
  */
 
 import { type EnvText, type Setting, settingsIn, valuesIn } from '../file/tokens.ts';
@@ -13,16 +13,16 @@ export interface Subject {
   text: EnvText;
   /** False when everything comes from elsewhere. */
   hasFile: boolean;
-  /** Every key that has a value: the one that counts. */
+  /** Every key that has a value, with the value that counts. */
   values: ReadonlyMap<string, Origin>;
   problems: readonly SourceProblem[];
-  /** The bundled server says which settings it needs; of any other image only it knows. */
+  /** The bundled server says which settings it needs; of another image only that image knows. */
   isBundled: boolean;
   userKeys: UserKeys;
   example: EnvText | null;
 }
 
-/** Where the value of a key stands in the file; nowhere when it comes from elsewhere. */
+/** Where the value of a key is in the file; nowhere when it comes from elsewhere. */
 export function placeOf(subject: Subject, key: string): Place {
   const origin = subject.values.get(key);
   const setting = origin === undefined ? valuesIn(subject.text).get(key) : origin.setting;
@@ -52,8 +52,8 @@ export function isSecret({ userKeys }: Pick<Subject, 'userKeys'>, key: string): 
   return isRevealing(key);
 }
 
-/** Keys that somebody asked for: the schema, gameops.yaml, the example. */
-export function askedKeys({ userKeys, example }: Pick<Subject, 'userKeys' | 'example'>): Set<string> {
+/** Keys that the server, gameops.yaml or the example name. */
+export function keysWithMeaning({ userKeys, example }: Pick<Subject, 'userKeys' | 'example'>): Set<string> {
   const inExample = example === null ? [] : settingsIn(example).map(({ key }) => key);
   return new Set([...Object.keys(settingAbout), ...Object.keys(userKeys), ...inExample]);
 }

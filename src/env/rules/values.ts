@@ -1,5 +1,5 @@
 /**
- * What can be said of the values: what is missing, unknown, of the wrong kind, or at odds with another one. Pure.
+ * Rules over the values: settings that are missing, unknown, of the wrong kind, or that contradict another one. Pure.
  */
 import { closest, distance } from 'fastest-levenshtein';
 import { isLoopback } from '../../hosts.ts';
@@ -8,7 +8,7 @@ import { knownSettings } from '../settings.ts';
 import { userProblems } from '../user-keys.ts';
 import { shownKey } from './findings.ts';
 import { type Found, found } from './found.ts';
-import { askedKeys, endPlace, placeIn, placeOf, type Subject, textOf } from './subject.ts';
+import { endPlace, keysWithMeaning, placeIn, placeOf, type Subject, textOf } from './subject.ts';
 
 export function valueFindings(subject: Subject): Found[] {
   const wrong = wrongValues(subject);
@@ -30,7 +30,7 @@ function wrongValues(subject: Subject): Found[] {
   const problems = [...(check.ok ? [] : check.problems), ...userProblems(subject.userKeys, values)];
   return problems.flatMap(({ key, expected }) => {
     if (values.has(key)) return [found('wrong-value', placeOf(subject, key), `${key}: expected ${expected}`)];
-    // Its source has a finding of its own.
+    // The source that fails has a finding of its own.
     if (broken.has(key)) return [];
     const place = placeOf(subject, key);
     const where = place.line === null ? endPlace(subject, key) : place;
@@ -50,14 +50,14 @@ function absentOfExample(subject: Subject, told: ReadonlySet<string | null>): Fo
       found(
         'missing-from-example',
         endPlace(subject, key),
-        `${shownKey(key)} stands in the example and nowhere else`,
+        `${shownKey(key)} is in the example, and has no value here`,
       ),
     );
 }
 
-/** Other images may read what they like: there only what looks like a typo is told, unless the keys are listed. */
+/** Other images may read any setting: there only what looks like a typo is reported, unless the keys are listed. */
 function unknownKeys(subject: Subject): Found[] {
-  const asked = askedKeys(subject);
+  const asked = keysWithMeaning(subject);
   const isListed = subject.isBundled || subject.example !== null || Object.keys(subject.userKeys).length > 0;
   const known = [...asked];
   return settingsIn(subject.text).flatMap((setting) => {
@@ -65,12 +65,20 @@ function unknownKeys(subject: Subject): Found[] {
     const isPointer = key.endsWith('_FILE') && asked.has(key.slice(0, -'_FILE'.length));
     if (asked.has(key) || isPointer || key === 'DATABASE_URL') return [];
     const near = key.length > 64 ? null : nearest(key, known);
-    // What is set already is not what was meant.
+    // A key that is set already is not the one that was meant.
     const meant = near !== null && !subject.values.has(near) ? near : null;
     if (!isListed && meant === null) return [];
     const place = { ...placeIn(key, setting), column: setting.column };
-    const hint = meant ? `did you mean ${meant}?` : 'list it under env.keys of gameops.yaml, or remove it';
-    return [found('unknown-key', place, `${shownKey(key)} is a key that nobody asked for; ${hint}`)];
+    const hint = meant
+      ? `did you mean ${meant}?`
+      : 'If your server reads it, add it under env.keys of gameops.yaml; otherwise remove it';
+    return [
+      found(
+        'unknown-key',
+        place,
+        `${shownKey(key)} is not a setting that gameops knows${meant ? ';' : '.'} ${hint}`,
+      ),
+    ];
   });
 }
 
@@ -96,7 +104,7 @@ function isWellEncoded(value: string): boolean {
     const user = authority.slice(0, at);
     return URL.canParse(value) && !/[@[\]<>^|{}"\\`\s]|%(?![0-9a-f]{2})/i.test(user);
   }
-  // What looks like a port and is none is the beginning of a password that holds "/", "?" or "#".
+  // A "port" that is not a number is the beginning of a password that holds "/", "?" or "#".
   const isCut = rest.includes('@') && /:[^\]]*$/.test(authority) && !/:\d+$/.test(authority);
   return !isCut && (URL.canParse(value) || value.startsWith('file:'));
 }
@@ -133,7 +141,7 @@ function inProduction(subject: Subject): Found[] {
   if (mode !== 'production') return [];
   const level = textOf(subject, 'LOG_LEVEL');
   const isLoud = level === 'debug' || level === 'trace';
-  const loud = 'LOG_LEVEL: debug logs are slow and tell too much in production; use info';
+  const loud = 'LOG_LEVEL: debug logs are slow and reveal too much in production; use info';
   return [
     ...(isLoud ? [found('debug-in-production', placeOf(subject, 'LOG_LEVEL'), loud)] : []),
     ...[...subject.values.keys()]
@@ -142,7 +150,7 @@ function inProduction(subject: Subject): Found[] {
         found(
           'loopback-in-production',
           placeOf(subject, key),
-          `${shownKey(key)} names loopback, which in a container is the container itself; name a host that containers reach`,
+          `${shownKey(key)} names loopback, which in a container is the container itself; name a host that containers can reach`,
         ),
       ),
   ];
