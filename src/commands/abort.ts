@@ -1,7 +1,7 @@
 /** gameops abort: backs out of what was interrupted, while that is still possible. */
 import { OpsError } from '../errors.ts';
+import { actOnProject } from '../operations/act.ts';
 import type { Context, Outcome } from '../operations/context.ts';
-import { actOnProject } from '../operations/recorded.ts';
 import { headingOf } from '../operations/result.ts';
 import { planBackOut, planHandBack, planResume } from '../release/plan.ts';
 import { canHandBack } from '../runner/gate.ts';

@@ -1,44 +1,41 @@
 /** gameops deploy: intent → world → plan → run → result. */
-
 import { label } from '../contract.ts';
 import { schemaStateOfNewDatabase } from '../database/migrate/pending.ts';
 import { checkRoom } from '../engine/capacity.ts';
-import type { ImageInfo } from '../engine/port.ts';
-import { OpsError } from '../errors.ts';
 import { digestRefOf } from '../images/pull.ts';
-import { causeOf, newCandidate } from '../operations/candidate.ts';
+import { runAct, runnerOf } from '../operations/act.ts';
 import type { Context, EnvFile, Outcome } from '../operations/context.ts';
-import { refuseEnvErrors, warnOfLostKey } from '../operations/env-gate.ts';
 import {
-  foundationSteps,
-  observeFoundation,
-  protocolOf,
-  type Supply,
-  supplyImages,
-} from '../operations/foundation.ts';
-import { preflight } from '../operations/preflight.ts';
-import { migrationsDir, readProject, runnerOf } from '../operations/project.ts';
-import { untilQuiet } from '../operations/quiet.ts';
-import { findPage, hashPage } from '../operations/release-inputs.ts';
-import { headingOf, planOutcome } from '../operations/result.ts';
-import { runAct } from '../operations/run.ts';
-import {
-  mustFit,
+  mustFitSchema,
   needsOf,
-  ripeContracts,
-  schemaAfter,
+  refuseBeforeRestore,
   statesNeeds,
-  usersOf,
-} from '../operations/schema/compatibility.ts';
+  withContracts,
+} from '../operations/database/compatibility.ts';
 import {
   forwardWork,
   lookAtSchema,
+  migrationsDir,
   projectDatabase,
   type SchemaLook,
-} from '../operations/schema/schema-port.ts';
+} from '../operations/database/database.ts';
+import { refuseEnvErrors, warnOfLostKey } from '../operations/env-gate.ts';
+import {
+  fetchImages,
+  foundationSteps,
+  type ObservedFoundation,
+  observeFoundation,
+  preflight,
+  protocolOf,
+  type Request,
+} from '../operations/foundation.ts';
+import { readProject, untilQuiet } from '../operations/project.ts';
+import { causeOf, findPage, hashPage, newCandidate } from '../operations/release-inputs.ts';
+import { headingOf, planOutcome } from '../operations/result.ts';
 import { newRecord, type ProjectRecord } from '../record/record.ts';
 import { newIntent } from '../release/intent.ts';
-import type { Intent, Plan, Release, SchemaWork, World } from '../release/model.ts';
+import type { Plan, Release, ReleaseStep, World } from '../release/model.ts';
+import { originOfImage } from '../release/origin.ts';
 import { bringsMigrations, planAct } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
 import { fleetsAtOnce } from '../release/strategy.ts';
@@ -59,187 +56,130 @@ export interface DeployOptions {
   whenQuiet?: number;
 }
 
-interface DeployRequest {
-  image: string;
-  replicas: number;
-  skipMigrations: boolean;
+/** What this call is asked for, and what it works with. */
+interface Asked {
+  options: DeployOptions;
+  request: Request;
+  env: EnvFile;
+  foundation: ObservedFoundation;
 }
 
 export async function run(context: Context, options: DeployOptions): Promise<Outcome> {
-  const request = {
-    image: options.image ?? context.config.server.image,
-    replicas: options.replicas ?? context.config.server.replicas,
-    skipMigrations: options.skipMigrations === true,
-  };
-  let env = readGated(context, request.image);
-  if (options.rehearse)
-    return (await import('../operations/schema/rehearse.ts')).rehearse(context, env, request.image);
+  const { server } = context.config;
+  const request = { image: options.image ?? server.image, replicas: options.replicas ?? server.replicas };
+  let env = readChecked(context, request.image);
+  if (options.rehearse) {
+    const { rehearse } = await import('../operations/database/rehearse.ts');
+    return rehearse(context, env, request.image);
+  }
   if (options.whenQuiet !== undefined && !options.plan) {
     await untilQuiet(context, options.whenQuiet);
-    // Hours later: somebody may have rotated a secret.
-    env = readGated(context, request.image);
+    // That may have taken hours, in which somebody may have rotated a secret.
+    env = readChecked(context, request.image);
   }
-  const supply = await observeFoundation(context, env, request);
-  await preflight(context, request, supply);
-  if (options.plan) return showPlan(context, env, options, request, supply);
+  const seen = await observeFoundation(context, env, request);
+  await preflight(context, request, seen);
+  if (options.plan) return showPlan(context, { options, request, env, foundation: seen });
 
-  const runner = runnerOf(context, new AbortController().signal);
-  const supplied = await supplyImages(context, runner, env, request, supply);
-  await refuseWithoutRoom(context, options, request.replicas, supplied);
-  return runAct(context, { env, request, supply: supplied, runner }, async (act, database) => {
+  const runner = runnerOf(context);
+  const foundation = await fetchImages(context, runner, env, request, seen);
+  const asked = { options, request, env, foundation };
+  await mustHaveRoom(context, asked);
+  return runAct(context, { env, request, foundation, runner }, async (act, database) => {
     const look = await lookAtSchema(database, act.record.intent);
-    const { world: seen } = await observe(act.outside, act.record);
+    const { world } = await observe(act.outside, act.record);
     refuseBeforeRestore(look.work);
-    const candidate = candidateOf(context, env, act.record, request, supplied, look);
-    const work = withContracts(context, look, seen, candidate);
-    const world = { ...seen, schema: work };
-    refuseUnfit(context, options, world, candidate, look, supplied);
-    const plan = planFor(context, options, world, candidate);
-    warnOfLostKey(context, env, act.record, liveRelease(world));
+    const { plan, heading, candidate } = decide(context, asked, act.record, world, look);
     if (plan.steps.length === 0) tellWhichImage(context, options, candidate);
     if (plan.steps.some(({ kind }) => kind === 'backup')) await database.mustHaveRoom();
-    return { plan, heading: headingOf(plan, world, candidate.replicas) };
+    return { plan, heading };
   });
 }
 
 /** @throws ENV_INVALID, ENV_UNREADABLE */
-function readGated(context: Context, image: string): EnvFile {
+function readChecked(context: Context, image: string): EnvFile {
   const env = context.readEnv(image);
   refuseEnvErrors(context, env, image);
   return env;
 }
 
-/** What the engine has counts, so a tag that moved in its registry changes nothing by itself. */
-function tellWhichImage({ emit }: Context, options: DeployOptions, { imageRef, image, digestRef }: Release) {
-  if (digestRef === null || imageRef.includes('@')) return;
-  const fetch =
-    options.image === undefined ? 'gameops images prepare --source registry' : `docker pull ${imageRef}`;
-  const message = `${imageRef} is ${shortId(image)} on the engine; if that tag moved in its registry: ${fetch}, then deploy`;
-  emit({ type: 'note', level: 'info', message });
-}
+const emptyWorld: World = {
+  releases: [],
+  fleets: [],
+  traffic: { routes: [], settled: true },
+  intent: null,
+  schema: noSchemaWork,
+};
 
-async function showPlan(
-  context: Context,
-  env: EnvFile,
-  options: DeployOptions,
-  request: DeployRequest,
-  supply: Supply,
-): Promise<Outcome> {
+async function showPlan(context: Context, asked: Asked): Promise<Outcome> {
   const { record, observed } = await readProject(context);
-  const known = record ?? newRecord(context.project);
-  const empty: World = {
-    releases: [],
-    fleets: [],
-    traffic: { routes: [], settled: true },
-    intent: null,
-    schema: noSchemaWork,
-  };
-  const world = observed?.world ?? empty;
-  const look = await lookNow(context, env, request.image === 'bundled', supply, world.intent);
-  const candidate = candidateOf(context, env, known, request, supply, look);
-  const planned = { ...world, schema: withContracts(context, look, world, candidate) };
-  refuseUnfit(context, options, planned, candidate, look, supply);
-  const plan = planFor(context, options, planned, candidate);
-  warnOfLostKey(context, env, known, liveRelease(world));
-  const whole: Plan = { ...plan, steps: [...foundationSteps(supply), ...plan.steps] };
-  return planOutcome(whole, headingOf(plan, world, candidate.replicas));
+  const world = observed?.world ?? emptyWorld;
+  const look = await lookNow(context, asked, world);
+  const { plan, heading } = decide(context, asked, record ?? newRecord(context.project), world, look);
+  const whole: Plan = { ...plan, steps: [...foundationSteps(asked.foundation), ...plan.steps] };
+  return planOutcome(whole, heading);
 }
 
-/** Where the database is still to be made, everything is pending. */
-async function lookNow(
-  context: Context,
-  env: EnvFile,
-  isBundled: boolean,
-  supply: Supply,
-  intent: Intent | null,
-): Promise<SchemaLook> {
-  const dir = migrationsDir(context, isBundled);
-  if (!supply.state.missingAccessories.includes('postgres'))
+/** Where the database does not exist yet, every migration is pending. */
+async function lookNow(context: Context, asked: Asked, { intent }: World): Promise<SchemaLook> {
+  const { env, request, foundation } = asked;
+  const dir = migrationsDir(context, originOfImage(request.image));
+  if (!foundation.state.missingAccessories.includes('postgres'))
     return lookAtSchema(projectDatabase(context, await context.engine(), env, dir), intent);
   const state = await schemaStateOfNewDatabase(dir);
   return { state, work: forwardWork(state, null) };
 }
 
-/** Contract migrations come along once no release that runs or is kept uses what they remove. */
-function withContracts({ emit }: Context, look: SchemaLook, world: World, candidate: Release): SchemaWork {
-  const { state, work } = look;
-  if (state === null) return work;
-  const ripe = ripeContracts(state, world, candidate.migrations);
-  const waiting = state.pending.contract.filter((name) => !ripe.includes(name));
-  const users = waiting.slice(0, 1).flatMap((name) => usersOf(name, world).map(({ id }) => id));
-  if (waiting.length > 0) {
-    const who = users.length > 0 ? `release ${users.join(', ')}` : 'a release that knows them';
-    const message = `${waiting.length} contract migration(s) wait for ${who}${users.length > 0 ? ' to be gone' : ''}: ${waiting.join(', ')}`;
-    emit({ type: 'note', level: 'info', message });
-  }
-  return forwardWork(state, work.wish, ripe);
-}
-
-/** What will be pending in a database that is still to be restored, nobody knows yet. @throws UNFINISHED */
-function refuseBeforeRestore({ wish }: SchemaWork): void {
-  if (wish?.kind !== 'restore') return;
-  throw new OpsError('UNFINISHED', {
-    message: `A rollback is still to restore the backup ${wish.backup}. Nothing was changed; players are where they were.`,
-    next: ['gameops resume', 'gameops abort: leaves the database as it is', 'then gameops deploy'],
-    facts: { backup: wish.backup },
-  });
+interface Decision {
+  candidate: Release;
+  plan: Plan<ReleaseStep>;
+  heading: string;
 }
 
 /** @throws IMAGE_TOO_OLD, SCHEMA_TOO_OLD */
-function refuseUnfit(
-  { emit }: Context,
-  { skipMigrations = false }: DeployOptions,
-  world: World,
-  candidate: Release,
-  { state }: SchemaLook,
-  { game }: Supply,
-): void {
-  if (state === null) return;
-  const work = world.schema;
-  const isStated = isStatedBy(candidate.protocol, game?.info);
-  const schema = schemaAfter(state, skipMigrations ? { ...work, pending: [], contracts: [] } : work);
-  const needed = candidate.migrations?.needs ?? '';
-  const why = !work.pending.includes(needed)
-    ? 'which is neither applied nor in the folder of migrations'
-    : isStated
-      ? 'which is pending and stays so (--skip-migrations)'
-      : null;
-  mustFit(candidate, schema, world, { why, next: ['gameops deploy', 'gameops db status'] });
-  if (!skipMigrations || work.pending.length === 0) return;
-  const message = `left pending: ${work.pending.join(', ')}`;
-  emit({ type: 'note', level: 'warning', message });
+function decide(
+  context: Context,
+  asked: Asked,
+  record: ProjectRecord,
+  seen: World,
+  look: SchemaLook,
+): Decision {
+  const { options, env, foundation } = asked;
+  const candidate = candidateOf(context, asked, record, look);
+  const world = { ...seen, schema: withContracts(context, look, seen, candidate) };
+  const skipMigrations = options.skipMigrations === true;
+  const isStated = statesNeeds(candidate, foundation.game?.info);
+  mustFitSchema(context, candidate, world, look, { skipMigrations, isStated });
+  const plan = planFor(context, options, world, candidate);
+  warnOfLostKey(context, env, record, liveRelease(world));
+  return { candidate, plan, heading: headingOf(plan, world, candidate.replicas) };
 }
-
-/** Else it is the folder beside it that says what it needs, and the image may well do without. */
-const isStatedBy = (protocol: string | null, info: ImageInfo | undefined): boolean =>
-  protocol !== null || (info !== undefined && statesNeeds(info));
 
 function candidateOf(
   context: Context,
-  env: EnvFile,
+  { options, request, env, foundation }: Asked,
   record: ProjectRecord,
-  request: DeployRequest,
-  supply: Supply,
   { state }: SchemaLook,
 ): Release {
-  const isBundled = request.image === 'bundled';
-  const info = supply.game?.info;
-  const protocol = info ? protocolOf(info) : isBundled ? 'gameops' : null;
-  const doesWithout = request.skipMigrations && !isStatedBy(protocol, info);
+  const origin = originOfImage(request.image);
+  const { game } = foundation;
+  const info = game?.info;
+  const protocol = info ? protocolOf(info) : origin === 'bundled' ? 'gameops' : null;
+  const doesWithout = options.skipMigrations === true && !statesNeeds({ protocol }, info);
   const applied = doesWithout ? (state?.applied ?? null) : null;
   return newCandidate(record, {
     config: context.config,
     values: env.values,
     image: {
       id: info?.id ?? '',
-      ref: supply.game?.ref ?? supply.state.imageToBuild ?? request.image,
+      ref: game?.ref ?? foundation.state.imageToBuild ?? request.image,
       protocol,
-      unixSocket: info ? info.labels[label.unixSocket] !== undefined : isBundled,
+      unixSocket: info ? info.labels[label.unixSocket] !== undefined : origin === 'bundled',
       migrations: needsOf(info ?? null, state?.files ?? [], applied),
-      digestRef: info && supply.game ? digestRefOf(supply.game.ref, info) : null,
+      digestRef: game ? digestRefOf(game.ref, game.info) : null,
       user: info?.user ?? '',
     },
-    page: hashPage(findPage(context, isBundled)),
+    page: hashPage(findPage(context, origin)),
     replicas: request.replicas,
     by: context.operator,
     at: new Date().toISOString(),
@@ -264,18 +204,24 @@ function planFor(context: Context, options: DeployOptions, world: World, candida
   return planAct(world, intent, { candidate, cause, again: options.again === true });
 }
 
-async function refuseWithoutRoom(
-  context: Context,
-  options: DeployOptions,
-  replicas: number,
-  supply: Supply,
-): Promise<void> {
-  const strategy = options.strategy ?? context.config.deploy.strategy;
+/** The image on the engine counts: a tag that moved in its registry changes nothing by itself. */
+function tellWhichImage({ emit }: Context, options: DeployOptions, { imageRef, image, digestRef }: Release) {
+  if (digestRef === null || imageRef.includes('@')) return;
+  const fetch =
+    options.image === undefined ? 'gameops images prepare --source registry' : `docker pull ${imageRef}`;
+  const message = `${imageRef} is ${shortId(image)} on the engine; if that tag moved in its registry: ${fetch}, then deploy`;
+  emit({ type: 'note', level: 'info', message });
+}
+
+/** @throws MEMORY_TOO_SMALL, DISK_TOO_FULL */
+async function mustHaveRoom(context: Context, { options, request, foundation }: Asked): Promise<void> {
+  const { project, config } = context;
+  const { replicas } = request;
   await checkRoom(await context.engine(), {
-    project: context.project,
-    image: supply.roles.nginx.ref,
+    project,
+    image: foundation.roles.nginx.ref,
     replicas,
-    fleets: fleetsAtOnce(strategy, replicas),
-    memoryBytes: context.config.server.memoryBytes,
+    fleets: fleetsAtOnce(options.strategy ?? config.deploy.strategy, replicas),
+    memoryBytes: config.server.memoryBytes,
   });
 }

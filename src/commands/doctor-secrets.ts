@@ -11,6 +11,7 @@ import { isOpsError } from '../errors.ts';
 import { error, type Finding, ok, warning } from '../host/judge.ts';
 import type { Context } from '../operations/context.ts';
 import { readRecord } from '../record/record.ts';
+import { originOfImage } from '../release/origin.ts';
 import { shortId } from '../units.ts';
 
 /** Shorter ones are met everywhere by chance. */
@@ -104,7 +105,8 @@ async function imagesOf({ config, project }: Context, engine: Engine): Promise<M
   const images = new Map<string, string>();
   const record = await readRecord(engine, project).catch(() => null);
   for (const { image, imageRef } of record?.releases ?? []) images.set(image, imageRef);
-  const own = config.server.image === 'bundled' ? null : await engine.image(config.server.image);
+  const own =
+    originOfImage(config.server.image) === 'bundled' ? null : await engine.image(config.server.image);
   if (own) images.set(own.id, config.server.image);
   for (const id of [...images.keys()]) {
     const there = await engine.image(id);

@@ -27,6 +27,7 @@ import { resolveImages } from '../images/roles.ts';
 import type { Context, Outcome, Style } from '../operations/context.ts';
 import { refuseEnvErrors } from '../operations/env-gate.ts';
 import { type ProjectRecord, readRecord } from '../record/record.ts';
+import { originOfImage } from '../release/origin.ts';
 import { columns } from '../report/table.ts';
 import { formatBytes } from '../units.ts';
 import { lookForSecrets } from './doctor-secrets.ts';
@@ -172,7 +173,7 @@ async function lookAtPorts({ project, config }: Context, engine: Engine): Promis
 async function lookAtImages({ project, config }: Context, engine: Engine): Promise<Finding[]> {
   const resolved = await resolveImages(engine, config);
   const missing = Object.values(resolved).flatMap(({ ref, info }) => (info ? [] : [ref]));
-  if (config.server.image !== 'bundled' && !(await engine.image(config.server.image))) {
+  if (originOfImage(config.server.image) === 'own' && !(await engine.image(config.server.image))) {
     missing.push(config.server.image);
   }
   const images =

@@ -1,7 +1,7 @@
 /** gameops resume: finishes what was interrupted, from any machine; without that, mends what the live release lacks. */
 import { OpsError } from '../errors.ts';
+import { actOnProject } from '../operations/act.ts';
 import type { Context, Outcome } from '../operations/context.ts';
-import { actOnProject } from '../operations/recorded.ts';
 import { headingOf } from '../operations/result.ts';
 import { planResume } from '../release/plan.ts';
 

@@ -1,23 +1,22 @@
 /** gameops rollback: the old image and settings, with today's secrets; instant while its fleet is kept here. */
 
 import { OpsError } from '../errors.ts';
-import { isRekeyed, revivedCandidate } from '../operations/candidate.ts';
+import { actOnProject, findLost, planLost, requestOf } from '../operations/act.ts';
 import type { Context, EnvFile, Outcome } from '../operations/context.ts';
-import { findLost, planLost } from '../operations/lost-images.ts';
-import { migrationsDir, nothingThere, readProject } from '../operations/project.ts';
-import { actOnProject, requestOf } from '../operations/recorded.ts';
-import { valuesFor } from '../operations/release-inputs.ts';
-import { headingOf, planOutcome } from '../operations/result.ts';
+import { migrationsDir, projectDatabase } from '../operations/database/database.ts';
 import {
   confirmSchemaLoss,
   type SchemaBack,
   schemaBack,
   withWishAsked,
-} from '../operations/schema/schema-back.ts';
-import { projectDatabase } from '../operations/schema/schema-port.ts';
+} from '../operations/database/schema-back.ts';
+import { nothingThere, readProject } from '../operations/project.ts';
+import { isRekeyed, revivedCandidate, valuesFor } from '../operations/release-inputs.ts';
+import { headingOf, planOutcome } from '../operations/result.ts';
 import type { ProjectRecord } from '../record/record.ts';
 import { newIntent } from '../release/intent.ts';
 import type { Plan, Release, ReleaseStep, World } from '../release/model.ts';
+import { originOfImage } from '../release/origin.ts';
 import { planAct, planStay } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
 import { setWish } from '../runner/schema.ts';
@@ -43,7 +42,7 @@ export async function run(context: Context, options: RollbackOptions): Promise<O
       context,
       engine,
       env,
-      migrationsDir(context, requestOf(record).image === 'bundled'),
+      migrationsDir(context, originOfImage(requestOf(record).image)),
     );
     const back = await schemaBack(context, { options, target, world, schema: database, env });
     const asked = await withWishAsked(context, { options, target, world, schema: database, env }, back);
@@ -52,7 +51,7 @@ export async function run(context: Context, options: RollbackOptions): Promise<O
     const whole: Plan = { ...plan, steps: [...planLost(lost), ...plan.steps] };
     return withLosses(planOutcome(whole, headingOf(plan, world, target.replicas)), back);
   }
-  return actOnProject(context, async (act, world, { env, schema: database }) => {
+  return actOnProject(context, async (act, world, { env, database }) => {
     const target = chooseTarget(context, act.record, world, options.to);
     const back = await schemaBack(context, { options, target, world, schema: database, env });
     await confirmSchemaLoss(context, { options, target }, back);

@@ -5,10 +5,11 @@ import { statusOf } from '../database/migrate/status.ts';
 import { codeOf, databaseEndpoint, messageOf, withClient } from '../database/server/connection.ts';
 import type { Engine } from '../engine/port.ts';
 import { isOpsError } from '../errors.ts';
+import { requestOf } from '../operations/act.ts';
 import type { Context, Style } from '../operations/context.ts';
-import { migrationsDir } from '../operations/project.ts';
-import { requestOf } from '../operations/recorded.ts';
+import { migrationsDir } from '../operations/database/database.ts';
 import type { ProjectRecord } from '../record/record.ts';
+import { originOfImage } from '../release/origin.ts';
 
 export interface SchemaStatus {
   /** Why the rest is not known; null: it is. */
@@ -39,7 +40,7 @@ export async function schemaStatus(
   try {
     const { database } = context.readEnv(image).settings;
     if (database === null) return null;
-    const dir = migrationsDir(context, image === 'bundled');
+    const dir = migrationsDir(context, originOfImage(image));
     const files = dir === null ? [] : await listMigrations(dir);
     const endpoint = await databaseEndpoint(engine, context.project, database);
     const state = await withClient(endpoint, (client) => statusOf(client, files), { connectMs });

@@ -11,6 +11,7 @@ import { makeFolder } from '../env/file/write.ts';
 import { type EnvFile, readEnvFile } from '../env/read.ts';
 import { isSecretKey } from '../env/settings.ts';
 import { isOpsError, OpsError } from '../errors.ts';
+import { originOfImage } from '../release/origin.ts';
 import type { Emit } from '../report/events.ts';
 import type { Outcome } from '../report/outcome.ts';
 import { keepSecretsOf, keepSetting } from '../report/redact.ts';
@@ -124,7 +125,7 @@ export function openContext(globals: Globals, around: Surroundings): Context {
       const env = readEnvFile({
         path: envPath,
         environment: around.env,
-        isBundled: image === 'bundled',
+        isBundled: originOfImage(image) === 'bundled',
         userKeys: loaded.config.env.keys,
         provider: loaded.config.env.provider,
         keep: (key, value) => keepSetting(key, value, isSecretKey(key)),

@@ -11,6 +11,7 @@ import { type ExtraSources, readText, unreadable } from '../env/read.ts';
 import type { RuleLevel } from '../env/rules/rules.ts';
 import { isRuleId, rulesPage } from '../env/rules/rules.ts';
 import { OpsError } from '../errors.ts';
+import { originOfImage } from '../release/origin.ts';
 import type { Emit } from '../report/events.ts';
 import type { Globals, Surroundings } from './context.ts';
 
@@ -79,7 +80,7 @@ async function askConfig(globals: Globals, cwd: string): Promise<EnvConfig> {
     userKeys: env.keys,
     provider: env.provider,
     levels: env.rules,
-    isBundled: server.image === 'bundled',
+    isBundled: originOfImage(server.image) === 'bundled',
     serverEnv: server.env,
   };
 }

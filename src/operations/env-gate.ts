@@ -13,6 +13,7 @@ import { OpsError } from '../errors.ts';
 import { fingerprintOfSetting } from '../record/fingerprints.ts';
 import type { ProjectRecord } from '../record/record.ts';
 import type { Release } from '../release/model.ts';
+import { originOfImage } from '../release/origin.ts';
 import type { Context, EnvFile } from './context.ts';
 
 const shown = 5;
@@ -25,7 +26,7 @@ export function refuseEnvErrors(context: Context, env: EnvFile, image: string): 
     ...{ file, text: env.text, hasFile: env.exists },
     values: winnersBeside(env.gathered, config.server.env),
     problems: env.gathered.problems,
-    isBundled: image === 'bundled',
+    isBundled: originOfImage(image) === 'bundled',
     userKeys: config.env.keys,
     example: exampleOf(cwd, undefined, dirname(envPath)),
     facts: env.exists ? factsOf(envPath) : null,

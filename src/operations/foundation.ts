@@ -1,28 +1,27 @@
 /**
- * Images and foundation of a project: observed, planned, run. Everything is fetched before anything that runs is
- * touched; the lock is taken in between, because even the lock needs an image.
+ * Images and foundation of a project: observed, planned, laid. Promises that everything is fetched before anything that
+ * runs is touched, and that what can't be had is refused before anything is made. The lock is taken in between, because
+ * even the lock needs an image.
  */
-import { resolve } from 'node:path';
-import { realClock, until } from '../clock.ts';
-import { label, namesOf, unixSocketsFolder } from '../contract.ts';
-import type { Engine, ImageInfo, NetworkInfo } from '../engine/port.ts';
-import { isOpsError, OpsError } from '../errors.ts';
+import { label, namesOf } from '../contract.ts';
+import { portTaken } from '../engine/failures.ts';
+import type { Engine, ImageInfo } from '../engine/port.ts';
+import { OpsError } from '../errors.ts';
 import { type AccessoryName, type Ownership, whichAccessories } from '../foundation/accessories.ts';
 import { ensureAccessories } from '../foundation/ensure.ts';
-import { firstFreePort } from '../host/ports.ts';
+import { whyNotFree } from '../host/ports.ts';
 import { gameImage, gameImageTag, serverFiles } from '../images/bundled.ts';
 import { pullTold } from '../images/pull.ts';
 import { type ImageRole, prepareImages, type ResolvedImage, resolveImages } from '../images/roles.ts';
-import { proxySpec } from '../proxy/container.ts';
-import { ensureFirstGeneration } from '../proxy/first.ts';
-import { askGeneration } from '../proxy/traffic.ts';
+import { firstGeneration } from '../proxy/first.ts';
 import { newRecord, type ProjectRecord, readRecord, writeRecord } from '../record/record.ts';
 import { type FoundationState, planFoundation, planImages } from '../release/foundation.ts';
 import type { FoundationStep } from '../release/model.ts';
-import type { ProxyBase } from '../runner/act.ts';
+import { originOfImage } from '../release/origin.ts';
 import { type Runner, runSteps } from '../runner/run.ts';
 import type { Context, EnvFile } from './context.ts';
-import { doorOf } from './project.ts';
+import { proxyBase, startProxy } from './nginx.ts';
+import { findPage } from './release-inputs.ts';
 
 export interface Request {
   /** "bundled" or a reference. */
@@ -30,7 +29,7 @@ export interface Request {
   replicas: number;
 }
 
-export interface Supply {
+export interface ObservedFoundation {
   roles: Record<ImageRole, ResolvedImage>;
   /** The image to deploy; null while it is not on the engine. */
   game: { info: ImageInfo; ref: string } | null;
@@ -39,15 +38,19 @@ export interface Supply {
 }
 
 /** What is there and what is missing. Changes nothing. */
-export async function observeFoundation(context: Context, env: EnvFile, request: Request): Promise<Supply> {
+export async function observeFoundation(
+  context: Context,
+  env: EnvFile,
+  request: Request,
+): Promise<ObservedFoundation> {
   const engine = await context.engine();
   const { project, config } = context;
   const owned = whichAccessories(config, { ...env.settings.database, ...env.settings.redis });
-  const [roles, ground] = await Promise.all([
+  const [roles, containers] = await Promise.all([
     resolveImages(engine, config),
-    observeGround(engine, project, owned),
+    observeContainers(engine, project, owned),
   ]);
-  const isBundled = request.image === 'bundled';
+  const isBundled = originOfImage(request.image) === 'bundled';
   const tag = isBundled && roles.node.info ? gameImageTag(await serverFiles(), roles.node.info.id) : null;
   const ref = isBundled ? tag : request.image;
   const info = ref === null ? null : await engine.image(ref);
@@ -59,14 +62,18 @@ export async function observeFoundation(context: Context, env: EnvFile, request:
     state: {
       missingImages: [...missing.map((one) => one.ref), ...(isBundled || info ? [] : [request.image])],
       imageToBuild: isBundled && !info ? (tag ?? 'gameops-game') : null,
-      ...ground,
+      ...containers,
     },
   };
 }
 
-type Ground = Omit<FoundationState, 'missingImages' | 'imageToBuild'>;
+type ContainersState = Omit<FoundationState, 'missingImages' | 'imageToBuild'>;
 
-async function observeGround(engine: Engine, project: string, owned: Supply['owned']): Promise<Ground> {
+async function observeContainers(
+  engine: Engine,
+  project: string,
+  owned: ObservedFoundation['owned'],
+): Promise<ContainersState> {
   const names = namesOf(project);
   const [found, network] = await Promise.all([engine.observe(project), engine.network(project)]);
   // The engine removes no network that is in use: whatever is left of one that is gone reaches nobody.
@@ -81,21 +88,21 @@ async function observeGround(engine: Engine, project: string, owned: Supply['own
   };
 }
 
-export function foundationSteps(supply: Supply): FoundationStep[] {
-  return [...planImages(supply.state), ...planFoundation(supply.state)];
+export function foundationSteps(foundation: ObservedFoundation): FoundationStep[] {
+  return [...planImages(foundation.state), ...planFoundation(foundation.state)];
 }
 
-/** @returns the supply with nothing missing. @throws what a pull throws, IMAGE_BUILD_FAILED */
-export async function supplyImages(
+/** @returns the foundation with nothing missing. @throws what a pull throws, IMAGE_BUILD_FAILED */
+export async function fetchImages(
   context: Context,
   runner: Runner,
   env: EnvFile,
   request: Request,
-  supply: Supply,
-): Promise<Supply & { game: NonNullable<Supply['game']> }> {
+  foundation: ObservedFoundation,
+): Promise<ObservedFoundation & { game: NonNullable<ObservedFoundation['game']> }> {
   const engine = await context.engine();
-  const steps = planImages(supply.state);
-  if (steps.length === 0 && supply.game) return { ...supply, game: supply.game };
+  const steps = planImages(foundation.state);
+  if (steps.length === 0 && foundation.game) return { ...foundation, game: foundation.game };
   const failure = await runSteps(runner, steps, async (step) => {
     if (step.kind === 'prepare-images') {
       await prepareImages(engine, context.config, {
@@ -103,7 +110,7 @@ export async function supplyImages(
         emit: context.emit,
         signal: context.signal,
       });
-      if (request.image !== 'bundled' && !(await engine.image(request.image)))
+      if (originOfImage(request.image) === 'own' && !(await engine.image(request.image)))
         await pullTold(engine, request.image, context);
     } else if (step.kind === 'build-image') {
       const { node } = await resolveImages(engine, context.config);
@@ -122,7 +129,7 @@ export async function layFoundation(
   runner: Runner,
   env: EnvFile,
   request: Request,
-  supply: Supply,
+  foundation: ObservedFoundation,
 ): Promise<ProjectRecord> {
   const engine = await context.engine();
   const { project } = context;
@@ -132,35 +139,39 @@ export async function layFoundation(
       {
         project,
         settings: { ...env.settings.database, ...env.settings.redis },
-        owned: supply.owned,
-        images: { postgres: supply.roles.postgres.ref, redis: supply.roles.redis.ref },
+        owned: foundation.owned,
+        images: { postgres: foundation.roles.postgres.ref, redis: foundation.roles.redis.ref },
         replicas: request.replicas,
         signal: context.signal,
       },
       context.emit,
     );
   // Looked at again, because only the lock keeps a `down` of somebody else from changing it.
-  const [first, ground] = await Promise.all([
+  const [first, containers] = await Promise.all([
     haveRecord(engine, project),
-    observeGround(engine, project, supply.owned),
+    observeContainers(engine, project, foundation.owned),
   ]);
   let record = first;
   runner.record = record;
   // What runs already is only looked at: drift is told, a changed password met before a release meets it.
-  if (ground.missingAccessories.length === 0) await haveAccessories();
-  const failure = await runSteps(runner, planFoundation({ ...supply.state, ...ground }), async (step) => {
-    switch (step.kind) {
-      case 'make-network':
-        await removeCutOff(engine, project);
-        await engine.ensureNetwork(project);
-        return;
-      case 'start-accessories':
-        return haveAccessories();
-      case 'start-proxy':
-        record = await startProxy(context, engine, supply.roles.nginx.ref, record);
-        return;
-    }
-  });
+  if (containers.missingAccessories.length === 0) await haveAccessories();
+  const failure = await runSteps(
+    runner,
+    planFoundation({ ...foundation.state, ...containers }),
+    async (step) => {
+      switch (step.kind) {
+        case 'make-network':
+          await removeCutOff(engine, project);
+          await engine.ensureNetwork(project);
+          return;
+        case 'start-accessories':
+          return haveAccessories();
+        case 'start-proxy':
+          record = await startProxy(context, engine, foundation.roles.nginx.ref, record);
+          return;
+      }
+    },
+  );
   if (failure) throw failure.error;
   tellDrift(context, record, request);
   return record;
@@ -187,113 +198,44 @@ function tellDrift({ config, emit }: Context, record: ProjectRecord, request: Re
       `gameops.yaml asks for ports ${asked.join(' and ')}, Nginx has ${record.ports.http} and ${record.ports.tls}: a deploy never remakes it`,
     );
   }
-  if (request.image !== 'bundled' && config.server.settingsAs === 'env') {
+  if (originOfImage(request.image) === 'own' && config.server.settingsAs === 'env') {
     warn('server.settingsAs is env: every setting of this image, secrets included, shows in docker inspect');
   }
 }
 
-async function startProxy(
-  context: Context,
-  engine: Engine,
-  image: string,
-  before: ProjectRecord,
-): Promise<ProjectRecord> {
-  const { project } = context;
-  const { volume } = namesOf(project);
-  for (const name of [volume.nginx, volume.web, volume.certificates, volume.logs, volume.unixSockets]) {
-    await engine.ensureVolume(project, name, 'data');
-  }
-  const anybody = { mode: 0o1777, isFolder: true, content: '' };
-  await engine.putFiles(project, volume.unixSockets, [{ path: unixSocketsFolder, ...anybody }]);
-  const network = await engine.ensureNetwork(project);
-  await ensureFirstGeneration(engine, project, {
-    ...proxyBase(context, before, network),
-    passAll: false,
-  });
-  const record = await startOnFreePorts(context, engine, image, before);
-  await untilProxyAnswers(context, engine, record);
-  return record;
-}
-
-/**
- * A port that was free at a look may be taken at the start, by another project's first deploy for one: where gameops
- * chose, it chooses again. @throws PORT_TAKEN for a port that was asked for
- */
-async function startOnFreePorts(
-  context: Context,
-  engine: Engine,
-  image: string,
-  before: ProjectRecord,
-): Promise<ProjectRecord> {
-  const { project, config } = context;
-  const exists = (await engine.observe(project)).some((one) => one.name === namesOf(project).proxy);
-  const { isIsolating } = await engine.info();
-  const { address, port, tlsPort } = config.http;
-  const taken: number[] = [];
-  let record = before;
-  for (;;) {
-    // On record before the container has them: a process that dies in between must not leave an address nobody knows.
-    const keeps = exists && record.ports !== null;
-    const ports = keeps && record.ports ? record.ports : await choosePorts(context, record.ports, taken);
-    if (!keeps) record = await writeRecord(engine, record, { ports });
-    try {
-      await engine.ensureContainer(
-        proxySpec({
-          project,
-          image,
-          http: { address, port: ports.http, tlsPort: ports.tls },
-          privatePort: ports.private,
-          unixSockets: !isIsolating,
-        }),
-      );
-      return record;
-    } catch (error) {
-      const which = isOpsError(error, 'PORT_TAKEN') ? Number(error.facts.port) : 0;
-      if (keeps || which === 0 || [port, tlsPort].includes(which) || taken.length >= 20) throw error;
-      taken.push(which);
-    }
-  }
-}
-
-/** A HUP or a question to an Nginx that is still starting would be lost. @throws PROXY_NOT_READY */
-async function untilProxyAnswers(context: Context, engine: Engine, record: ProjectRecord): Promise<void> {
-  const name = namesOf(context.project).proxy;
-  const seen = await until(
-    realClock,
-    { deadlineMs: 20_000, everyMs: 50, signal: context.signal },
-    async () => {
-      const door = await doorOf(context, engine, record);
-      return askGeneration(door, 1_000);
-    },
-  );
-  if (seen !== null) return;
-  const log = await engine.logTail(context.project, name, 8).catch(() => []);
-  throw new OpsError('PROXY_NOT_READY', {
-    message: `Nginx (${name}) was started but does not answer. ${log.at(-1) ?? 'It logged nothing'}. Players are where they were.`,
-    next: [`docker logs ${name}`, 'gameops doctor'],
-    facts: { container: name, log },
-  });
-}
-
-/**
- * 0 asks for any free port: chosen once, because a container that asks the engine gets another one at every start. An
- * Nginx that is made anew gets those of the one before, whose address players know.
- */
-async function choosePorts(
-  { config }: Context,
-  before: ProjectRecord['ports'],
-  taken: readonly number[],
-): Promise<NonNullable<ProjectRecord['ports']>> {
-  const http = config.http.port || (await firstFreePort(before?.http ?? 18_080, taken));
-  const tls = config.http.tlsPort || (await firstFreePort(before?.tls ?? 18_443, [...taken, http]));
-  const own = await firstFreePort(before?.private ?? 19_080, [...taken, http, tls]);
-  return { http, tls, private: own };
-}
-
-export function proxyBase({ config, cwd }: Context, record: ProjectRecord, network: NetworkInfo): ProxyBase {
-  const templateDir = config.http.templates === undefined ? null : resolve(cwd, config.http.templates);
-  const { subnet, notReplicas } = network;
-  return { domain: config.domain ?? null, doorToken: record.doorToken, subnet, notReplicas, templateDir };
-}
-
 export const protocolOf = (image: ImageInfo): string | null => image.labels[label.protocol] ?? null;
+
+// Asked for and not to be had ----------------------------------------------------------------------------------------
+
+/** @throws CONFIG_INVALID, FOREIGN_CONTAINER, PORT_TAKEN, TEMPLATE_INVALID */
+export async function preflight(
+  context: Context,
+  request: Request,
+  foundation: ObservedFoundation,
+): Promise<void> {
+  const engine = await context.engine();
+  findPage(context, originOfImage(request.image));
+  // An Nginx that is there has its ports, and serves what it was last given.
+  const isFirst = foundation.state.proxy === 'absent';
+  if (isFirst) {
+    const anyNetwork = { name: '', subnet: '10.0.0.0/22', notReplicas: [] };
+    firstGeneration({ ...proxyBase(context, newRecord(context.project), anyNetwork), passAll: false });
+  }
+  await Promise.all([engine.mustOwnNames(context.project), isFirst ? mustHavePorts(context, engine) : null]);
+}
+
+async function mustHavePorts({ config }: Context, engine: Engine): Promise<void> {
+  const { address, port, tlsPort } = config.http;
+  const asked = [port, tlsPort].filter((one) => one !== 0);
+  if (asked.length === 0 || !(await engine.info()).isLocal) return;
+  for (const one of asked) {
+    const why = await whyNotFree(one, address);
+    if (why === 'taken') throw portTaken(one);
+    if (why !== 'not here') continue;
+    throw new OpsError('CONFIG_INVALID', {
+      message: `http.address is ${address}, which is no address of this machine. Nothing was changed.`,
+      next: ['set http.address in gameops.yaml to an address of this machine, or to 0.0.0.0 for all of them'],
+      facts: { address },
+    });
+  }
+}

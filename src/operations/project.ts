@@ -1,25 +1,17 @@
 /**
- * What the verbs about releases have in common: reading a project as it is, and opening it to change it. Opening
- * holds the lock from before the first change until after the last one.
+ * What the verbs have in common about a project: reading it as it is, waiting for a quiet moment, and the lock, which is
+ * held from before the first change until after the last one.
  */
-import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { realClock } from '../clock.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { namesOf, port } from '../contract.ts';
 import type { Engine, Lock, ObservedContainer } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import { resolveImages } from '../images/roles.ts';
 import { openPlayers, type Players, redisEndpoint } from '../observe/players.ts';
-import { packageRoot } from '../package-root.ts';
-import type { Door } from '../proxy/door.ts';
-import { openDoor } from '../proxy/door.ts';
-import { openJournal } from '../record/journal.ts';
+import { type Door, openDoor } from '../proxy/door.ts';
 import { type ProjectRecord, readRecord } from '../record/record.ts';
 import { keepSecret } from '../report/redact.ts';
-import type { RunningAct } from '../runner/act.ts';
 import { type Observed, observe } from '../runner/observe.ts';
-import type { Outside } from '../runner/outside.ts';
-import type { Runner } from '../runner/run.ts';
 import type { Context, EnvFile } from './context.ts';
 
 const nobody: Players = {
@@ -112,13 +104,6 @@ export async function playersOf(context: Context, engine: Engine, env: EnvFile |
   }
 }
 
-/** The bundled server's migrations come with gameops; any other image has a folder of its own, or none. */
-export function migrationsDir(context: Context, isBundled: boolean): string | null {
-  if (isBundled) return resolve(packageRoot(), 'migrations');
-  const own = resolve(context.cwd, context.config.database.migrations);
-  return existsSync(own) ? own : null;
-}
-
 /**
  * The lock runs `cat`: only an image of the foundation is sure to have it, for a server of somebody else's may hold
  * nothing but itself. Null when the engine has none.
@@ -153,44 +138,60 @@ export async function withLock<T>(
   }
 }
 
-export function runnerOf(context: Context, lockLost: AbortSignal): Runner {
-  const complain = (message: string) => context.emit({ type: 'note', level: 'warning', message });
-  const who = { project: context.project, verb: context.verb, by: context.operator };
-  return {
-    project: context.project,
-    outside: { clock: realClock },
-    record: null,
-    emit: context.emit,
-    journal: openJournal(context.stateDir, who, complain),
-    signal: context.signal,
-    lockLost,
-    interruptedBy: context.interruptedBy,
-    steps: [],
-  };
-}
-
-export function runningAct(
-  context: Context,
-  runner: Runner,
-  parts: { outside: Omit<Outside, 'clock'>; record: ProjectRecord; proxy: RunningAct['proxy'] },
-): RunningAct {
-  return {
-    ...runner,
-    outside: { ...parts.outside, clock: realClock },
-    record: parts.record,
-    proxy: parts.proxy,
-    by: context.operator,
-    pages: new Set(),
-    probes: { http: { sent: 0, failed: 0 }, ws: { sent: 0, failed: 0 } },
-    schema: { backup: null, applied: [], reverted: [], rescued: [], undo: null },
-    players: { online: null, moved: null, closed: null, lost: null },
-  };
-}
-
 export function nothingThere(context: Context): OpsError {
   return new OpsError('RELEASE_UNKNOWN', {
     message: `Project ${context.project} has no releases on this engine.`,
     next: ['gameops deploy', 'gameops --project <name> …'],
     facts: { project: context.project },
   });
+}
+
+/**
+ * Keeps deploys away while the schema changes. Without an engine there are none to keep away.
+ * @param use gets a signal that also aborts when the lock is lost. @throws LOCKED
+ */
+export async function withProjectLock<T>(
+  context: Context,
+  use: (engine: Engine | null, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const engine = await context.engine().catch((error) => {
+    if (isOpsError(error, 'ENGINE_UNREACHABLE')) return null;
+    throw error;
+  });
+  const { project, signal } = context;
+  if (engine === null) return use(null, signal);
+  const [containers, record] = await Promise.all([engine.observe(project), readRecord(engine, project)]);
+  const isKnown = containers.length > 0 || record !== null;
+  const image = isKnown ? await lockImage(context, containers) : null;
+  if (image === null) return use(engine, signal);
+  return withLock(context, image, ({ lost }) => use(engine, AbortSignal.any([signal, lost])));
+}
+
+const lookEveryMs = 2_000;
+
+/** @throws REDIS_UNREACHABLE when nobody can say how many are online */
+export async function untilQuiet(context: Context, playersMax: number): Promise<void> {
+  for (let hasTold = false; ; hasTold = true) {
+    const online = await playersOnline(context);
+    if (online <= playersMax) return;
+    if (!hasTold) {
+      const message = `${online} players are online; waiting for ${playersMax} or fewer`;
+      context.emit({ type: 'note', level: 'info', message });
+    }
+    await sleep(lookEveryMs, undefined, { signal: context.signal });
+  }
+}
+
+async function playersOnline(context: Context): Promise<number> {
+  const { observed } = await readProject(context);
+  const running = observed?.world.fleets.filter(({ replicas }) => replicas.some((one) => one.running)) ?? [];
+  const counts = running.map(({ players }) => players);
+  if (counts.includes(null)) {
+    throw new OpsError('REDIS_UNREACHABLE', {
+      message:
+        'How many players are online is not known, so no quiet moment can be waited for. Nothing was changed.',
+      next: ['gameops doctor', 'gameops deploy without --when-quiet'],
+    });
+  }
+  return counts.reduce<number>((sum, one) => sum + (one ?? 0), 0);
 }

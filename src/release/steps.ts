@@ -1,4 +1,5 @@
 /** The steps themselves, each with its phase, its deadline and its cause in words. PURE. */
+
 import type {
   Intent,
   Release,
@@ -9,6 +10,7 @@ import type {
   SchemaWork,
   World,
 } from './model.ts';
+import { originOfRelease } from './origin.ts';
 import { findRelease, type Position, replicaKey } from './position.ts';
 
 /**
@@ -165,9 +167,10 @@ export function startStep(world: World, release: Release, replicas: number[]): R
 }
 
 export function readyStep(release: Release, replicas: number[], intent: Intent): ReleaseStep {
-  const gate = release.protocol
-    ? 'HTTP ready, a WebSocket player can join'
-    : `${release.shape.probe} answers 200`;
+  const gate =
+    originOfRelease(release) === 'bundled'
+      ? 'HTTP ready, a WebSocket player can join'
+      : `${release.shape.probe} answers 200`;
   return {
     kind: 'await-ready',
     phase: 'prepare',
@@ -198,9 +201,10 @@ export function drainStep(
   goal: ReleaseId | null,
 ): ReleaseStep | null {
   if (replicas.every((n) => position.drained.has(replicaKey(release, n)))) return null;
-  const canHandOver = [release, goal].every(
-    (id) => (findRelease(position.world, id)?.protocol ?? null) !== null,
-  );
+  const canHandOver = [release, goal].every((id) => {
+    const one = findRelease(position.world, id);
+    return one !== undefined && originOfRelease(one) === 'bundled';
+  });
   const to = canHandOver ? goal : null;
   const atMost = `at most ${Math.round(intent.drainMs / 1000)} s`;
   // Told at its start, a server can't be told another pace: what it holds at the deadline is cut with the stop.

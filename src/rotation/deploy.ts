@@ -7,15 +7,15 @@ import { label } from '../contract.ts';
 import { checkRoom } from '../engine/capacity.ts';
 import type { Engine } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
-import { causeOf, rekeyedCandidate } from '../operations/candidate.ts';
+import { actOnProject } from '../operations/act.ts';
 import type { Context } from '../operations/context.ts';
 import { nothingThere } from '../operations/project.ts';
-import { actOnProject } from '../operations/recorded.ts';
-import { findPage, hashPage, valuesFor } from '../operations/release-inputs.ts';
+import { causeOf, findPage, hashPage, rekeyedCandidate, valuesFor } from '../operations/release-inputs.ts';
 import { headingOf } from '../operations/result.ts';
 import type { ProjectRecord } from '../record/record.ts';
 import { newIntent } from '../release/intent.ts';
 import type { Release } from '../release/model.ts';
+import { originOfRelease } from '../release/origin.ts';
 import { planAct } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
 import { fleetsAtOnce } from '../release/strategy.ts';
@@ -85,7 +85,7 @@ export function mustBeLive(context: Context, record: ProjectRecord | null): Rele
 
 /** Its page is published anew under the new number, from what gameops brings today. @throws ROTATION_REFUSED */
 function mustHavePage(context: Context, live: Release): void {
-  if (hashPage(findPage(context, live.protocol !== null)) === live.page) return;
+  if (hashPage(findPage(context, originOfRelease(live))) === live.page) return;
   throw deployFirst(`The page of release ${live.id} is another one than that of today`, live);
 }
 
@@ -93,7 +93,7 @@ function mustHavePage(context: Context, live: Release): void {
 export async function mustAcceptKeys(engine: Engine, live: Release): Promise<void> {
   const image = await engine.image(live.image);
   if (image === null || image.labels[label.keyRing] !== undefined) return;
-  if (live.protocol !== null)
+  if (originOfRelease(live) === 'bundled')
     throw deployFirst(`Release ${live.id} is of a gameops that knew one key only`, live);
   throw new OpsError('ROTATION_REFUSED', {
     message: `The image of release ${live.id} does not say that it accepts tokens of JWT_SECRET_NEXT and JWT_SECRET_PREVIOUS, so a new key would cost its players their login. Nothing was changed.`,

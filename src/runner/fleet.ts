@@ -1,8 +1,10 @@
 /** How a release becomes containers. Pure: the same release always gives the same specification, on any machine. */
+
 import { gameUid, identityEnv, label, namesOf, path, unixSocketFile } from '../contract.ts';
 import type { FleetSpec, ObservedContainer } from '../engine/port.ts';
 import type { Reach } from '../proxy/generation.ts';
 import type { Fleet, Release } from '../release/model.ts';
+import { originOfRelease } from '../release/origin.ts';
 
 /** A stopped replica is killed after this; a drain has its own deadline before. */
 export const stopGraceMs = 10_000;
@@ -17,7 +19,7 @@ export function fleetSpec(
   const { shape } = release;
   const { volume } = namesOf(project);
   const onSocket = unixSockets && release.unixSocket;
-  const user = shape.user ?? (release.protocol ? `${gameUid}:${gameUid}` : null);
+  const user = shape.user ?? (originOfRelease(release) === 'bundled' ? `${gameUid}:${gameUid}` : null);
   return {
     project,
     release: release.id,

@@ -9,6 +9,7 @@ import type { ObservedContainer } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
 import type { Reach } from '../proxy/generation.ts';
 import type { Release, ReleaseStep, World } from '../release/model.ts';
+import { originOfRelease } from '../release/origin.ts';
 import { fleetBefore } from '../release/plan.ts';
 import { findRelease } from '../release/position.ts';
 import type { Emit } from '../report/events.ts';
@@ -127,7 +128,7 @@ async function whyNotReady(input: GateInput, at: Reach): Promise<Lack | null> {
       about: 'http',
       reason: `${probe} answered ${http.answer.status} ${firstLine(http.answer.body)}`.trim(),
     };
-  if (release.protocol === null) return null;
+  if (originOfRelease(release) === 'own') return null;
   const join = await outside.door.joinReplica(at, outside.inputs.probeToken(), probeTimeoutMs);
   return join.ok
     ? null
@@ -182,7 +183,7 @@ export async function watchRelease(
       next = { ...next, http: now + 100 };
       count(counts.http, await publicFailure(input), reasons);
     }
-    if (now >= next.ws && input.release.protocol !== null) {
+    if (now >= next.ws && originOfRelease(input.release) === 'bundled') {
       next = { ...next, ws: now + 1_000 };
       const join = await input.outside.door.joinPublic(input.outside.inputs.probeToken(), probeTimeoutMs);
       count(counts.ws, join.ok ? null : join.reason, reasons);
@@ -212,11 +213,11 @@ function count(counter: { sent: number; failed: number }, reason: string | null,
 }
 
 async function publicFailure({ outside, release }: GateInput): Promise<string | null> {
-  const path = release.protocol === null ? '/' : endpoint.version;
+  const path = originOfRelease(release) === 'own' ? '/' : endpoint.version;
   const probe = await outside.door.askPublic(path, probeTimeoutMs);
   if (!probe.ok) return `GET ${path}: ${probe.reason}`;
   // An image that is not ours owns its paths: any answer of its own is a life sign, an error of the gateway is none.
-  const isFine = release.protocol === null ? probe.answer.status < 500 : probe.answer.status === 200;
+  const isFine = originOfRelease(release) === 'own' ? probe.answer.status < 500 : probe.answer.status === 200;
   return isFine ? null : `GET ${path} answered ${probe.answer.status}`;
 }
 

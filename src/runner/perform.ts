@@ -2,6 +2,7 @@
  * One step → the port calls that do it. Every step repeats safely, so a resumed plan may do again what a dead process
  * had half done. Nothing here decides what comes next.
  */
+
 import { namesOf } from '../contract.ts';
 import type { ObservedContainer } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
@@ -12,6 +13,7 @@ import { readTraffic } from '../proxy/traffic.ts';
 import type { HistoryEntry, ProjectRecord } from '../record/record.ts';
 import { writeRecord } from '../record/record.ts';
 import type { Release, ReleaseStep, Route } from '../release/model.ts';
+import { originOfRelease } from '../release/origin.ts';
 import { committed, condemned } from '../release/position.ts';
 import type { RunningAct } from './act.ts';
 import { drain, endHandover } from './drain.ts';
@@ -89,7 +91,8 @@ async function condemn(act: RunningAct, step: ReleaseStep & { kind: 'condemn' })
   const { intent, releases } = act.record;
   const before = releases.find(({ id }) => id === intent?.previous);
   // Told first: servers that still send their players away would send them to and fro.
-  if (intent?.stage === 'committed' && before?.protocol) await endHandover(act, before.id);
+  if (intent?.stage === 'committed' && before && originOfRelease(before) === 'bundled')
+    await endHandover(act, before.id);
   await save(act, {
     releases: condemned(releases, step, intent),
     intent: intentWith(act, { stage: 'condemned', verdict: step.verdict, reason: step.reason }),
@@ -129,7 +132,7 @@ async function moveTraffic(act: RunningAct, step: ReleaseStep & { kind: 'switch-
     targets: targetsOf(act, containers, step.routes),
     backups: targetsOf(act, containers, runningRoutes(gameContainers(containers), lostRoutes(step))),
     passAll: release !== null && release.page === null,
-    foreignPage: release !== null && release.protocol === null,
+    foreignPage: release !== null && originOfRelease(release) === 'own',
     pageRelease: release?.page ? release.id : null,
     deadlineMs: step.deadlineMs,
   });
@@ -144,7 +147,8 @@ async function ensurePage(act: RunningAct, release: Release): Promise<void> {
   act.pages.add(release.id);
   if (await isPublished(engine, act.project, release)) return;
   const files = inputs.page(release);
-  if (files) await publishPage(engine, act.project, release, files, { foreign: release.protocol === null });
+  if (files)
+    await publishPage(engine, act.project, release, files, { foreign: originOfRelease(release) === 'own' });
 }
 
 /** Only what runs can back anybody up. */

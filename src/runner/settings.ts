@@ -2,11 +2,13 @@
  * The settings of a release in its volume, as one file for its server alone. Promises that replicas of one fleet never
  * have two secrets, whoever goes on with an act and with whatever .env.
  */
+
 import { gameUid } from '../contract.ts';
 import type { FileEntry } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
 import { strangeKeys } from '../record/fingerprints.ts';
 import type { Release } from '../release/model.ts';
+import { originOfRelease } from '../release/origin.ts';
 import type { RunningAct } from './act.ts';
 
 /**
@@ -57,7 +59,7 @@ function keptSettings(files: ReadonlyMap<string, Uint8Array>): Record<string, st
 export function settingsFile(release: Release, settings: Record<string, string>): FileEntry {
   const uid =
     release.shape.user === null
-      ? release.protocol
+      ? originOfRelease(release) === 'bundled'
         ? gameUid
         : null
       : Number.parseInt(release.shape.user, 10);

@@ -3,12 +3,14 @@
  * and a Redis that are thrown away. Promises that the live ones are not named in any setting that gameops knows as such,
  * and that all of it is gone afterwards; what a killed gameops leaves is removed by whoever takes the project's lock next.
  */
+
 import { randomBytes } from 'node:crypto';
 import { realClock, until } from '../clock.ts';
 import { namesOf, path, port } from '../contract.ts';
 import type { ContainerSpec, Engine } from '../engine/port.ts';
 import type { Door } from '../proxy/door.ts';
 import type { Release } from '../release/model.ts';
+import { originOfRelease } from '../release/origin.ts';
 import { fleetSpec } from './fleet.ts';
 import { settingsFile } from './settings.ts';
 
@@ -145,7 +147,7 @@ async function untilReady(engine: Engine, trial: Trial, name: string): Promise<T
     return isGone ? 'gone' : null;
   });
   if (end !== 'ready') return failed();
-  if (release.protocol === null) return { isReady: true, joined: null };
+  if (originOfRelease(release) === 'own') return { isReady: true, joined: null };
   const join = await door.joinPublic(trial.token(), probeTimeoutMs);
   if (join.ok) return { isReady: true, joined: true };
   reason = `a WebSocket player could not join: ${join.reason}`;

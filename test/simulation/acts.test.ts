@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { namesOf } from '../../src/contract.ts';
 import type { Context } from '../../src/operations/context.ts';
-import { withProjectLock } from '../../src/operations/lock.ts';
+import { withProjectLock } from '../../src/operations/project.ts';
 import type { SchemaWish } from '../../src/release/model.ts';
 import { planAct, planResume, planStay, withNewestWish } from '../../src/release/plan.ts';
 import { setWish } from '../../src/runner/schema.ts';

@@ -2,7 +2,8 @@
 
 import { pruneBackups, takeBackup } from '../../database/backup/take.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
-import { backupAccess, backupResult, recordOrNull } from '../../operations/schema/backups.ts';
+import { backupResult, recordOrNull } from '../../operations/database/backups.ts';
+import { backupAccess } from '../../operations/database/database.ts';
 import { pinnedBackups } from '../../runner/schema.ts';
 import { formatBytes, formatMs } from '../../units.ts';
 

@@ -7,7 +7,8 @@ import { listUndos, type Undo } from '../../database/backup/restore.ts';
 import { verifyBackup } from '../../database/backup/verify.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import type { Context, Outcome, Style } from '../../operations/context.ts';
-import { ageOf, backupAccess, backupFolder, backupResult } from '../../operations/schema/backups.ts';
+import { ageOf, backupResult } from '../../operations/database/backups.ts';
+import { backupAccess, backupFolder } from '../../operations/database/database.ts';
 import { columns, table } from '../../report/table.ts';
 import { formatBytes } from '../../units.ts';
 

@@ -5,8 +5,8 @@ import { adopt, compareWith, schemaOfFiles } from '../../database/migrate/baseli
 import { differs } from '../../database/migrate/round-trip.ts';
 import { OpsError } from '../../errors.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
-import { openEndpoint, readMigrations } from '../../operations/schema/database.ts';
-import { onThrowAway } from '../../operations/schema/throw-away.ts';
+import { openEndpoint, readMigrations } from '../../operations/database/database.ts';
+import { onThrowAway } from '../../operations/database/throw-away.ts';
 
 export interface DbBaselineOptions {
   /** Name of a migration. */

@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { listMigrations, prefixOf } from '../../database/migrate/files.ts';
 import { OpsError } from '../../errors.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
-import { migrationsFolder, shownPath } from '../../operations/schema/database.ts';
+import { migrationsFolder, shownPath } from '../../operations/database/database.ts';
 import { packageRoot } from '../../package-root.ts';
+import { originOfImage } from '../../release/origin.ts';
 
 export interface DbCreateOptions {
   name: string;
@@ -29,7 +30,7 @@ export async function run(context: Context, { name }: DbCreateOptions): Promise<
       ?.join('_') ?? '';
   if (slug === '') throw refused('its name needs letters or digits', 'gameops db create add-guilds');
   const dir = migrationsFolder(context);
-  if (context.config.server.image === 'bundled' && context.cwd !== packageRoot())
+  if (originOfImage(context.config.server.image) === 'bundled' && context.cwd !== packageRoot())
     throw refused(
       "the bundled server's migrations come with gameops and are replaced by the next one",
       'name an image of your own in server.image; its migrations are in database.migrations',

@@ -11,7 +11,7 @@ import {
   openEndpoint,
   readFolder,
   shownPath,
-} from '../../operations/schema/database.ts';
+} from '../../operations/database/database.ts';
 import type { FindingsOptions } from '../../report/findings/model.ts';
 import { countsOf, type Finding, failureText, type Report } from '../../report/findings/model.ts';
 import { written } from '../../report/findings/written.ts';

@@ -7,9 +7,9 @@ import { readLedger } from '../../database/migrate/ledger.ts';
 import type { DatabaseEndpoint } from '../../database/server/connection.ts';
 import { OpsError } from '../../errors.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
-import { withProjectLock } from '../../operations/lock.ts';
-import { look, openEndpoint, readMigrations } from '../../operations/schema/database.ts';
-import { fleetsNow, refuseStranding } from '../../operations/schema/stranding.ts';
+import { look, openEndpoint, readMigrations } from '../../operations/database/database.ts';
+import { fleetsNow, refuseStranding } from '../../operations/database/stranding.ts';
+import { withProjectLock } from '../../operations/project.ts';
 import { formatMs } from '../../units.ts';
 
 export interface DbMigrateOptions {

@@ -20,10 +20,10 @@ import { readLedger } from '../../database/migrate/ledger.ts';
 import type { DatabaseEndpoint } from '../../database/server/connection.ts';
 import { isOpsError } from '../../errors.ts';
 import { type Context, confirmLoss, type Outcome } from '../../operations/context.ts';
+import { ageOf, backupResult, lossText } from '../../operations/database/backups.ts';
+import { backupAccess, look } from '../../operations/database/database.ts';
+import { fleetsNow, isInBackup, strandedBy } from '../../operations/database/stranding.ts';
 import { lockImage, withLock } from '../../operations/project.ts';
-import { ageOf, backupAccess, backupResult, lossText } from '../../operations/schema/backups.ts';
-import { look } from '../../operations/schema/database.ts';
-import { fleetsNow, isInBackup, strandedBy } from '../../operations/schema/stranding.ts';
 import type { Release } from '../../release/model.ts';
 import { formatMs } from '../../units.ts';
 

@@ -16,9 +16,9 @@ import {
 } from '../../database/migrate/back.ts';
 import { readLedger } from '../../database/migrate/ledger.ts';
 import { type Context, confirmWayBack, type Outcome } from '../../operations/context.ts';
-import { withProjectLock } from '../../operations/lock.ts';
-import { look, migrationsFolder, openEndpoint } from '../../operations/schema/database.ts';
-import { fleetsNow, refuseTakingAway } from '../../operations/schema/stranding.ts';
+import { look, migrationsFolder, openEndpoint } from '../../operations/database/database.ts';
+import { fleetsNow, refuseTakingAway } from '../../operations/database/stranding.ts';
+import { withProjectLock } from '../../operations/project.ts';
 import { columns } from '../../report/table.ts';
 import { formatMs } from '../../units.ts';
 

@@ -2,7 +2,7 @@
 import { listMigrations } from '../../database/migrate/files.ts';
 import { type SchemaStatus, statusOf } from '../../database/migrate/status.ts';
 import type { Context, Outcome, Style } from '../../operations/context.ts';
-import { look, migrationsFolder, openEndpoint } from '../../operations/schema/database.ts';
+import { look, migrationsFolder, openEndpoint } from '../../operations/database/database.ts';
 import { findingLines } from '../../report/findings/pretty.ts';
 import { columns } from '../../report/table.ts';
 

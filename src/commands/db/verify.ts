@@ -5,8 +5,8 @@
 import { roundTrip } from '../../database/migrate/round-trip.ts';
 import { OpsError } from '../../errors.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
-import { readMigrations } from '../../operations/schema/database.ts';
-import { onThrowAway } from '../../operations/schema/throw-away.ts';
+import { readMigrations } from '../../operations/database/database.ts';
+import { onThrowAway } from '../../operations/database/throw-away.ts';
 
 export async function run(context: Context): Promise<Outcome> {
   const { dir, files } = await readMigrations(context);

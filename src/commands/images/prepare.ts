@@ -6,6 +6,7 @@ import { gameImage } from '../../images/bundled.ts';
 import { digestRefOf, pullTold } from '../../images/pull.ts';
 import { imageRoles, prepareImages } from '../../images/roles.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
+import { originOfImage } from '../../release/origin.ts';
 import { shortId } from '../../units.ts';
 
 const sources = ['auto', 'registry', 'debian'] as const;
@@ -23,7 +24,8 @@ export async function run(context: Context, options: { source?: string } = {}): 
   const source = sourceOf(options.source ?? 'auto');
   const engine = await context.engine();
   const { emit, signal, config } = context;
-  const own = config.server.image === 'bundled' ? null : await ownImage(engine, context, source);
+  const own =
+    originOfImage(config.server.image) === 'bundled' ? null : await ownImage(engine, context, source);
   const prepared = await prepareImages(engine, config, { source, emit, signal });
   const images: Row[] = imageRoles.map((role) => ({ role, ...prepared[role] }));
   if (own) images.push(own);

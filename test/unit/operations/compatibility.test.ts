@@ -9,13 +9,13 @@ import {
   ripeContracts,
   schemaAfter,
   usersOf,
-} from '../../../src/operations/schema/compatibility.ts';
+} from '../../../src/operations/database/compatibility.ts';
 import {
   isInBackup,
   refuseStranding,
   refuseTakingAway,
   strandedBy,
-} from '../../../src/operations/schema/stranding.ts';
+} from '../../../src/operations/database/stranding.ts';
 import type { ImageNeeds } from '../../../src/release/model.ts';
 import { pinnedBackups } from '../../../src/runner/schema.ts';
 import { fleet, intent, liveWorld, release } from '../../support/memory/worlds.ts';

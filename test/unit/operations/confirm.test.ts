@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { lossText } from '../../../src/database/migrate/back.ts';
 import { type Context, confirmLoss, confirmWayBack } from '../../../src/operations/context.ts';
-import { confirmSchemaLoss } from '../../../src/operations/schema/schema-back.ts';
+import { confirmSchemaLoss } from '../../../src/operations/database/schema-back.ts';
 import { release } from '../../support/memory/worlds.ts';
 
 const context = (over: Partial<Context> = {}): Context =>

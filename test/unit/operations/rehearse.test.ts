@@ -1,7 +1,7 @@
 /** What a rehearsal stands on, and what it says that it left out. */
 import { expect, it } from 'vitest';
 import type { Backup } from '../../../src/database/backup/model.ts';
-import { isOfNow, type Rehearsal, rehearsalText } from '../../../src/operations/schema/rehearse.ts';
+import { isOfNow, type Rehearsal, rehearsalText } from '../../../src/operations/database/rehearse.ts';
 import { styleFor } from '../../../src/report/style.ts';
 
 const plain = styleFor({ isTty: false, refused: true, env: {} });

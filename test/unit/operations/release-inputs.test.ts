@@ -1,7 +1,11 @@
 import { expect, test } from 'vitest';
-import { isRekeyed, revivedCandidate, settingsOf } from '../../../src/operations/candidate.ts';
 import type { Context, EnvFile } from '../../../src/operations/context.ts';
-import { valuesFor } from '../../../src/operations/release-inputs.ts';
+import {
+  isRekeyed,
+  revivedCandidate,
+  settingsOf,
+  valuesFor,
+} from '../../../src/operations/release-inputs.ts';
 import type { RunningAct } from '../../../src/runner/act.ts';
 import { ensureSettings } from '../../../src/runner/settings.ts';
 import { memoryEngine } from '../../support/memory/memory-engine.ts';

@@ -1,12 +1,12 @@
 /** What a rollback of the schema takes back, refuses and offers instead: decided on plain data. */
 import { describe, expect, it } from 'vitest';
 import type { Context } from '../../../src/operations/context.ts';
+import type { ProjectDatabase } from '../../../src/operations/database/database.ts';
 import {
   type SchemaBackOptions,
   schemaBack,
   withWishAsked,
-} from '../../../src/operations/schema/schema-back.ts';
-import type { ProjectDatabase } from '../../../src/operations/schema/schema-port.ts';
+} from '../../../src/operations/database/schema-back.ts';
 import type { Intent, World } from '../../../src/release/model.ts';
 import type { Event } from '../../../src/report/events.ts';
 import { intent, liveWorld, release } from '../../support/memory/worlds.ts';

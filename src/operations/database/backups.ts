@@ -1,34 +1,8 @@
-/** What the verbs about backups stand on: the database as .env names it, the folder, the tools. Reaches nothing by itself. */
-import { resolve } from 'node:path';
+/** What the verbs about backups have in common: the record beside them, and how a backup and a loss are told. */
 import type { Backup, Manifest, WritesSince } from '../../database/backup/model.ts';
-import type { BackupAccess } from '../../database/backup/take.ts';
 import { isOpsError } from '../../errors.ts';
-import { resolveImages } from '../../images/roles.ts';
 import { type ProjectRecord, readRecord } from '../../record/record.ts';
-import type { Context, EnvFile } from '../context.ts';
-import { openEndpoint } from './database.ts';
-
-/** A folder for each project: two that share a gameops.yaml's folder must not prune each other's. */
-export const backupFolder = ({ cwd, config, project }: Context): string =>
-  resolve(cwd, config.backup.dir, project);
-
-/** @throws NO_DATABASE, DATABASE_UNREACHABLE */
-export async function backupAccess(
-  context: Context,
-  env: EnvFile = context.readEnv(),
-): Promise<BackupAccess> {
-  const engine = await context.engine();
-  const { postgres } = await resolveImages(engine, context.config);
-  return {
-    engine,
-    project: context.project,
-    endpoint: await openEndpoint(context, env),
-    image: postgres.info?.id ?? postgres.ref,
-    folder: backupFolder(context),
-    emit: context.emit,
-    signal: context.signal,
-  };
-}
+import type { Context } from '../context.ts';
 
 /** A courtesy to whoever reads the list: a backup needs no record. */
 export async function recordOrNull(context: Context): Promise<ProjectRecord | null> {

@@ -17,9 +17,10 @@ import type { Release, SchemaWish, World } from '../../release/model.ts';
 import { withNewestWish } from '../../release/plan.ts';
 import { liveRelease } from '../../release/position.ts';
 import { type Context, confirmLoss, confirmWayBack, type EnvFile } from '../context.ts';
-import { ageOf, backupAccess, lossText as restoreLossText } from './backups.ts';
+import { ageOf, lossText as restoreLossText } from './backups.ts';
 import { mustFit } from './compatibility.ts';
-import type { ProjectDatabase, SchemaLedger } from './schema-port.ts';
+import type { ProjectDatabase, SchemaLedger } from './database.ts';
+import { backupAccess } from './database.ts';
 import { isInBackup } from './stranding.ts';
 
 export interface SchemaBack {

@@ -29,12 +29,13 @@ import { resolveImages } from '../../images/roles.ts';
 import { openDoor } from '../../proxy/door.ts';
 import { readRecord } from '../../record/record.ts';
 import type { Release } from '../../release/model.ts';
+import { originOfImage } from '../../release/origin.ts';
 import { trialRedisBytes, tryRelease } from '../../runner/trial.ts';
 import { formatMs } from '../../units.ts';
 import type { Context, EnvFile, Outcome, Style } from '../context.ts';
-import { migrationsDir } from '../project.ts';
 import { releaseInputs } from '../release-inputs.ts';
-import { ageOf, backupAccess } from './backups.ts';
+import { ageOf } from './backups.ts';
+import { backupAccess, migrationsDir } from './database.ts';
 import { onThrowAway } from './throw-away.ts';
 
 interface RehearsalStep {
@@ -77,7 +78,7 @@ export async function rehearse(context: Context, env: EnvFile, image: string): P
       ms: 0,
     },
   };
-  const dir = migrationsDir(context, image === 'bundled');
+  const dir = migrationsDir(context, originOfImage(image));
   const files = dir === null ? [] : await listMigrations(dir);
   if (dir !== null && files.length > 0) {
     const access = await backupAccess(context, env);

@@ -5,7 +5,10 @@ import type { SchemaState } from '../../database/migrate/pending.ts';
 import type { ImageInfo } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
 import type { ImageNeeds, Release, SchemaWork, World } from '../../release/model.ts';
+import { originOfRelease } from '../../release/origin.ts';
 import { liveRelease } from '../../release/position.ts';
+import type { Context } from '../context.ts';
+import { forwardWork, type SchemaLook } from './database.ts';
 
 /**
  * What the image says of itself; else the folder of migrations that lies beside it today.
@@ -21,7 +24,10 @@ export function needsOf(
 }
 
 const statedBy = ({ labels }: ImageInfo) => statedNeeds(labels[label.needs], labels[label.knows]);
-export const statesNeeds = (info: ImageInfo): boolean => statedBy(info) !== null;
+
+/** Else the folder beside the image says what it needs, and the image may well do without. */
+export const statesNeeds = (image: Pick<Release, 'protocol'>, info: ImageInfo | undefined): boolean =>
+  originOfRelease(image) === 'bundled' || (info !== undefined && statedBy(info) !== null);
 
 /** The schema that a release meets when the work is done. */
 export function schemaAfter(
@@ -111,4 +117,60 @@ function fittingReleases({ releases }: World, schema: SchemaSeen, besides: numbe
     .filter(({ migrations }) => migrations !== null && mayBoot(migrations, schema) === 'yes')
     .map(({ id }) => id)
     .sort((a, b) => b - a);
+}
+
+// In a deploy ------------------------------------------------------------------------------------------------------
+
+/** A deploy brings contract migrations along once no release that runs or is kept uses what they remove. */
+export function withContracts(
+  { emit }: Context,
+  { state, work }: SchemaLook,
+  world: World,
+  candidate: Release,
+): SchemaWork {
+  if (state === null) return work;
+  const ripe = ripeContracts(state, world, candidate.migrations);
+  const waiting = state.pending.contract.filter((name) => !ripe.includes(name));
+  const users = waiting.slice(0, 1).flatMap((name) => usersOf(name, world).map(({ id }) => id));
+  if (waiting.length > 0) {
+    const until =
+      users.length > 0
+        ? `until release ${users.join(', ')} is neither running nor kept`
+        : 'for a release that knows them';
+    const message = `${waiting.length} contract migration(s) wait ${until}: ${waiting.join(', ')}`;
+    emit({ type: 'note', level: 'info', message });
+  }
+  return forwardWork(state, work.wish, ripe);
+}
+
+/** Which migrations will be pending is unknown until the backup is restored. @throws UNFINISHED */
+export function refuseBeforeRestore({ wish }: SchemaWork): void {
+  if (wish?.kind !== 'restore') return;
+  throw new OpsError('UNFINISHED', {
+    message: `A rollback still has to restore the backup ${wish.backup}. Nothing was changed; players are where they were.`,
+    next: ['gameops resume', 'gameops abort: leaves the database as it is', 'then gameops deploy'],
+    facts: { backup: wish.backup },
+  });
+}
+
+/** @throws IMAGE_TOO_OLD, SCHEMA_TOO_OLD */
+export function mustFitSchema(
+  { emit }: Context,
+  candidate: Release,
+  world: World,
+  { state }: SchemaLook,
+  { skipMigrations, isStated }: { skipMigrations: boolean; isStated: boolean },
+): void {
+  if (state === null) return;
+  const work = world.schema;
+  const schema = schemaAfter(state, skipMigrations ? { ...work, pending: [], contracts: [] } : work);
+  const needed = candidate.migrations?.needs ?? '';
+  const why = !work.pending.includes(needed)
+    ? 'which is neither applied nor in the folder of migrations'
+    : isStated
+      ? 'which is pending and is not applied because of --skip-migrations'
+      : null;
+  mustFit(candidate, schema, world, { why, next: ['gameops deploy', 'gameops db status'] });
+  if (!skipMigrations || work.pending.length === 0) return;
+  emit({ type: 'note', level: 'warning', message: `left pending: ${work.pending.join(', ')}` });
 }
