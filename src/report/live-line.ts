@@ -1,9 +1,10 @@
 /**
- * One line at the bottom of a terminal that is drawn over and over while something runs. Off a terminal it is never
- * there. (log-update would do, but its maintained line needs Node 22.)
+ * One line at the bottom of a terminal that is drawn over and over while something runs. It appears only on a terminal.
+ * (log-update would do, but its maintained line needs Node 22.)
  */
 import { clearLine, cursorTo } from 'node:readline';
 import { stripVTControlCharacters } from 'node:util';
+import stringWidth from 'string-width';
 
 export interface LiveLine {
   /** Called again for every frame; null takes the line away. */
@@ -52,7 +53,12 @@ export function liveLine(stream: NodeJS.WriteStream, clean: (text: string) => st
 }
 
 /** A line that wraps can't be erased, so one that is too long loses its colours and its end. */
-function fitting(line: string, width: number): string {
-  const plain = [...stripVTControlCharacters(line)];
-  return plain.length < width ? line : `${plain.slice(0, width - 2).join('')}…`;
+export function fitting(line: string, columns: number): string {
+  if (stringWidth(line) < columns) return line;
+  let kept = '';
+  for (const { segment } of new Intl.Segmenter().segment(stripVTControlCharacters(line))) {
+    if (stringWidth(kept + segment) > columns - 2) break;
+    kept += segment;
+  }
+  return `${kept}…`;
 }

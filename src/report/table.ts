@@ -1,7 +1,8 @@
 /**
- * Aligned columns for plans and results. Pure: text in, text out; colours in the cells do not disturb the alignment.
+ * Aligned columns for plans and results. Pure: text in, text out. Measured is what a terminal shows: colours take
+ * no column, a Chinese character takes two.
  */
-import { stripVTControlCharacters } from 'node:util';
+import stringWidth from 'string-width';
 
 export interface TableOptions {
   /** Spaces between columns. */
@@ -17,13 +18,13 @@ export function columns(
 ): string[] {
   const count = Math.max(0, ...rows.map((row) => row.length));
   const widths = Array.from({ length: count }, (_, at) =>
-    Math.max(...rows.map((row) => widthOf(row[at] ?? ''))),
+    Math.max(...rows.map((row) => stringWidth(row[at] ?? ''))),
   );
   const between = ' '.repeat(gap);
   return rows.map((row) => {
     const cells = widths.map((width, at) => {
       const cell = row[at] ?? '';
-      return cell + ' '.repeat(width - widthOf(cell));
+      return cell + ' '.repeat(width - stringWidth(cell));
     });
     return (indent + cells.join(between)).trimEnd();
   });
@@ -37,8 +38,4 @@ export function table(
 ): string {
   if (rows.length === 0) return '';
   return columns([head.map((cell) => headStyle(cell)), ...rows]).join('\n');
-}
-
-function widthOf(text: string): number {
-  return [...stripVTControlCharacters(text)].length;
 }

@@ -10,6 +10,7 @@ import { homedir, hostname, platform } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import Docker from 'dockerode';
+import pLimit from 'p-limit';
 import { label } from '../../contract.ts';
 import { OpsError } from '../../errors.ts';
 import { isLoopback } from '../../hosts.ts';
@@ -192,13 +193,7 @@ export async function inParallel<T>(
   width: number,
   act: (item: T) => Promise<void>,
 ): Promise<void> {
-  const queue = [...items];
-  const failures: unknown[] = [];
-  const lane = async () => {
-    for (let item = queue.shift(); item !== undefined; item = queue.shift()) {
-      await act(item).catch((error: unknown) => failures.push(error));
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(width, items.length) }, lane));
-  if (failures.length > 0) throw failures[0];
+  const limit = pLimit(width);
+  const ended = await Promise.allSettled(items.map((item) => limit(act, item)));
+  for (const one of ended) if (one.status === 'rejected') throw one.reason;
 }

@@ -1,4 +1,5 @@
 /** Findings for people: rule, place, the line with a caret under the spot, what is wrong, why, and the safe way. */
+import stringWidth from 'string-width';
 import type { Style } from '../style.ts';
 import { counted, type Finding, placeText, type Report, type Severity } from './model.ts';
 
@@ -40,10 +41,10 @@ function spot(excerpt: string, lineNumber: number, column: number, style: Style)
   const from = column > widthMax ? column - widthMax / 2 : 0;
   const line = whole.slice(from, from + widthMax).trimEnd();
   const number = String(lineNumber);
-  const caret = Math.min(column - 1 - from, line.length);
+  const before = stringWidth(line.slice(0, Math.max(0, column - 1 - from)));
   return [
     `  ${style.dim(`${number} |`)} ${line}`,
-    `  ${style.dim(`${' '.repeat(number.length)} |`)} ${' '.repeat(Math.max(0, caret))}${style.cyan('^')}`,
+    `  ${style.dim(`${' '.repeat(number.length)} |`)} ${' '.repeat(before)}${style.cyan('^')}`,
   ];
 }
 

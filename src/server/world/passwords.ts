@@ -4,6 +4,8 @@
  * and players must not feel that others log in.
  */
 import { randomBytes, type ScryptOptions, scrypt, timingSafeEqual } from 'node:crypto';
+import { promisify } from 'node:util';
+import pLimit from 'p-limit';
 
 interface Parameters {
   N: number;
@@ -14,11 +16,10 @@ interface Parameters {
 const present: Parameters = { N: 16_384, r: 8, p: 5 };
 const saltBytes = 16;
 const hashBytes = 32;
-const atOnce = 2;
+const inTurn = pLimit(2);
 const waitingMax = 64;
 
-let running = 0;
-const waiting: (() => void)[] = [];
+const scryptOf = promisify<string, Buffer, number, ScryptOptions, Buffer>(scrypt);
 
 /** Too many passwords wait to be hashed already. */
 export class Busy extends Error {}
@@ -51,25 +52,8 @@ function parse(stored: string): typeof nobody | null {
 }
 
 async function derive(password: string, salt: Buffer, { N, r, p }: Parameters): Promise<Buffer> {
-  await turn();
-  try {
-    const options: ScryptOptions = { N, r, p, maxmem: 256 * N * r };
-    return await new Promise((resolve, reject) =>
-      // Two ways to encode the same letters are the same password.
-      scrypt(password.normalize('NFKC'), salt, hashBytes, options, (error, key) =>
-        error ? reject(error) : resolve(key),
-      ),
-    );
-  } finally {
-    running -= 1;
-    waiting.shift()?.();
-  }
-}
-
-async function turn(): Promise<void> {
-  if (running >= atOnce) {
-    if (waiting.length >= waitingMax) throw new Busy('too many passwords at once');
-    await new Promise<void>((resolve) => waiting.push(resolve));
-  }
-  running += 1;
+  if (inTurn.pendingCount >= waitingMax) throw new Busy('too many passwords at once');
+  const options: ScryptOptions = { N, r, p, maxmem: 256 * N * r };
+  // Two ways to encode the same letters are the same password.
+  return inTurn(() => scryptOf(password.normalize('NFKC'), salt, hashBytes, options));
 }

@@ -1,10 +1,12 @@
-/** What people read: plans, progress, failures. Literal, because every word of it is meant. */
+/** What people read: plans, progress, failures. Compared as literal text, because every word counts. */
 import { PassThrough } from 'node:stream';
 import { describe, expect, it, vi } from 'vitest';
 import type { Plan, Step } from '../../../src/release/model.ts';
 import { errorText } from '../../../src/report/error-text.ts';
 import type { Event } from '../../../src/report/events.ts';
+import { findingLines } from '../../../src/report/findings/pretty.ts';
 import { jsonSink } from '../../../src/report/json.ts';
+import { fitting } from '../../../src/report/live-line.ts';
 import { planText } from '../../../src/report/plan-text.ts';
 import { styleFor, wantsColour } from '../../../src/report/style.ts';
 import { columns } from '../../../src/report/table.ts';
@@ -49,7 +51,7 @@ const steps = [migrate, start, ready, change, watch] as unknown as Step[];
 const plan = { verb: 'deploy', release: 41, previous: 40, steps } as unknown as Plan;
 
 describe('a plan', () => {
-  it('is one aligned line a step: phase, what, of what, why', () => {
+  it('has one aligned line for each step: phase, kind, subject and cause', () => {
     expect(planText(plan, 'deploy 41 · live 40')).toBe(
       `deploy 41 · live 40
  prepare  migrate         0003_seasons  pending; additive
@@ -60,11 +62,11 @@ describe('a plan', () => {
     );
   });
 
-  it('without steps says that there is nothing to do', () => {
+  it('says that there is nothing to do when it has no steps', () => {
     expect(planText({ ...plan, steps: [] })).toBe(' nothing to do');
   });
 
-  it('names the replicas when it is only a part of a fleet, and counts shares while two releases serve', () => {
+  it('names the replicas of a part of a fleet, and counts replicas while two releases serve', () => {
     const part = { ...start, replicas: [3, 4] };
     const shared = {
       ...change,
@@ -80,7 +82,7 @@ describe('a plan', () => {
   });
 });
 
-/** The sink on a stream that is no terminal. */
+/** What the sink writes to a stream that is not a terminal. */
 function told(
   events: readonly (Event | number)[],
   flags: { isQuiet?: boolean; isVerbose?: boolean } = {},
@@ -117,18 +119,18 @@ const progress = (label: string, at: number, total: number | null, unit: string)
 });
 
 describe('progress off a terminal', () => {
-  it('a quick step is one line, with its time in words', () => {
+  it('shows a quick step in one line, with its time and unit', () => {
     expect(told([begun(start), 400, done(start, 1_234)])).toEqual(['✓ start-fleet 41 ×2 (1.2 s)']);
   });
 
-  it('a slow step says after a moment that it is still there, and why it is done', () => {
+  it('says after three seconds that a slow step is still running, and why the step is there', () => {
     expect(told([begun(start), 3_100, done(start, 3_100)])).toEqual([
       '… [2/5] start-fleet 41 ×2: no fleet for 41',
       '✓ start-fleet 41 ×2 (3.1 s)',
     ]);
   });
 
-  it('replicas are counted, without a bar', () => {
+  it('counts replicas without drawing a bar', () => {
     const lines = told([
       begun(ready),
       1_500,
@@ -142,7 +144,7 @@ describe('progress off a terminal', () => {
     expect(lines).toEqual(['  ready 1 of 2 replicas', '✓ await-ready 41 ×2 (2.7 s)']);
   });
 
-  it('a watch window is a line a quarter, in seconds', () => {
+  it('shows one line for each quarter of the watch, in seconds', () => {
     const ticks = Array.from({ length: 60 }, (_, at) => [
       500,
       progress('watched', (at + 1) * 500, 30_000, 'ms'),
@@ -156,7 +158,7 @@ describe('progress off a terminal', () => {
     expect(lines.filter((line) => line.startsWith('…'))).toHaveLength(1);
   });
 
-  it('players on their way are told by what became of them', () => {
+  it('counts how many players moved, were closed and are still there', () => {
     const parts = { moved: 30, closed: 1, left: 29 };
     const handed: Event = {
       type: 'progress',
@@ -170,7 +172,7 @@ describe('progress off a terminal', () => {
     expect(lines.at(-1)).toBe('  handed over 31 of 60 players (moved 30, closed 1, left 29)');
   });
 
-  it('a transfer outside of a step also says its end', () => {
+  it('shows the end of a transfer that belongs to no step', () => {
     const parts = [0, 10, 20, 30, 40].flatMap((done) => [
       2_000,
       progress('pulling nginx', done * 1024 ** 2, 40 * 1024 ** 2, 'bytes'),
@@ -179,7 +181,7 @@ describe('progress off a terminal', () => {
     expect(told(parts).length).toBeLessThanOrEqual(4);
   });
 
-  it('--quiet leaves warnings and failures, --verbose adds details', () => {
+  it('shows only warnings and failures with --quiet, and details too with --verbose', () => {
     const events: Event[] = [
       { type: 'plan', plan, heading: 'deploy 41' },
       { type: 'note', level: 'detail', message: 'a detail' },
@@ -197,7 +199,7 @@ describe('progress off a terminal', () => {
     expect(told(events, { isVerbose: true })).toContain('  a detail');
   });
 
-  it('as JSON it is one event a line, with its time', () => {
+  it('writes one JSON event in each line, with its time', () => {
     const lines: string[] = [];
     jsonSink((line) => lines.push(line))(done(start, 5));
     expect(lines).toHaveLength(1);
@@ -207,7 +209,7 @@ describe('progress off a terminal', () => {
 });
 
 describe('a failure', () => {
-  it('says its code, what happened, the facts, and what to do next', () => {
+  it('shows its code, what happened, the facts, and what to do next', () => {
     const error = {
       code: 'REPLICA_EXITED',
       message: 'Replica 1 of release 41 ended with exit 1. Players are on release 40, as before.',
@@ -230,7 +232,7 @@ Next:
 });
 
 describe('columns and colours', () => {
-  it('colours in the cells do not disturb the columns', () => {
+  it('aligns columns as if the colours were not there', () => {
     const coloured = styleFor({ isTty: true, refused: false, env: {} });
     const [first, second] = columns([
       [coloured.red('a'), 'x'],
@@ -238,6 +240,23 @@ describe('columns and colours', () => {
     ]);
     expect(first).toBe(`${coloured.red('a')}    x`);
     expect(second).toBe('bbb  y');
+  });
+
+  it('aligns columns by what a terminal shows: a wide character takes two columns, an accent none', () => {
+    const rows = ['日本', 'cafe\u0301', '👩‍👩‍👧', 'bbbb'].map((name) => [name, 'x']);
+    expect(columns(rows)).toEqual(['日本  x', 'cafe\u0301  x', '👩‍👩‍👧    x', 'bbbb  x']);
+  });
+
+  it('cuts a live line that would wrap, also when its characters are wide', () => {
+    expect(fitting('pulling nginx', 14)).toBe('pulling nginx');
+    expect(fitting('pulling nginx', 13)).toBe('pulling ngi…');
+    expect(fitting('日本語日本語', 9)).toBe('日本語…');
+  });
+
+  it('puts the caret under the column of a finding, also after wide characters', () => {
+    const finding = { severity: 'error', rule: 'a-rule', file: '.env', line: 3, column: 5, message: 'odd' };
+    const lines = findingLines(finding as never, 'A=日本"', plain);
+    expect(lines.slice(1, 3)).toEqual(['  3 | A=日本"', '    |       ^']);
   });
 
   it.each([
@@ -248,7 +267,7 @@ describe('columns and colours', () => {
     ['an empty NO_COLOR', { isTty: true, refused: false, env: { NO_COLOR: '' } }, true],
     ['--no-color against FORCE_COLOR', { isTty: true, refused: true, env: { FORCE_COLOR: '1' } }, false],
     ['FORCE_COLOR in a pipe', { isTty: false, refused: false, env: { FORCE_COLOR: '1' } }, true],
-  ])('%s', (_, request, wanted) => {
+  ])('decides about colour for %s', (_, request, wanted) => {
     expect(wantsColour(request)).toBe(wanted);
   });
 });
