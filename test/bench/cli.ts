@@ -1,6 +1,7 @@
 /**
- * `npm run bench:cli`: what starts cost beside Node's own, interleaved, by medians. Limits: `--help` 1.25 ×, `env check`
- * 2 × with a gameops.yaml. Then how long a .env of 10,000 lines takes: 1 s. Exits 1 when one of them was missed.
+ * `npm run bench:cli`: what a start of the program costs compared with a start of Node, interleaved, by medians. Limits:
+ * `--help` 1.25 ×, `env check` with a gameops.yaml 2 ×. Then the time for a .env of 10,000 lines; limit: 1 s. Exits 1
+ * when a limit was missed.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';

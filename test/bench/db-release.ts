@@ -23,10 +23,10 @@ const engine = await dockerEngine();
 const made: string[] = [];
 let failures = 0;
 
-/** Counted since the players came in; a window is a difference. */
+/** Counted since the players joined; a window is a difference. */
 let before = { moved: 0, closed: 0 };
 
-/** The bundled server under another name, that states the migrations of the site's folder. */
+/** The bundled server under another name, with labels that state the migrations of the site's folder. */
 async function imageWith(site: MigratingSite, name: string): Promise<string> {
   const base = (await site.run(['releases'])).json?.result.releases.at(-1).imageRef as string;
   const needs = imageNeeds(await listMigrations(join(site.folder, 'migrations')));
@@ -109,7 +109,7 @@ async function play(site: MigratingSite): Promise<void> {
   }
 }
 
-/** It may only run when nobody is left to go back to who uses what it removes. */
+/** It may run only when no kept release uses what it removes. */
 async function contract(site: MigratingSite, clients: Clients, quick: readonly string[]): Promise<void> {
   const gone = '29990101000000004_mood_gone';
   const header = 'phase=contract reversible=lossy';

@@ -1,7 +1,7 @@
 /**
  * `npm run bench:db-restore`: what a backup and a restore of 1 GB cost, and for how long clients of the bundled server and
- * of Postgres itself get no answer meanwhile (limit: 1 s). Needs the build and the images; works on a project of its own
- * and leaves nothing.
+ * of Postgres itself get no answer in the meantime (limit: 1 s). Needs the build and the images; works on a project of
+ * its own and leaves nothing.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -23,7 +23,7 @@ const say = (text: string) => process.stdout.write(`${text}\n`);
 const s = (ms: number) => `${(ms / 1_000).toFixed(2)} s`;
 const mb = (bytes: number) => `${Math.round(bytes / 1e6)} MB`;
 
-/** Asks again as soon as it has an answer; the longest time from one good answer to the next. */
+/** Asks again as soon as it has an answer. @returns the longest time from one good answer to the next */
 async function ask(question: () => Promise<boolean>, isOver: () => boolean) {
   const seen = { answers: 0, failures: 0, gapMs: 0 };
   let last = performance.now();
@@ -41,7 +41,7 @@ async function ask(question: () => Promise<boolean>, isOver: () => boolean) {
   return seen;
 }
 
-/** A client that knows no pool: connects again when it is cut off. */
+/** A client without a pool: it connects again when it is cut off. */
 function plainClient(settings: Record<string, string>) {
   let client: Client | null = null;
   return async () => {
@@ -73,7 +73,7 @@ const engine = await dockerEngine();
 const folder = await mkdtemp(join(tmpdir(), 'gameops-bench-restore-'));
 try {
   await fill();
-  // Its session would be ended by the exchange, and it has no listener for that.
+  // The exchange of names would end its connection, and it has no listener for that.
   await ground.database.end();
   const server = await ground.startReady();
   const endpoint = {
@@ -150,7 +150,7 @@ async function fill(): Promise<void> {
   await ground.database.query('SET statement_timeout = 0');
   await ground.database.query(`INSERT INTO discoveries (player_id, player_name, region, what, idempotency_key)
     SELECT 'player-' || n % 5000, 'Player ' || n % 5000, 'north', md5(n::text), 'key-' || n FROM generate_series(1, 20000) n`);
-  // Half of it packs well, half does not; an index of its own, as tables of a game have one.
+  // Half of it compresses well, half does not. It has an index, as tables of a game do.
   await ground.database.query(
     'CREATE TABLE chronicle (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, who text, what text, mark text)',
   );

@@ -1,8 +1,8 @@
 /**
- * `npm run bench:db -- [rounds=3 only=thousand,reads,restore,release]`: all that is timed of the schema. A thousand light
- * migrations and a status that has nothing to say, beside node-pg-migrate's own CLI in the same run, interleaved, by
- * medians; how long a reader waits behind an ALTER that waits for somebody, who goes or stays; then bench:db-restore and
- * bench:db-release, with limits of their own. Exits 1 when a limit was missed.
+ * `npm run bench:db -- [rounds=3 only=thousand,reads,restore,release]`: everything about the schema that has a time
+ * limit. A thousand light migrations and a status without changes, compared with node-pg-migrate's own CLI in the same
+ * run, interleaved, by medians; how long a reader waits behind an ALTER that waits for another transaction, which ends or
+ * stays; then bench:db-restore and bench:db-release, with limits of their own. Exits 1 when a limit was missed.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
@@ -20,9 +20,9 @@ const rounds = Number(asked.rounds ?? 3);
 const parts = ['thousand', 'reads', 'restore', 'release'];
 const only: string[] = asked.only?.split(',') ?? parts;
 const lockMs = 300;
-/** A timer and an answer come a little after the lock is let go. */
+/** A timer and an answer come a little after the lock is released. */
 const readWaitMax = 1.1;
-/** What README promises, and one attempt that begins just before its end. */
+/** The time that the documentation promises, and one attempt that begins just before its end. */
 const patienceMs = 60_000 + 5_000;
 const nodePgMigrate = join(packageRoot(), 'node_modules/node-pg-migrate/bin/node-pg-migrate.js');
 
@@ -94,7 +94,7 @@ interface Seen {
   migrated: RanDb;
 }
 
-/** An ALTER of a table that somebody has for so long, and a client that reads it all the while. */
+/** An ALTER of a table that another transaction holds for so long, and a client that reads it all the time. */
 async function readsBehind(site: SchemaSite, heldMs: number): Promise<Seen> {
   await site.reset();
   await site.query('CREATE TABLE busy (n int)');
@@ -103,7 +103,7 @@ async function readsBehind(site: SchemaSite, heldMs: number): Promise<Seen> {
   await reader.connect();
   const holder = new pg.Client({ connectionString: site.url });
   await holder.connect();
-  // The server ends who does nothing in a transaction for a minute, which is when the migration gives up.
+  // The server ends a transaction that is idle for a minute, which is also when the migration gives up.
   await holder.query('SET idle_in_transaction_session_timeout = 0');
   await holder.query('BEGIN; LOCK TABLE busy IN ACCESS SHARE MODE');
   const waits: number[] = [];
@@ -119,7 +119,7 @@ async function readsBehind(site: SchemaSite, heldMs: number): Promise<Seen> {
   const migrating = site.run(['db', 'migrate']);
   const over = new AbortController();
   await Promise.race([wait(heldMs, null, { signal: over.signal }).catch(() => null), migrating]);
-  // The rest of the time would keep this process.
+  // The remaining time would keep this process alive.
   over.abort();
   await holder.end();
   const migrated = await migrating;
@@ -137,7 +137,7 @@ async function readsBehind(site: SchemaSite, heldMs: number): Promise<Seen> {
 async function reads(site: SchemaSite): Promise<void> {
   const goes = await readsBehind(site, 8_000);
   const stays = await readsBehind(site, 3 * patienceMs);
-  // An ALTER that held up nobody shows nothing.
+  // An ALTER that held up no reader proves nothing.
   judgeLeast('reads that waited behind an ALTER', [goes.behind, stays.behind], 1);
   const longest = [goes, stays].map(({ waits }) => Math.max(...waits) / lockMs);
   judge('longest read behind an ALTER, × lock timeout', longest, readWaitMax, worst);
@@ -151,7 +151,7 @@ async function reads(site: SchemaSite): Promise<void> {
   );
 }
 
-/** In a process of its own, as by its own name: it ends with 1 when it missed a limit. */
+/** In a process of its own, as when it is called by its name: it ends with 1 when it missed a limit. */
 function bench(name: string): void {
   say(`npm run bench:${name}`);
   const { status } = spawnSync(process.execPath, ['scripts/run.js', `test/bench/${name}.ts`], {

@@ -1,7 +1,7 @@
 /**
- * `npm run bench:deploy`: what a deploy costs beside its containers' own time to ready, the watch and the drain
- * (limit: 2 s), beside a plain stop-and-start of the same containers; and ten replicas at once beside ten one after
- * another (limit: 0.6 ×). Needs the build and the images; works on a project of its own and leaves nothing.
+ * `npm run bench:deploy`: what a deploy costs in addition to its containers' own time to ready, the watch and the drain
+ * (limit: 2 s), compared with a plain stop and start of the same containers; and ten replicas at once compared with ten
+ * one after another (limit: 0.6 ×). Needs the build and the images; works on a project of its own and leaves nothing.
  */
 import { cpus } from 'node:os';
 import Docker from 'dockerode';
@@ -9,7 +9,7 @@ import { label } from '../../src/contract.ts';
 import { openSite, type Ran, type Site } from '../support/site/site.ts';
 
 const rounds = Number(process.argv[2] ?? 5);
-/** Longer than old Nginx workers may live on, so that no quiet time is added to what was asked. */
+/** Longer than old Nginx workers may live, so that no quiet time is added to the watch that was asked for. */
 const watchMs = 6_000;
 const docker = new Docker();
 
@@ -62,7 +62,7 @@ function mustBeDone(ran: Ran): Ran {
   return ran;
 }
 
-/** Spent by all cores of this machine since it started, whoever spent it. */
+/** CPU time of all cores of this machine since it started, of all processes. */
 function cpuMs(): number {
   return cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0);
 }
@@ -98,7 +98,7 @@ async function overhead(): Promise<boolean> {
     await site.close();
   }
   say(`deploy ${s(median(deploys))} of which watch ${s(watchMs)}, own time to ready ${s(median(ready))}`);
-  say(`plain stop and start of the same containers ${s(median(plain))}, with nobody served meanwhile`);
+  say(`plain stop and start of the same containers ${s(median(plain))}, and nobody is served in that time`);
   say(
     `over ready + watch + drain: ${s(median(over))} (limit 2 s, median of ${rounds}, worst ${s(Math.max(...over))})`,
   );
@@ -121,7 +121,7 @@ async function tenReplicas(): Promise<boolean> {
         }),
       );
       await stopAll(replicas);
-      // The repair of a fleet that is down: all ten, as every deploy starts them.
+      // The repair of a fleet that is down starts all ten, as every deploy does.
       const before = cpuMs();
       const began = performance.now();
       const ran = mustBeDone(await site.run(['resume']));
@@ -132,8 +132,8 @@ async function tenReplicas(): Promise<boolean> {
     say(
       `10 replicas: new ones ${s(stepMs(fresh, 'start-fleet', 'await-ready'))}; kept ones at once ${s(median(atOnce))}, one after another ${s(median(inARow))}: ${ratio.toFixed(2)} × (limit 0.6)`,
     );
-    // With every core busy all the time, only more cores or less work per start make it less.
-    say(`meanwhile ${cpus().length} cores were busy for ${Math.round(median(busy) * 100)} % of the time`);
+    // When every core is busy all the time, only more cores or less work per start can lower it.
+    say(`in that time ${cpus().length} cores were busy for ${Math.round(median(busy) * 100)} % of the time`);
     return ratio <= 0.6;
   } finally {
     await site.close();

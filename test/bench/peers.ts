@@ -7,10 +7,10 @@
  * Bare `ws` promises nothing (no Redis, no order over servers, no resume, no bound for slow readers), so it is the
  * floor of what a delivery can cost in Node.
  *
- * Where rooms talk, both limits are missed. 0.85 × leaves 90 µs a message for all that bare `ws` does not do, and the
- * round trip to Redis that an acknowledgement stands for costs a Node process twice that at this rate, whatever is around
- * it; and 2 × Socket.IO is more than bare `ws` itself. Where rooms play, both are met: what a room is told in one go is one
- * write. Needs the build, an engine with images and, the first time, a registry.
+ * Under the load `talk` both limits are missed. 0.85 × leaves 90 µs a message for everything that bare `ws` does not do.
+ * The round trip to Redis that an acknowledgement stands for costs a Node process twice that at this rate; and
+ * 2 × Socket.IO is more than bare `ws` itself. Under the load `play` both limits are met, because several messages of a
+ * room at once are one write. Needs the build, an engine with images and, the first time, a registry.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -38,10 +38,10 @@ const loads = {
   play: { rooms: 4, rate: 200 },
 };
 type Load = keyof typeof loads;
-/** Until what runs often is compiled, which is not what is asked about: its own threads are at it for ten seconds. */
+/** Until the code that runs often is compiled: V8's own threads take about ten seconds for it, and they are not measured. */
 const warmMs = 15_000;
 const limit = { bare: 0.85, socketIo: 2 };
-/** Of /proc/<pid>/stat on Linux, whatever the kernel's own clock. */
+/** The unit of /proc/<pid>/stat on Linux, whatever the kernel's own clock. */
 const ticksPerSecond = 100;
 
 interface Run {
@@ -57,7 +57,7 @@ interface Run {
 
 async function cpuSeconds(pid: number): Promise<number> {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8');
-  // The name before may hold anything, spaces and brackets too.
+  // The process name before it may contain anything, even spaces and brackets.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
   return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
 }

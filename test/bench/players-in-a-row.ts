@@ -28,7 +28,7 @@ interface Sample {
   keys: number;
 }
 
-/** Old Nginx workers may still be letting the last connections of theirs go. */
+/** Old Nginx workers may still be ending their last connections. */
 const settleMs = 8_000;
 const perDeployMs = 90_000;
 
@@ -43,7 +43,7 @@ export async function manyDeploys(ground: TlsSite, players: number, deploys: num
   try {
     for (let n = 0; n < deploys; n += 1) {
       const ran = await site.run(['deploy', '--again', '--watch', '3s', '--drain', '90s']);
-      // A load that is over already has seen nothing of it.
+      // A load that has ended already did not see this deploy.
       if (ran.exitCode !== 0 || load.running.process.exitCode !== null) unproven += 1;
       await sleep(settleMs);
       const games = await gameProcesses(site);
@@ -88,7 +88,7 @@ export async function manyDeploys(ground: TlsSite, players: number, deploys: num
 
 /**
  * Redis keeps a thousand messages of each room. Until they are there its memory grows with time, whatever is deployed:
- * a room that says one a second takes longer to fill than ten deploys do.
+ * a room with one message a second takes longer to fill than ten deploys take.
  */
 async function fillRooms({ site }: TlsSite, players: number): Promise<void> {
   const bus = openBus({
@@ -115,8 +115,8 @@ async function fillRooms({ site }: TlsSite, players: number): Promise<void> {
 }
 
 /**
- * Of the second half's mean over the first half's, without the very first, which is still warming up. No number where
- * there is nothing to compare.
+ * How much the mean of the second half is above the mean of the first half, without the very first value, which is still
+ * warming up. Not a number when there is nothing to compare.
  */
 function growthPercent(values: readonly number[]): number {
   const settled = values.length > 3 ? values.slice(1) : values;

@@ -1,4 +1,4 @@
-/** One player stops reading while the others of his room go on: runs with and without him, in turn. */
+/** One player stops reading while the others in the room go on: runs with and without this player, in turn. */
 import { readFileSync } from 'node:fs';
 import type { Socket as TcpSocket } from 'node:net';
 import { WebSocket } from 'ws';
@@ -14,11 +14,11 @@ import { judge, median, say, sleep, worst } from './table.ts';
 
 const mates = 50;
 const talkMs = 40_000;
-/** 150 a second in one room, three in a second of each mate. */
+/** 150 messages a second in one room, three a second from each mate. */
 const everyMs = 20;
 const perTick = 3;
 const region = 'r0-0';
-/** About 80 KB/s, so that what the kernels and Nginx hold for the victim is full in good time. */
+/** About 80 KB/s, so that the buffers of the kernels and of Nginx for the victim are full in good time. */
 const text = 'x'.repeat(490);
 
 interface Seen {
@@ -29,35 +29,35 @@ interface Seen {
 }
 
 export async function stalledReader(ground: TlsSite, pairs: number): Promise<void> {
-  const [withHim, without]: [Seen[], Seen[]] = [[], []];
+  const [withVictim, without]: [Seen[], Seen[]] = [[], []];
   for (let n = 0; n < pairs; n += 1) {
     without.push(await round(ground, false));
-    withHim.push(await round(ground, true));
+    withVictim.push(await round(ground, true));
   }
   const delivery = (seen: Seen[]) => seen.map(({ deliveryP99Ms }) => deliveryP99Ms);
   const noiseMs = Math.max(...delivery(without)) - Math.min(...delivery(without));
-  const shift = median(delivery(withHim)) - median(delivery(without));
+  const shift = median(delivery(withVictim)) - median(delivery(without));
   say(
-    `stalled: delivery p99 without ${delivery(without).join(', ')} ms, with ${delivery(withHim).join(', ')} ms`,
+    `stalled: delivery p99 without ${delivery(without).join(', ')} ms, with ${delivery(withVictim).join(', ')} ms`,
   );
   judge('stalled: others’ delivery p99 beyond the noise, ms', [shift - noiseMs], 0, worst);
   judge(
     'stalled: others lost',
-    [...withHim, ...without].map(({ lost }) => lost),
+    [...withVictim, ...without].map(({ lost }) => lost),
     0,
     worst,
   );
-  const grown = median(withHim.map((one) => one.rssMB)) - median(without.map((one) => one.rssMB));
+  const grown = median(withVictim.map((one) => one.rssMB)) - median(without.map((one) => one.rssMB));
   judge('stalled: server RSS more than without, MB', [grown], 5, worst);
   judge(
     'stalled: victim not closed 4008',
-    withHim.map(({ victim }) => (victim?.closedAfterMs ? 0 : 1)),
+    withVictim.map(({ victim }) => (victim?.closedAfterMs ? 0 : 1)),
     0,
     worst,
   );
   judge(
     'stalled: victim missed',
-    withHim.map(({ victim }) => victim?.missed ?? 1),
+    withVictim.map(({ victim }) => victim?.missed ?? 1),
     0,
     worst,
   );
@@ -88,7 +88,7 @@ async function round(ground: TlsSite, isStalled: boolean): Promise<Seen> {
   let turn = 0;
   const speak = () => {
     const player = players[turn % mates];
-    // What mates check, and between it what fills the pipes.
+    // Numbers that mates check, and between them text that fills the buffers.
     if (Math.floor(turn / mates) % 4 === 0) player?.count();
     else player?.say(text);
     turn += 1;
@@ -119,8 +119,8 @@ async function round(ground: TlsSite, isStalled: boolean): Promise<Seen> {
 }
 
 /**
- * The server tells that it has closed somebody for being slow, which the victim can not know: he does not read.
- * @returns ms from now, null when it did not come
+ * Waits until the server's metrics say that it closed a slow reader. The victim can't know, because it does not read.
+ * @returns ms from now; null when that did not happen
  */
 async function untilSlow({ site }: TlsSite, deadline: number): Promise<number | null> {
   const began = performance.now();

@@ -1,8 +1,8 @@
 /**
- * `npm run bench:players -- [players=10000 rounds=3 deploys=10 only=steady,deploy,kill,stalled,row]`: what players feel
- * while they play, while a release comes, while a server dies and while one of them stops reading; over TLS, in
- * containers, with the load beside it on the same machine. Prints a table with the limits and how busy machine and
- * load were; exits 1 when a limit was missed. Works on a project of its own and leaves nothing.
+ * `npm run bench:players -- [players=10000 rounds=3 deploys=10 only=steady,deploy,kill,stalled,row]`: what players notice
+ * while they play, during a deploy, when a server dies, and when one of them stops reading; over TLS, in containers, with
+ * the load on the same machine. Prints a table with the limits and how busy the machine and the load were; exits 1 when a
+ * limit was missed. Works on a project of its own and leaves nothing.
  */
 import { cpus, loadavg } from 'node:os';
 import type { LoadReport } from '../../src/load/load.ts';
@@ -34,7 +34,7 @@ const steadyMs = 60_000;
 const deployMs = 110_000;
 const killMs = 100_000;
 const ghosts = Math.min(300, Math.ceil(players / 10));
-/** Each hears one message a second; a window cuts into that second, and 9,995 a second are not 10,000. */
+/** Every player hears one message a second. A window cuts into a second, so 9,995 a second may be seen instead of 10,000. */
 const steadyPlayers = Math.ceil(players * 1.02);
 
 function host(report: LoadReport): string {
@@ -44,7 +44,7 @@ function host(report: LoadReport): string {
 
 interface Steady {
   report: LoadReport;
-  /** Of all who were sent, when the joining was over. */
+  /** Of all players that were sent, when all had joined or failed. */
   outside: number;
   perSecond: number;
   rssMB: number;
@@ -98,7 +98,7 @@ async function walk(ground: TlsSite) {
   const seen = await http.stop();
   const report = await load.report();
   if (ran.exitCode !== 0) say(`deploy ended with ${ran.exitCode}: ${ran.stdout.slice(0, 500)}`);
-  if (isOver) say('the load ended before the deploy did: its numbers leave out the end');
+  if (isOver) say('the load ended before the deploy did, so its numbers do not cover the end');
   const steps: { kind: string; ms: number }[] = ran.json?.result?.steps ?? [];
   const drainMs = steps.filter(({ kind }) => kind === 'drain').reduce((sum, { ms }) => sum + ms, 0);
   const told = ran.json?.result?.players;
@@ -110,13 +110,17 @@ async function walk(ground: TlsSite) {
   );
   say(`  ${host(report)}`);
   return {
-    ...{ report, outside, http: seen, drainMs, isWhole: ran.exitCode === 0 && !isOver },
-    // What nobody could tell is not none.
+    report,
+    outside,
+    http: seen,
+    drainMs,
+    isWhole: ran.exitCode === 0 && !isOver,
+    // Not a number when the deploy did not tell, so that it never counts as none.
     toldLost: Number(told?.lost ?? Number.NaN),
   };
 }
 
-/** A server dies, and with it some players who never come back: they must not stay on the list. */
+/** A server dies, and some of its players never come back: these must not stay on the list. */
 async function kill(ground: TlsSite) {
   const { site } = ground;
   const memory = await memoryOf(site);
@@ -139,7 +143,7 @@ async function kill(ground: TlsSite) {
   const report = await load.report();
   const { gapMs } = report;
   memory.close();
-  // Apart: somebody who is missing must not make up for a ghost.
+  // Counted apart: a missing player must not make up for a ghost.
   const back = present.filter((id) => own.has(id)).length;
   const seen = { missing: players - back, ghosts: present.length - back };
   say(
@@ -191,7 +195,7 @@ function judgeDeploys(all: readonly Awaited<ReturnType<typeof walk>>[]): void {
 }
 
 function judgeKills(all: readonly Awaited<ReturnType<typeof kill>>[]): void {
-  // Without anybody who had to, nothing is shown.
+  // If no player had to come back, nothing was proven.
   judgeLeast(
     'kill: came back',
     all.map(({ report }) => report.resumed),

@@ -1,7 +1,8 @@
 /**
- * `npm run bench:rotate -- [players=500 clients=32 kills=1]`: JWT_SECRET and the database's role rotated while clients
- * saturate the site and players play, killed in between and gone on with. Prints what each part cost them; exits 1 when a
- * request failed, a socket was closed or a reconnect to the database was refused. Leaves nothing.
+ * `npm run bench:rotate -- [players=500 clients=32 kills=1]`: rotates JWT_SECRET and the database's role while clients
+ * saturate the site and players play; the command is killed in between and called again. Prints what each part cost the
+ * players and clients; exits 1 when a request failed, a socket was closed or a reconnect to the database was refused.
+ * Leaves nothing.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';

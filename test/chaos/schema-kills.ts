@@ -61,10 +61,16 @@ export async function killRuns(
   say: (text: string) => void = () => {},
 ): Promise<{ migrate: Kills; rollback: Kills }> {
   const fresh = (): Kills => ({
-    ...{ kills: 0, midRun: 0, midIndex: 0, halfApplied: [], stuck: [], lockFreeMsMax: 0, rerunMsMax: 0 },
+    kills: 0,
+    midRun: 0,
+    midIndex: 0,
+    halfApplied: [],
+    stuck: [],
+    lockFreeMsMax: 0,
+    rerunMsMax: 0,
   });
   const seen = { migrate: fresh(), rollback: fresh() };
-  // Undisturbed ones say how long there is to hit.
+  // Runs that nobody kills show how long a run takes.
   const whole = { migrate: await spanOf(site, migrate), rollback: await spanOf(site, rollback) };
   for (let n = 0; n < count; n += 1) {
     await killOnce(site, migrate, whole.migrate, seen.migrate, names);

@@ -1,7 +1,7 @@
 /**
  * The players, in a process of their own: joins rooms, talks at a fixed rate, and counts. Over IPC it takes a request,
  * then "window" (what was seen since the last one) and "stop" (all that was said, and whether all of it was heard).
- * Checks by count and by sum that every member heard every message of his room once.
+ * Checks by count and by sum that every member heard every message of their room once.
  */
 import { once } from 'node:events';
 import { monitorEventLoopDelay } from 'node:perf_hooks';

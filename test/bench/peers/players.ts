@@ -31,7 +31,10 @@ export function joinerOf(kind: Kind, peers: string, secret: string): Join {
 
 async function joinGameops({ url, name, room, hear }: Seat, secret: string): Promise<Say> {
   const player = startPlayer({
-    ...{ url, name, region: room, token: mintToken(secret, { id: name, name }, tokenLifeMs) },
+    url,
+    name,
+    region: room,
+    token: mintToken(secret, { id: name, name }, tokenLifeMs),
     onEvent(event) {
       if (event.type === 'message' && event.message.t === 'said') hear(event.message.text);
     },

@@ -104,7 +104,7 @@ function say(world: ClientWorld): void {
 const anything = fc.array(fc.nat({ max: 16 * 60 }), { minLength: 1, maxLength: 250, size: 'max' });
 const runs = { numRuns: 500 };
 
-describe('in any order of losses, doubles, breaks and moves', () => {
+describe('in any order of losses, duplicates, breaks and moves', () => {
   test('what a room says is heard once and in order, and what the player says is taken once and in order', () => {
     const seen = { moved: 0, resumed: 0 };
     fc.assert(
@@ -121,7 +121,7 @@ describe('in any order of losses, doubles, breaks and moves', () => {
           all.slice(all.length - heard.length).map(({ offset }) => offset),
         );
         expect(heard.at(-1)?.offset).toBe(all.length);
-        // From the first snapshot on nothing is missing; what was before it is the past.
+        // From the first snapshot on nothing is missing.
         const first = world.events.find((event) => event.type === 'snapshot');
         if (first?.type === 'snapshot') expect(heard[0]?.offset).toBe(first.snapshot.offset + 1);
         for (const event of world.events) {
@@ -142,7 +142,7 @@ describe('in any order of losses, doubles, breaks and moves', () => {
     expect(seen.resumed).toBeGreaterThan(100);
   });
 
-  test('what no server can replay any more is counted as missed: heard and missed are all there was', () => {
+  test('messages that no server can replay any more are counted as missed: heard and missed make up all of them', () => {
     let missed = 0;
     fc.assert(
       fc.property(anything, (dice) => {
@@ -165,7 +165,7 @@ describe('in any order of losses, doubles, breaks and moves', () => {
     expect(missed).toBeGreaterThan(0);
   });
 
-  test('after a flushed memory everything begins anew: nothing said is dropped, its order is kept', () => {
+  test('after a flush of Redis everything begins anew: no message of the player is dropped, and their order is kept', () => {
     fc.assert(
       fc.property(anything, fc.nat({ max: 200 }), (dice, when) => {
         const world = clientWorld();
@@ -176,7 +176,7 @@ describe('in any order of losses, doubles, breaks and moves', () => {
         world.settle();
         world.publish(home, 'last');
         world.settle();
-        // What was taken but not acknowledged before the flush is said twice; a message is never left out.
+        // A message that was taken but not acknowledged before the flush is said twice; no message is left out.
         const firsts = [...new Set(world.accepted)];
         expect(firsts).toEqual(wanted.get(world) ?? []);
         expect(world.heard().at(-1)?.offset).toBe(world.memory.rooms.get(home)?.length);
@@ -186,7 +186,7 @@ describe('in any order of losses, doubles, breaks and moves', () => {
     );
   });
 
-  test('the player ends up where he last wanted to be, whichever socket carried the wish', () => {
+  test('the player ends up where they last wanted to be, whichever socket carried the wish', () => {
     fc.assert(
       fc.property(anything, fc.array(fc.tuple(fc.nat({ max: 250 }), fc.boolean())), (dice, wishes) => {
         const world = clientWorld();
@@ -210,18 +210,18 @@ describe('in any order of losses, doubles, breaks and moves', () => {
   });
 });
 
-describe('a wish to go elsewhere that is refused', () => {
+describe('a refused wish to go to another region', () => {
   const tooFast = { t: 'refused' as const, what: 'enter', why: 'too-fast' as const };
   const wishes: Bare[] = [...online, ...[away, 'r9-9'].map((region): Bare => ({ t: 'enter', region }))];
   const entered: Bare = { t: 'received', link: 1, message: { t: 'entered', room: away, left: home } };
 
-  test('leaves the player where the earlier one takes him, and that is where he is after a move, too', () => {
+  test('leaves the player where the earlier wish takes them, and they are still there after a move', () => {
     const { state } = walk([...wishes, { t: 'received', link: 1, message: tooFast }, entered]);
     expect(state.region).toBe(away);
     expect(Object.keys(state.rooms)).toEqual([away]);
   });
 
-  test('names no region in the next hello when there was no earlier one: the server knows where he is', () => {
+  test('without an earlier wish names no region in the next hello, because the server knows where the player is', () => {
     const { state } = walk([...wishes, entered, { t: 'received', link: 1, message: tooFast }]);
     expect(state.region).toBe(null);
     const { effects } = walk(
@@ -241,7 +241,7 @@ describe('a wish to go elsewhere that is refused', () => {
 });
 
 describe('a hint', () => {
-  test('opens a second socket at the named release, and closes the first only when welcome there', () => {
+  test('opens a second socket at the named release, and closes the first only when the second is welcomed', () => {
     const { state, effects } = walk(moving);
     expect(statusOf(state)).toBe('moving');
     expect(effects).toContainEqual({ do: 'open', link: 2, to: 2 });
@@ -263,7 +263,7 @@ describe('a hint', () => {
     expect(state.links).toBeLessThanOrEqual(7);
   });
 
-  test('whose slot never comes, because the socket closes before, ends in an ordinary resume', () => {
+  test('ends in an ordinary resume when the socket closes before the time of the move', () => {
     const { state, effects } = walk([
       ...online,
       { t: 'received', link: 1, message: hint },
@@ -275,7 +275,7 @@ describe('a hint', () => {
     expect(statusOf(state)).toBe('reconnecting');
   });
 
-  test('goes on over the second socket when the first one breaks, even as "replaced"', () => {
+  test('is completed by the second socket when the first one closes, even as "replaced"', () => {
     const { state } = walk([...moving, { t: 'closed', link: 1, code: closeCode.replaced }]);
     expect(statusOf(state)).toBe('reconnecting');
     const { told } = walk([{ t: 'received', link: 2, message: welcome(2) }], state);
@@ -283,12 +283,12 @@ describe('a hint', () => {
   });
 });
 
-describe('the queue', () => {
+describe('the queue of messages that are not acknowledged', () => {
   const speaking: Bare[] = [1, 2, 3].map((n) => ({ t: 'say', room: home, text: `${n}` }));
   const sequences = (effects: Effect[]) =>
     effects.flatMap((one) => (one.do === 'send' && one.message.t === 'say' ? [one.message.seq] : []));
 
-  test('moves with the player: what the welcome acknowledges is dropped, the rest is numbered from there', () => {
+  test('moves with the player: messages that the welcome acknowledges are dropped, the rest is numbered from there', () => {
     const { effects, state } = walk([
       ...moving,
       ...speaking,
@@ -320,7 +320,7 @@ describe('the queue', () => {
     expect(effects.filter((one) => one.do === 'back-off')).toHaveLength(1);
   });
 
-  test('holds what the protocol allows and no more, and refuses what a server would close for', () => {
+  test('holds as many messages as the protocol allows, and refuses a message that a server would close for', () => {
     const many: Bare[] = Array.from({ length: 300 }, () => ({ t: 'say', room: home, text: 'x' }));
     const { state } = walk([...online, ...many]);
     expect(state.unacked).toHaveLength(limits.unackedMessages);
@@ -336,7 +336,7 @@ describe('coming back', () => {
       { t: 'timer', timer: 'retry' },
     ]).flat();
 
-  test('is tried five times with growing waits, then given up; a start begins anew', () => {
+  test('is tried five times with growing waits and then given up; a start begins anew', () => {
     const { state, effects } = walk([...online, ...closings(1006, 6)]);
     const waits = effects.flatMap((one) => (one.do === 'back-off' ? [one.n] : []));
     expect(waits).toEqual([0, 1, 2, 3, 4]);
@@ -344,7 +344,7 @@ describe('coming back', () => {
     expect(walk([{ t: 'start' }], state).effects).toContainEqual({ do: 'open', link: 7, to: null });
   });
 
-  test('counts anew only after a stable time, so a server that welcomes and fails does not meet a storm', () => {
+  test('resets the count of tries only after a stable time, so a server that welcomes and fails meets no storm', () => {
     const loop = (n: number): Bare[] => [
       { t: 'timer', timer: 'retry' },
       { t: 'opened', link: n },
@@ -383,7 +383,7 @@ describe('coming back', () => {
       expect(statusOf(walk([...online, { t: 'closed', link: 1, code }]).state)).toBe('gave-up');
   });
 
-  test('names session, epoch and newest offsets; with nothing in hand after "resync"', () => {
+  test('names session, epoch and newest offsets in the hello, and no resume after the close "resync"', () => {
     const heard: Bare[] = [1, 2].map((offset) => ({ t: 'received', link: 1, message: said(offset) }));
     const { effects } = walk([...online, ...heard, ...closings(1006, 1), { t: 'opened', link: 2 }]);
     expect(effects.at(-1)).toMatchObject({
@@ -404,7 +404,7 @@ describe('coming back', () => {
     expect(deaf.effects).toContainEqual({ do: 'back-off', timer: 'retry', n: 0 });
   });
 
-  test('ends with a stop: no socket, no timer, nothing later wakes it', () => {
+  test('ends with a stop: no socket and no timer is left, and nothing wakes the client later', () => {
     const { state, effects } = walk([...moving, { t: 'stop' }]);
     expect(effects).toContainEqual({ do: 'close', link: 1, code: closeCode.done, reason: '' });
     expect(effects).toContainEqual({ do: 'drop', link: 2 });
@@ -421,7 +421,7 @@ describe('coming back', () => {
 });
 
 describe('a hole', () => {
-  test('is asked for once, not with every message after it, and again when the answer stays away', () => {
+  test('leads to one resync, not to one for every later message, and to another when no answer comes', () => {
     const asked = (effects: Effect[]) =>
       effects.filter((one) => one.do === 'send' && one.message.t === 'resync').length;
     const { state, effects, told } = walk([

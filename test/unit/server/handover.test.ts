@@ -6,14 +6,14 @@ import { readOrder } from '../../../src/server/redis/forms.ts';
 
 const calm = { lagMs: 5, joinMs: 20 };
 
-test('a calm fleet is sent on faster and faster, up to a bound', () => {
+test('a calm fleet is handed over faster and faster, up to a bound', () => {
   let pace: number = handoverPace.first;
   for (let n = 0; n < 20; n += 1) pace = nextHandoverPace(pace, calm);
   expect(pace).toBe(handoverPace.ceiling);
   expect(nextHandoverPace(handoverPace.first, calm)).toBe(625);
 });
 
-test('a strained loop or slow joins halve it, and it never stops', () => {
+test('a strained event loop or slow joins halve the pace of a handover, which never stops', () => {
   expect(nextHandoverPace(500, { lagMs: 51, joinMs: null })).toBe(250);
   expect(nextHandoverPace(500, { lagMs: 0, joinMs: 251 })).toBe(250);
   let pace: number = handoverPace.first;
@@ -25,23 +25,23 @@ const afterAll = (outcomes: readonly (number | null)[], from: number = patience.
   outcomes.reduce<number>((ms, outcome) => nextPatience(ms, outcome, 32), from);
 const times = <T>(count: number, what: T): T[] => Array.from({ length: count }, () => what);
 
-test('a fleet that knows no hint is soon waited for no longer than the jitter takes', () => {
+test('players whose clients know no hint are soon waited for no longer than the jitter takes', () => {
   expect(afterAll(times(64, null))).toBeLessThan(200);
   expect(afterAll(times(128, null))).toBe(patience.leastMs);
 });
 
-test('those who move are waited for a few times as long as they take, also among some who do not', () => {
+test('players who move are waited for a few times as long as they take, even when some others do not move', () => {
   expect(afterAll(times(200, 120))).toBeCloseTo(480, -1);
   const oneInTen = times(40, [...times<number | null>(9, 120), null]).flat();
   expect(afterAll(oneInTen)).toBeGreaterThan(360);
 });
 
-test('one who moves late shows a fleet that falls behind: everybody is waited for longer at once', () => {
+test('a player who moves late shows a fleet that falls behind: from then on everybody is waited for longer', () => {
   expect(afterAll([...times(200, null), 450])).toBe(1_800);
   expect(afterAll([9_000], 100)).toBe(patience.mostMs);
 });
 
-test('it stays within its bounds whatever the fleets feel', () => {
+test('the pace of a handover stays within its bounds, whatever the strain', () => {
   const strains = fc.array(
     fc.record({
       lagMs: fc.double({ min: 0, max: 1e4, noNaN: true }),
@@ -57,7 +57,7 @@ test('it stays within its bounds whatever the fleets feel', () => {
   );
 });
 
-test('the worst of all counts: the own loop, and every replica that players go to', () => {
+test('the strain is the worst of this server and of every replica that players go to', () => {
   const vitals = (lagMs: number, joinMs: number | null) =>
     JSON.stringify({ v: 1, players: 1, lagMs, joinMs });
   expect(worstOf(3, [null, vitals(80, null), vitals(2, 120), vitals(1, 300), null])).toEqual({
@@ -67,7 +67,7 @@ test('the worst of all counts: the own loop, and every replica that players go t
   expect(worstOf(7, [null])).toEqual({ lagMs: 7, joinMs: null });
 });
 
-test('an order of a form that is not known is none', () => {
+test('a handover order of an unknown form counts as no order', () => {
   const order = { v: 1, order: 'hand-over', replicas: [1], to: 4, patienceMs: 100 };
   expect(readOrder(JSON.stringify(order))).toEqual(order);
   for (const wrong of [{ ...order, v: 2 }, { ...order, order: 'dance' }, { ...order, replicas: 1 }, null])

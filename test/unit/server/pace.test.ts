@@ -7,13 +7,13 @@ const overMs = (players: number, drainMs: number) => {
   return Math.ceil(players / perTick) * tickMs;
 };
 
-test('a handful leaves one by one, some over a second, many at 500 a second', () => {
+test('a drain closes a handful of players one by one, some within a second, many at 500 a second', () => {
   expect(drainPace(5, 300_000)).toEqual({ tickMs: 20, perTick: 1 });
   expect(overMs(100, 300_000)).toBe(1_000);
   expect(overMs(10_000, 300_000)).toBe(20_000);
 });
 
-test('two players or more are never closed in one tick, unless the drain is shorter than two ticks', () => {
+test('a drain never closes two or more players in one tick, unless it is shorter than two ticks', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 2, max: 100_000 }),
@@ -25,7 +25,7 @@ test('two players or more are never closed in one tick, unless the drain is shor
   );
 });
 
-test('the last player is asked to leave well before the drain is over', () => {
+test('a drain closes the last player well before its deadline', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 0, max: 100_000 }),

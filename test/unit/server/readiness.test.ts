@@ -9,11 +9,11 @@ function readyAt(clock: { now: number }) {
   return readiness;
 }
 
-test('a server that has just started lacks everything, without any grace', () => {
+test('a server that has just started is missing everything, without any grace', () => {
   expect(createReadiness(5_000, () => 0).missing()).toEqual(needs);
 });
 
-test('a blip of Redis does not take a replica out of traffic, a longer loss does', () => {
+test('a short loss of Redis leaves a replica ready, a longer loss does not', () => {
   const clock = { now: 0 };
   const readiness = readyAt(clock);
   readiness.set('redis', false);
@@ -26,7 +26,7 @@ test('a blip of Redis does not take a replica out of traffic, a longer loss does
   expect(readiness.missing()).toEqual([]);
 });
 
-test('draining counts at once', () => {
+test('a draining replica is not ready at once', () => {
   const readiness = readyAt({ now: 0 });
   readiness.drain();
   expect(readiness.missing()).toEqual(['draining']);

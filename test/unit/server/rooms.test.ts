@@ -87,7 +87,7 @@ const settled = async () => {
 };
 
 describe('frames', () => {
-  test('a frame is what ws itself would write, at every length of length', () => {
+  test('a frame has the bytes that ws itself would write, for every size of its length field', () => {
     for (const length of [0, 1, 125, 126, 127, 65_535, 65_536, 70_000]) {
       const text = 'ä'.repeat(Math.floor(length / 2)) + 'x'.repeat(length % 2);
       const frame = frameOf(text);
@@ -99,14 +99,14 @@ describe('frames', () => {
     expect([...frameOf(Buffer.from('hi'), 'pong')]).toEqual([0x8a, 2, 0x68, 0x69]);
   });
 
-  test('a message is the event with its place in front', () => {
+  test('a message is the event with room and offset in front', () => {
     const made: unknown = JSON.parse(messageText({ room: 'r1-1', offset: 7, body }));
     expect(made).toEqual({ room: 'r1-1', offset: 7, t: 'said', text: 'x' });
   });
 });
 
 describe('the queue of a slow reader', () => {
-  test('holds so many messages and no more, and then he is closed to come back', () => {
+  test('is bounded in messages; one more closes the connection, and the player may come back', () => {
     const { link, stream, closed } = connection();
     stream.takes = false;
     const piece = frameOf('x');
@@ -118,7 +118,7 @@ describe('the queue of a slow reader', () => {
     expect(link.waiting).toEqual([]);
   });
 
-  test('holds so many bytes and no more', () => {
+  test('is bounded in bytes', () => {
     const { link, stream, closed } = connection();
     stream.takes = false;
     const piece = frameOf('x'.repeat(limits.queuedBytes / 4));
@@ -131,7 +131,7 @@ describe('the queue of a slow reader', () => {
 });
 
 describe('a close', () => {
-  test('is counted when it is decided, once, and not when there is nothing left to close', () => {
+  test('is counted once, when it is decided, and not when the connection is closed already', () => {
     const [open, gone] = [connection(), connection()];
     close(open.link, 'replaced');
     close(open.link, 'restart');
@@ -141,7 +141,7 @@ describe('a close', () => {
     expect([gone.counted, gone.closed]).toEqual([[], []]);
   });
 
-  test('of a slow reader leaves him time, until the server itself leaves', () => {
+  test('of a slow reader leaves them time to read, until the server itself leaves', () => {
     const { link, closed, counted, taken } = connection();
     close(link, 'slow');
     expect(closed).toEqual([4008]);
@@ -160,7 +160,7 @@ describe('an acknowledgement', () => {
   };
   const asPlayers = (some: ReturnType<typeof speaker>[]) => new Set(some as unknown as Player[]);
 
-  test('leaves in one write with what the room is told, and by itself where it is told nothing', () => {
+  test('leaves in one write with messages of the room, and by itself when the room is told nothing', () => {
     const rooms = opened();
     const [here, elsewhere] = [speaker(7), speaker(8)];
     rooms.enter(here, 'a', 0);
@@ -173,7 +173,7 @@ describe('an acknowledgement', () => {
     expect(unacknowledged.size).toBe(0);
   });
 
-  test('of a crowd takes several ticks, and reaches all of it', async () => {
+  test('for a crowd takes several ticks, and reaches everybody', async () => {
     const crowd = Array.from({ length: 1_200 }, (_, n) => speaker(n));
     tellWithAcknowledgements(asPlayers(crowd), () => undefined);
     expect(crowd.filter(({ taken }) => taken.length > 0)).toHaveLength(500);
@@ -183,7 +183,7 @@ describe('an acknowledgement', () => {
 });
 
 describe('a connection that is full', () => {
-  test('gets nothing more until it has drained, and then what waited, in order', () => {
+  test('gets nothing more until it has drained, and then the waiting frames in order', () => {
     const { link, stream, taken } = connection();
     stream.takes = false;
     for (const text of ['1', '2', '3']) send(link, frameOf(text));
@@ -198,7 +198,7 @@ describe('a connection that is full', () => {
 });
 
 describe('rooms', () => {
-  test('whoever is in the room hears it, nobody else does', () => {
+  test('players in the room hear it, nobody else does', () => {
     const rooms = opened();
     const [inside, outside] = [listener(), listener()];
     rooms.enter(inside, 'a', 0);
@@ -211,7 +211,7 @@ describe('rooms', () => {
     expect(inside.offsets()).toEqual([1, 2]);
   });
 
-  test('what a room is told in one go is one write to each, and to who has a part of it the rest', () => {
+  test('several messages at once are one write to each player; a player who has some of them gets the others', () => {
     let delivered = 0;
     const rooms = openRooms<Listener>({
       ringLength: 2,
@@ -230,7 +230,7 @@ describe('rooms', () => {
     expect(delivered).toBe(12);
   });
 
-  test('in the queue of a slow reader, what came in one go counts message by message', () => {
+  test('several messages at once count one by one in the queue of a slow reader', () => {
     const rooms = opened({ ringLength: 1_000 });
     const slow = listener();
     slow.stream.takes = false;
@@ -242,7 +242,7 @@ describe('rooms', () => {
     expect(slow.closed).toEqual([4008]);
   });
 
-  test('nobody is told what came before a hole as if it led up to what came after', () => {
+  test('after a hole nobody is told messages from before the hole together with later ones', () => {
     const rooms = opened();
     const one = listener();
     rooms.enter(one, 'a', 0);
@@ -251,7 +251,7 @@ describe('rooms', () => {
     expect(one.offsets()).toEqual([1, 5]);
   });
 
-  test('who enters is given what he has not heard, as long as the ring has it', () => {
+  test('a player who enters is given what they have not heard, as long as the ring has it', () => {
     const rooms = opened();
     rooms.take(range(1, 8).map((n) => entry(n)));
     expect([0, 2, 3, 8, 9].map((offset) => rooms.covers('a', offset))).toEqual([
@@ -269,7 +269,7 @@ describe('rooms', () => {
     expect(tooOld.offsets()).toEqual([]);
   });
 
-  test('who is ahead of this server is sent nothing that he has', () => {
+  test('a player who is ahead of this server is sent nothing that they have heard already', () => {
     const rooms = opened();
     rooms.take([entry(1)]);
     const ahead = listener();
@@ -278,7 +278,7 @@ describe('rooms', () => {
     expect(ahead.offsets()).toEqual([4]);
   });
 
-  test('an offset that comes again and a hole are told', () => {
+  test('a repeated offset and a hole are reported', () => {
     const rooms = opened();
     expect(rooms.take([entry(7), entry(8)])).toBe('good');
     expect(rooms.take([entry(8)])).toBe('again');
@@ -286,7 +286,7 @@ describe('rooms', () => {
     expect(rooms.covers('a', 8)).toBe(false);
   });
 
-  test('what came before an offset that comes again is told', () => {
+  test('messages that came before a repeated offset are told', () => {
     const rooms = opened();
     const one = listener();
     rooms.enter(one, 'a', 0);
@@ -295,7 +295,7 @@ describe('rooms', () => {
     expect(one.offsets()).toEqual([1, 2]);
   });
 
-  test('what is forgotten is neither replayed nor followed by what comes in its place', () => {
+  test('forgotten messages are not replayed, and their listeners do not hear messages of the new epoch', () => {
     const rooms = opened();
     const old = listener();
     rooms.enter(old, 'a', 0);
@@ -307,7 +307,7 @@ describe('rooms', () => {
     expect(offsetsIn(rooms.enter(fresh, 'a', 1))).toEqual([2, 3]);
   });
 
-  test('a full room takes many ticks, and each of them hears all of it in order', async () => {
+  test('a full room takes many ticks, and every player hears everything in order', async () => {
     const rooms = opened({ perTick: 10 });
     const crowd = Array.from({ length: 95 }, listener);
     for (const one of crowd) rooms.enter(one, 'a', 0);
@@ -322,7 +322,7 @@ describe('rooms', () => {
     for (const [n, one] of crowd.entries()) expect(one.offsets()).toEqual(n === 50 ? [] : [1, 2, 3]);
   });
 
-  test('whenever players come, go and resume: each hears what he should, once and in order', async () => {
+  test('whenever players enter, leave and resume, each hears every message once and in order', async () => {
     const step = fc.oneof(
       {
         weight: 4,

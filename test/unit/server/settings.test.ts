@@ -35,14 +35,14 @@ test('the environment wins over KEY_FILE, and KEY_FILE over the settings file', 
   expect(passwordWith({ ...pointed, DB_PASSWORD: 'from-the-environment' })).toBe('from-the-environment');
 });
 
-test('a KEY_FILE that can not be read is named; files of settings that are not ours are left alone', () => {
+test('a KEY_FILE that can not be read is named, and KEY_FILE of an unknown setting is not read', () => {
   expect(passwordWith({ SSL_CERT_FILE: '/nowhere' })).toBe('from-the-file');
   expect(passwordWith({ DB_PASSWORD_FILE: '/nowhere' })).toEqual([
     'DB_PASSWORD_FILE: expected the path of a file that can be read',
   ]);
 });
 
-test('a process that nobody told who it is still runs, as release 0, replica 1', () => {
+test('a process without an identity in its environment is release 0, replica 1', () => {
   expect(readIdentity({})).toMatchObject({ release: 0, replica: 1 });
   expect(readIdentity({ GAMEOPS_RELEASE: '41', GAMEOPS_REPLICA: '2' })).toMatchObject({
     release: 41,
