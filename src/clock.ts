@@ -1,4 +1,4 @@
-/** The real clock, and the one way to wait for something. */
+/** The real clock, and the one way to wait until something is so. */
 import { setTimeout as wait } from 'node:timers/promises';
 import { OpsError } from './errors.ts';
 
@@ -7,7 +7,7 @@ export interface Clock {
   now(): number;
   /** Rejects with the signal's reason when it aborts. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
-  /** The work, or STEP_TIMED_OUT: a frozen engine must not freeze the operator. */
+  /** The result of the work, or STEP_TIMED_OUT: an engine that hangs must not hang gameops. */
   bounded<T>(work: Promise<T>, ms: number, what: string): Promise<T>;
 }
 
@@ -37,17 +37,17 @@ export const realClock: Clock = {
 };
 
 /**
- * Asks `look` again and again until it returns something other than null.
- * @returns null when the deadline passed first. What `look` throws ends the wait.
+ * Calls `look` every `everyMs` until it returns something other than null, at least once and once more at the deadline.
+ * @returns null when the deadline passed first. An error of `look`, or an abort of the signal, ends the wait.
  */
 export async function until<T>(
   clock: Clock,
-  options: { deadlineMs: number; everyMs: number; signal: AbortSignal },
+  options: { deadlineMs: number; everyMs: number; signal?: AbortSignal | undefined },
   look: () => Promise<T | null>,
 ): Promise<T | null> {
   const end = clock.now() + options.deadlineMs;
   for (;;) {
-    options.signal.throwIfAborted();
+    options.signal?.throwIfAborted();
     const seen = await look();
     if (seen !== null) return seen;
     if (clock.now() >= end) return null;

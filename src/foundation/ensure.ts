@@ -2,7 +2,7 @@
  * Has the accessories running. Promises: what runs is never recreated, restarted or given another password by a
  * deploy; a difference from gameops.yaml is reported and left. Fails at once when one exits, with its last words.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { realClock, until } from '../clock.ts';
 import { namesOf, otherLogin, path } from '../contract.ts';
 import type { ContainerSpec, Engine, FileEntry, ObservedContainer } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
@@ -206,15 +206,17 @@ async function untilReady(
 ): Promise<void> {
   const { spec } = accessory;
   let restartsBefore: number | null = null;
-  for (;;) {
-    signal?.throwIfAborted();
-    const now = (await engine.observe(spec.project)).find(({ name }) => name === spec.name);
+  let now: ObservedContainer | undefined;
+  const pace = { deadlineMs: deadline - Date.now(), everyMs: 200, signal };
+  const ready = await until(realClock, pace, async () => {
+    now = (await engine.observe(spec.project)).find(({ name }) => name === spec.name);
     restartsBefore ??= now?.restartCount ?? 0;
-    if (now?.state === 'running' && (now.health === 'healthy' || (await isHealthy(engine, spec)))) return;
+    if (now?.state === 'running' && (now.health === 'healthy' || (await isHealthy(engine, spec))))
+      return true;
     if (!now || hasExited(now, restartsBefore)) throw await notReady(engine, accessory, now, 'exited');
-    if (Date.now() > deadline) throw await notReady(engine, accessory, now, 'did not become healthy in time');
-    await sleep(200);
-  }
+    return null;
+  });
+  if (!ready) throw await notReady(engine, accessory, now, 'did not become healthy in time');
 }
 
 function hasExited(container: ObservedContainer, restartsBefore: number): boolean {

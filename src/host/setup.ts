@@ -3,7 +3,7 @@
  * one on Debian and Ubuntu as root. Promises that running it again changes nothing.
  * Never replaces, upgrades or restarts an engine, never adds a foreign package source, never touches a remote host.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { realClock, until } from '../clock.ts';
 import { dockerEngine } from '../engine/docker/engine.ts';
 import type { EngineInfo } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
@@ -70,14 +70,11 @@ async function start(facts: HostFacts, emit: Emit): Promise<EngineInfo> {
 }
 
 async function untilAnswers(ended: () => boolean): Promise<EngineInfo> {
-  const deadline = Date.now() + startDeadlineMs;
-  for (;;) {
-    const over = ended() || Date.now() >= deadline;
-    const engine = await askEngine();
-    if (engine) return engine;
-    if (over) break;
-    await sleep(200);
-  }
+  const engine = await until(realClock, { deadlineMs: startDeadlineMs, everyMs: 200 }, async () => {
+    const over = ended();
+    return (await askEngine()) ?? (over ? 'ended' : null);
+  });
+  if (engine !== null && engine !== 'ended') return engine;
   const log = await lastLines(daemonLog, 5);
   throw new OpsError('ENGINE_UNREACHABLE', {
     message: ended()

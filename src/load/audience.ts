@@ -7,6 +7,7 @@ import http from 'node:http';
 import https from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type LoadPlayer, startPlayer } from '../client/player.ts';
+import { realClock, until } from '../clock.ts';
 import { endpoint } from '../contract.ts';
 import { world } from '../protocol.ts';
 
@@ -86,14 +87,12 @@ export async function startAudience(asked: {
   return {
     seen,
     async joined(deadlineMs) {
-      const deadline = performance.now() + deadlineMs;
-      while (players.some((player) => !player.isOn())) {
-        if (performance.now() > deadline) {
-          const { online } = seen().players;
-          throw new Error(`${online} of ${players.length} players were in after ${deadlineMs / 1000} s`);
-        }
-        await sleep(20);
-      }
+      const all = await until(realClock, { deadlineMs, everyMs: 20 }, async () =>
+        players.every((player) => player.isOn()) ? true : null,
+      );
+      if (all) return;
+      const { online } = seen().players;
+      throw new Error(`${online} of ${players.length} players were in after ${deadlineMs / 1000} s`);
     },
     async leave() {
       const { players: atTheEnd } = seen();

@@ -2,6 +2,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type LoadPlayer, newTimes, startPlayer, type Times } from '../client/player.ts';
+import { realClock, until } from '../clock.ts';
 import { world } from '../protocol.ts';
 import { mintToken } from '../tokens.ts';
 
@@ -190,20 +191,18 @@ function speak(members: readonly LoadPlayer[], turn: number): void {
 /** What was said is acknowledged, and all players of a room have heard the same. */
 async function settle(players: readonly LoadPlayer[], mostMs: number): Promise<void> {
   const progress = () => players.reduce((sum, { counts }) => sum + counts.received + counts.acknowledged, 0);
-  const end = performance.now() + mostMs;
   let seen = progress();
   let quietSince = performance.now();
-  for (;;) {
+  await until(realClock, { deadlineMs: mostMs, everyMs: 50 }, async () => {
     const isSaid = players.every((player) => player.waiting() === 0 || player.hasGivenUp());
-    if (isSaid && behind(players) === 0) return;
+    if (isSaid && behind(players) === 0) return 'said';
     const now = performance.now();
     if (progress() !== seen) {
       seen = progress();
       quietSince = now;
     }
-    if (now >= end || now - quietSince >= settleMs.quiet) return;
-    await sleep(50);
-  }
+    return now - quietSince >= settleMs.quiet ? 'quiet' : null;
+  });
 }
 
 /** Messages that room mates have heard and others have not: nothing comes after them that would show the hole. */

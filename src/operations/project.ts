@@ -2,7 +2,7 @@
  * What the verbs have in common about a project: reading it as it is, waiting for a quiet moment, and the lock, which is
  * held from before the first change until after the last one.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { realClock, until } from '../clock.ts';
 import { namesOf, port } from '../contract.ts';
 import type { Engine, Lock, ObservedContainer } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
@@ -171,15 +171,16 @@ const lookEveryMs = 2_000;
 
 /** @throws REDIS_UNREACHABLE when nobody can say how many are online */
 export async function untilQuiet(context: Context, playersMax: number): Promise<void> {
-  for (let hasTold = false; ; hasTold = true) {
+  let hasTold = false;
+  const pace = { deadlineMs: Number.POSITIVE_INFINITY, everyMs: lookEveryMs, signal: context.signal };
+  await until(realClock, pace, async () => {
     const online = await playersOnline(context);
-    if (online <= playersMax) return;
-    if (!hasTold) {
-      const message = `${online} players are online; waiting for ${playersMax} or fewer`;
-      context.emit({ type: 'note', level: 'info', message });
-    }
-    await sleep(lookEveryMs, undefined, { signal: context.signal });
-  }
+    if (online <= playersMax) return true;
+    const message = `${online} players are online; waiting for ${playersMax} or fewer`;
+    if (!hasTold) context.emit({ type: 'note', level: 'info', message });
+    hasTold = true;
+    return null;
+  });
 }
 
 async function playersOnline(context: Context): Promise<number> {

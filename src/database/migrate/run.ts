@@ -3,6 +3,7 @@
  * retries with an end, and the words for what went wrong.
  */
 import type pg from 'pg';
+import { realClock } from '../../clock.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import type { Emit } from '../../report/events.ts';
 import { endOrphans } from '../backup/orphans.ts';
@@ -15,14 +16,7 @@ import {
   unreachable,
   withClient,
 } from '../server/connection.ts';
-import {
-  type Blocker,
-  busy,
-  likelyBlocker,
-  pause,
-  takeLock,
-  watchingBlockers,
-} from '../server/migration-lock.ts';
+import { type Blocker, busy, likelyBlocker, takeLock, watchingBlockers } from '../server/migration-lock.ts';
 import { ensureLedger, ledgerFailed, nextForReadOnly, readOnly, reconcileLedger } from './books.ts';
 import { listMigrations, type Migration } from './files.ts';
 import type { Ledger } from './ledger.ts';
@@ -157,7 +151,7 @@ export async function runWithRetry(run: Run, task: Task): Promise<number> {
     }
     const message = `migration ${task.name} found its table in use; trying again in ${pauseMs} ms`;
     options.emit({ type: 'note', level: 'detail', message });
-    await pause(pauseMs, options.signal);
+    await realClock.sleep(pauseMs, options.signal);
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
+import { realClock, until } from '../../clock.ts';
 import { OpsError } from '../../errors.ts';
 import { type DatabaseEndpoint, withClient } from './connection.ts';
 
@@ -20,23 +21,16 @@ export async function takeLock(
   deadline: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  for (;;) {
-    signal?.throwIfAborted();
+  const pace = { deadlineMs: deadline - Date.now(), everyMs: 200, signal };
+  const got = await until(realClock, pace, async () => {
     const { rows } = await client.query<{ got: boolean }>('SELECT pg_try_advisory_lock($1) AS got', [
       migrationLockKey,
     ]);
-    if (rows[0]?.got) return;
-    if (Date.now() > deadline) {
-      const [holder] = await blockersBy(client, holders);
-      throw busy('another migration run holds the lock', holder);
-    }
-    await pause(200, signal);
-  }
-}
-
-/** Ends early with the reason of `signal`, not with the timer's own error. */
-export async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  await sleep(ms, undefined, signal ? { signal } : {}).catch(() => signal?.throwIfAborted());
+    return rows[0]?.got ? true : null;
+  });
+  if (got) return;
+  const [holder] = await blockersBy(client, holders);
+  throw busy('another migration run holds the lock', holder);
 }
 
 export interface Blocker {

@@ -5,7 +5,7 @@
  * leaves is removed by whoever takes the project's lock next.
  */
 import { randomBytes } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { realClock, until } from '../../clock.ts';
 import { namesOf, port } from '../../contract.ts';
 import type { Engine } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
@@ -95,21 +95,17 @@ async function untilAnswers(
   endpoint: DatabaseEndpoint,
   { project, name, signal }: { project: string; name: string; signal: AbortSignal },
 ): Promise<void> {
-  const deadline = Date.now() + 60_000;
-  for (;;) {
-    signal.throwIfAborted();
-    const isUp = await withClient(endpoint, async () => true, { connectMs: 2_000 }).catch(() => false);
-    if (isUp) return;
-    const now = (await engine.observe(project)).find((one) => one.name === name);
-    if (now?.state === 'running' && Date.now() < deadline) {
-      await sleep(150);
-      continue;
-    }
-    const log = await engine.logTail(project, name, 6).catch(() => []);
-    throw new OpsError('ACCESSORY_NOT_READY', {
-      message: `the throw-away Postgres did not start: ${log.at(-1) ?? `it is ${now?.state ?? 'gone'}`}; nothing of the project was touched`,
-      next: ['gameops doctor', 'check images.postgres in gameops.yaml'],
-      facts: { container: name, log },
-    });
-  }
+  let state: string | undefined;
+  const ended = await until(realClock, { deadlineMs: 60_000, everyMs: 150, signal }, async () => {
+    if (await withClient(endpoint, async () => true, { connectMs: 2_000 }).catch(() => false)) return 'up';
+    state = (await engine.observe(project)).find((one) => one.name === name)?.state;
+    return state === 'running' ? null : 'stopped';
+  });
+  if (ended === 'up') return;
+  const log = await engine.logTail(project, name, 6).catch(() => []);
+  throw new OpsError('ACCESSORY_NOT_READY', {
+    message: `the throw-away Postgres did not start: ${log.at(-1) ?? `it is ${state ?? 'gone'}`}; nothing of the project was touched`,
+    next: ['gameops doctor', 'check images.postgres in gameops.yaml'],
+    facts: { container: name, log },
+  });
 }

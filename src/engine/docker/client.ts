@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { inspect } from 'node:util';
 import Docker from 'dockerode';
 import pLimit from 'p-limit';
+import { realClock, until } from '../../clock.ts';
 import { label } from '../../contract.ts';
 import { OpsError } from '../../errors.ts';
 import { isLoopback } from '../../hosts.ts';
@@ -179,12 +180,11 @@ export async function hasVolume({ docker }: Connection, project: string, name: s
 export async function removeById({ docker }: Connection, id: string): Promise<void> {
   const container = docker.getContainer(id);
   await orDone(container.remove({ force: true, v: true }), 409);
-  const end = performance.now() + goneMsMax;
-  while ((await orNull(container.inspect())) !== null) {
-    if (performance.now() >= end)
-      throw engineFailed(`the container ${id.slice(0, 12)} does not go away`, { container: id.slice(0, 12) });
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  const isGone = await until(realClock, { deadlineMs: goneMsMax, everyMs: 50 }, async () =>
+    (await orNull(container.inspect())) === null ? true : null,
+  );
+  if (!isGone)
+    throw engineFailed(`the container ${id.slice(0, 12)} does not go away`, { container: id.slice(0, 12) });
 }
 
 /** Runs `act` on all, at most `width` at once; every one is tried before the first failure is thrown. */

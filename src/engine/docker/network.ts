@@ -6,6 +6,7 @@
 import { readFile } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import type Docker from 'dockerode';
+import { realClock, until } from '../../clock.ts';
 import { label, namesOf, type Role } from '../../contract.ts';
 import { foreign, noSubnet } from '../failures.ts';
 import type { Engine, NetworkInfo } from '../port.ts';
@@ -108,11 +109,10 @@ async function createNetwork(
 
 /** Another process of this project begins at the same subnet, so a refusal may only mean that it was first. */
 async function appears(connection: Connection, project: string): Promise<boolean> {
-  for (let tries = 0; tries < 10; tries += 1) {
-    if (own(await listNetworks(connection), project).length > 0) return true;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  return false;
+  const seen = await until(realClock, { deadlineMs: 500, everyMs: 50 }, async () =>
+    own(await listNetworks(connection), project).length > 0 ? true : null,
+  );
+  return seen === true;
 }
 
 /** Removes all but the oldest: whoever looks last sees every one and decides as the others did. */

@@ -4,8 +4,8 @@
  * never ends one by itself when its client is gone.
  */
 import type { Duplex } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type Docker from 'dockerode';
+import { realClock, until } from '../../clock.ts';
 import { engineFailed } from '../failures.ts';
 import type { ContainerSpec, Engine, Held, Piped, PipeRequest } from '../port.ts';
 import { identityLabels } from '../spec.ts';
@@ -119,12 +119,12 @@ async function read(stream: Duplex, output: PipeRequest['output']): Promise<stri
 
 /** Null while it runs, and for a moment after its output has ended. */
 async function exitCodeOf(made: Docker.Exec): Promise<number> {
-  for (let tries = 0; tries < 200; tries += 1) {
+  const exitCode = await until(realClock, { deadlineMs: 5_000, everyMs: 25 }, async () => {
     const { Running, ExitCode } = await made.inspect();
-    if (!Running && ExitCode !== null) return ExitCode;
-    await sleep(25);
-  }
-  throw engineFailed('a program closed its output but goes on running');
+    return Running ? null : ExitCode;
+  });
+  if (exitCode === null) throw engineFailed('a program closed its output but is still running');
+  return exitCode;
 }
 
 async function hold(connection: Connection, spec: ContainerSpec): Promise<Held> {
