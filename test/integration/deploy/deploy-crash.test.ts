@@ -20,7 +20,7 @@ describe('a deploy under load', () => {
     site = await openSite({ replicas: 2, name: 'crash' });
     const first = await site.run(['deploy', '--watch', '1s']);
     expect(first.exitCode, first.stdout).toBe(0);
-    clients = await startClients({ url: await site.url(), clients: 16, pauseMs: 20 });
+    clients = await startClients({ url: await site.url(), clients: 8, pauseMs: 30 });
   });
   afterAll(async () => {
     await clients?.stop();

@@ -40,7 +40,7 @@ describe('with a release live', () => {
     site = await openSite({ replicas: 1, name: 'refused', config: long });
     const first = await site.run(['deploy', '--watch', '1s']);
     expect(first.exitCode, first.stdout).toBe(0);
-    clients = await startClients({ url: await site.url(), clients: 8, players: 4, pauseMs: 10 });
+    clients = await startClients({ url: await site.url(), clients: 4, players: 4, pauseMs: 20 });
     before = await whereTheyAre(site);
   });
   afterAll(async () => {

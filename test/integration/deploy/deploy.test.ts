@@ -38,7 +38,7 @@ describe('a deploy', () => {
 
   /** Runs it under the clients, none of which may notice. */
   const unnoticed = async (...args: string[]) => {
-    clients ??= await startClients({ url: await site.url(), clients: 16, players: 8, pauseMs: 20 });
+    clients ??= await startClients({ url: await site.url(), clients: 8, players: 8, pauseMs: 20 });
     await clients.window();
     const ran = await run(...args);
     expectDone(ran);

@@ -11,7 +11,7 @@ import { liveOf, recover } from '../../chaos/scenarios.ts';
 import { until } from '../../support/players/game-server.ts';
 import { openSite, type Ran, type Site, stepsOf } from '../../support/site/site.ts';
 
-const size = 60;
+const size = 40;
 const rolling = ['deploy', '--again', '--strategy', 'rolling', '--watch', '1s'];
 
 interface Crowd {
@@ -35,7 +35,7 @@ async function crowdOn(site: Site): Promise<Crowd> {
     return startPlayer({ url: url.href, token, name, region: 'r3-3', times });
   });
   let turn = 0;
-  const talking = setInterval(() => players[turn++ % size]?.count(), 20);
+  const talking = setInterval(() => players[turn++ % size]?.count(), 50);
   await until(() => players.every((player) => player.isOn()));
   const isSettled = () =>
     players.every((player) => player.isOn() && player.waiting() === 0) &&
