@@ -46,6 +46,9 @@ export default class Reporter {
 }
 
 function inWords({ message, stack, diff }) {
-  const parts = [stack?.includes(message) ? stack : message, diff].filter((part) => part);
-  return stripVTControlCharacters(parts.join('\n'));
+  // Where it came from is in our own files.
+  const places = (stack ?? '')
+    .split('\n')
+    .filter((line) => /^ +at /.test(line) && !/node_modules/.test(line));
+  return stripVTControlCharacters([message, diff, ...places].filter((part) => part).join('\n'));
 }
