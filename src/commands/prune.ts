@@ -1,13 +1,13 @@
 /** gameops prune: frees what old releases keep, only labelled things, never what is live, warm or being worked on. */
 
-import { label, namesOf } from '../contract.ts';
+import { label } from '../contract.ts';
 import type { Engine } from '../engine/port.ts';
 import type { Context, Outcome } from '../operations/context.ts';
 import { lockImage, readProject, withLock } from '../operations/project.ts';
 import type { World } from '../release/model.ts';
 import { servedReplicas } from '../release/position.ts';
 import { retained } from '../release/rules.ts';
-import { gameContainers, releaseOf, replicaOf, stopGraceMs } from '../runner/fleet.ts';
+import { stopGraceMs } from '../runner/fleet.ts';
 
 export interface PruneOptions {
   keep?: number;
@@ -26,7 +26,7 @@ export async function run(context: Context, options: PruneOptions): Promise<Outc
     const removed: string[] = [];
     for (const release of old) {
       lock.lost.throwIfAborted();
-      removed.push(...(await forget(engine, context.project, release)));
+      removed.push(...(await engine.forgetFleet(context.project, release, stopGraceMs)));
     }
     removed.push(...(await removeUnusedImages(engine, context, now.world, old)));
     return outcome(removed);
@@ -38,16 +38,6 @@ function oldReleases(world: World, keep: number): number[] {
   return world.fleets
     .map((fleet) => fleet.release)
     .filter((id) => !kept.has(id) && servedReplicas(world, id).length === 0);
-}
-
-async function forget(engine: Engine, project: string, release: number): Promise<string[]> {
-  const replicas = gameContainers(await engine.observe(project))
-    .filter((one) => releaseOf(one) === release)
-    .map(replicaOf);
-  await engine.retireFleet(project, release, replicas, 'nothing', stopGraceMs);
-  const volume = namesOf(project).volume.settings(release);
-  await engine.removeVolume(project, volume);
-  return [...replicas.map((n) => namesOf(project).game(release, n)), volume];
 }
 
 /** Images that we built, that only forgotten releases of this project used. */

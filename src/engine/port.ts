@@ -119,14 +119,44 @@ export interface ContainerSpec {
 }
 
 /** All replicas of one release. One template, so a Swarm body can make it one service. */
-export interface FleetSpec {
+export interface FleetSpec extends FleetPart {
+  image: FleetImage;
+  /**
+   * Template; the body fills in what is left out, and the labels of each replica. `{replica}` in env values is replaced.
+   */
+  container: Omit<
+    ContainerSpec,
+    'project' | 'name' | 'role' | 'image' | 'network' | 'stopSignal' | 'stopGraceMs'
+  >;
+  network: string;
+  /** What every replica can read and no inspection of the engine shows: the body chooses how it gets in. */
+  files?: FleetFiles;
+  /**
+   * How long a replica may take to let its players go. An engine that stops it for reasons of its own (a shutdown, an
+   * operator) gives it that long, too.
+   */
+  drainMs: number;
+}
+
+/** Replicas of one release, from 1; `startFleet` wants them running, the other verbs mean them alone. */
+export interface FleetPart {
   project: string;
   release: number;
-  /** Template; name, address and replica labels are filled in by the body. `{replica}` in env values is replaced. */
-  container: Omit<ContainerSpec, 'name' | 'role' | 'network'>;
-  network: string;
-  /** Replicas wanted running after the call, from 1. Started in parallel. */
   replicas: readonly number[];
+}
+
+export interface FleetImage {
+  /** sha256:…, on the engine. */
+  id: string;
+  /** "ghcr.io/arena/server@sha256:…", by which other machines can have the same; null: it is in no registry. */
+  digestRef: string | null;
+}
+
+export interface FleetFiles {
+  /** In the container, read-only. */
+  folder: string;
+  /** Paths below it. */
+  entries: readonly FileEntry[];
 }
 
 export interface FileEntry {
@@ -260,21 +290,17 @@ export interface Engine {
    * of the same specification is started; one of another specification is made anew; other replicas are left alone.
    */
   startFleet(spec: FleetSpec): Promise<void>;
-  /** SIGTERM begins a drain; returns at once. */
-  signalFleet(
-    project: string,
-    release: number,
-    replicas: readonly number[],
-    signal: 'SIGTERM',
-  ): Promise<void>;
+  /** The files that the fleet was last started with, by path, also while none of it runs. Empty when there are none. */
+  fleetFiles(project: string, release: number): Promise<Map<string, Uint8Array>>;
+  /**
+   * Asks the replicas to let their players go and then to end; returns at once. One that has ended is not started again.
+   * @param deadlineMs how long they are waited for: a body that can only stop as a whole gives them that long
+   */
+  beginDrain(fleet: FleetPart, deadlineMs: number): Promise<void>;
   /** Stops (`graceMs`, then kill) and keeps, or removes. */
-  retireFleet(
-    project: string,
-    release: number,
-    replicas: readonly number[],
-    keep: 'stopped' | 'nothing',
-    graceMs: number,
-  ): Promise<void>;
+  retireFleet(fleet: FleetPart, keep: 'stopped' | 'nothing', graceMs: number): Promise<void>;
+  /** Stops and removes every replica, and its files. @returns the names of what was removed, for people */
+  forgetFleet(project: string, release: number, graceMs: number): Promise<string[]>;
 
   // Small verbs -----------------------------------------------------------------------------------------------
   /** Writes into a volume through a carrier: a container that is created, never started. Not atomic, not fsynced. */

@@ -4,7 +4,10 @@
  */
 import { createHash } from 'node:crypto';
 import { formatVersion, label, namesOf, type Role } from '../contract.ts';
-import type { ContainerSpec, FleetSpec } from './port.ts';
+import type { ContainerSpec, FleetSpec, VolumeMount } from './port.ts';
+
+/** What a game server takes for "let your players go, then end", whoever sends it. */
+export const drainSignal = 'SIGTERM';
 
 export function labelsOf(
   project: string,
@@ -63,13 +66,25 @@ export function identityLabels(spec: ContainerSpec, specHash = specLabel(spec)):
   };
 }
 
-/** The container of one replica, out of the fleet's template. */
-export function replicaSpec(fleet: FleetSpec, replica: number, address: string): ContainerSpec {
+/** Beyond its drain's deadline: a server that ends itself at the deadline should not be killed in that moment. */
+const stopMarginMs = 5_000;
+
+/** The container of one replica, out of the fleet's template. @param mounts beside the template's own, before them */
+export function replicaSpec(
+  fleet: FleetSpec,
+  replica: number,
+  address: string,
+  mounts: readonly VolumeMount[] = [],
+): ContainerSpec {
   const env = Object.entries(fleet.container.env ?? {});
   return {
     ...fleet.container,
     project: fleet.project,
     role: 'game',
+    image: fleet.image.id,
+    mounts: [...mounts, ...(fleet.container.mounts ?? [])],
+    stopSignal: drainSignal,
+    stopGraceMs: fleet.drainMs + stopMarginMs,
     name: namesOf(fleet.project).game(fleet.release, replica),
     network: { name: fleet.network, address },
     env: Object.fromEntries(env.map(([key, value]) => [key, value.replaceAll('{replica}', String(replica))])),
@@ -81,9 +96,25 @@ export function replicaSpec(fleet: FleetSpec, replica: number, address: string):
   };
 }
 
-/** Hash label of all replicas of a fleet: address and replica number apart, they are one template. */
-export function fleetLabel(fleet: FleetSpec): string {
-  return specLabel({ ...fleet.container, network: fleet.network });
+/**
+ * Hash label of all replicas of a fleet: address and replica number apart, they are one template. The grace is left out:
+ * it follows from the drain's deadline, which servers have in their environment.
+ */
+export function fleetLabel(fleet: FleetSpec, mounts: readonly VolumeMount[] = []): string {
+  const { container, image, network } = fleet;
+  const all = [...mounts, ...(container.mounts ?? [])];
+  return specLabel({ ...container, image: image.id, mounts: all, stopSignal: drainSignal, network });
+}
+
+/** Whether a replica of the one label may be started as one of the other. An older gameops hashed the grace, too. */
+export function isSameFleet(made: string, wanted: string): boolean {
+  return driftBetween(made, wanted).every((field) => field === 'stopGraceMs');
+}
+
+/** For bodies that bring a fleet's files in by a volume, one for each release. */
+export function fileMounts({ project, release, files }: FleetSpec): VolumeMount[] {
+  if (!files) return [];
+  return [{ volume: namesOf(project).volume.settings(release), path: files.folder, readOnly: true }];
 }
 
 /** Whether a container, volume or network of that name would be taken for one of the project's. */

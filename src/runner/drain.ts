@@ -34,9 +34,9 @@ export async function drain(act: RunningAct, step: DrainStep): Promise<string> {
   const earlier = (await players.closed(step.release)) ?? { sockets: 0, missing: 0 };
   const moved = before === 0 ? 0 : await handOver(act, step, before);
 
-  await engine.signalFleet(act.project, step.release, step.replicas, 'SIGTERM');
-  const wait = { everyMs: 200, signal: act.signal };
   const leftMs = Math.max(1_000, end - clock.now());
+  await engine.beginDrain({ project: act.project, release: step.release, replicas: step.replicas }, leftMs);
+  const wait = { everyMs: 200, signal: act.signal };
   const gone = await until(clock, { ...wait, deadlineMs: leftMs }, async () => {
     const rest = (await runningOf(act, step.release)).filter((n) => step.replicas.includes(n));
     if (before) tell(act, 'let go', before - ((await countPlayers()) ?? 0), before);

@@ -5,8 +5,9 @@ import type { FleetSpec, ObservedContainer } from '../engine/port.ts';
 import type { Reach } from '../proxy/generation.ts';
 import type { Fleet, Release } from '../release/model.ts';
 import { originOfRelease } from '../release/origin.ts';
+import { settingsFile } from './settings.ts';
 
-/** A stopped replica is killed after this; a drain has its own deadline before. */
+/** A replica that is stopped after its drain is killed after this. */
 export const stopGraceMs = 10_000;
 
 export function fleetSpec(
@@ -25,9 +26,10 @@ export function fleetSpec(
     release: release.id,
     network: namesOf(project).network,
     replicas,
+    image: { id: release.image, digestRef: release.digestRef },
+    files: { folder: path.settings, entries: [settingsFile(release, settings)] },
+    drainMs: release.drainMs,
     container: {
-      project,
-      image: release.image,
       ...(user === null ? {} : { user }),
       env: {
         ...(shape.settingsAs === 'env' ? settings : {}),
@@ -41,18 +43,13 @@ export function fleetSpec(
         [label.fingerprint]: release.fingerprint,
         ...(onSocket ? { [label.onUnixSocket]: '1' } : {}),
       },
-      mounts: [
-        { volume: volume.settings(release.id), path: path.settings, readOnly: true },
-        ...(onSocket ? [{ volume: volume.unixSockets, path: path.unixSockets, readOnly: false }] : []),
-      ],
+      mounts: onSocket ? [{ volume: volume.unixSockets, path: path.unixSockets, readOnly: false }] : [],
       tmpfs: ['/tmp'],
       memoryBytes: shape.memoryBytes,
       cpus: shape.cpus,
       readOnlyRoot: shape.readOnlyRoot,
       capabilities: shape.capabilities,
       restart: 'unless-stopped',
-      stopSignal: 'SIGTERM',
-      stopGraceMs,
     },
   };
 }

@@ -2,8 +2,6 @@
  * One step → the port calls that do it. Every step repeats safely, so a resumed plan may do again what a dead process
  * had half done. Nothing here decides what comes next.
  */
-
-import { namesOf } from '../contract.ts';
 import type { ObservedContainer } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
 import type { Target } from '../proxy/generation.ts';
@@ -29,7 +27,7 @@ import {
 } from './fleet.ts';
 import { awaitReady, type GateInput, watchRelease } from './gate.ts';
 import { takeBackup, takeSchemaBack, untilLockLost } from './schema.ts';
-import { ensureSettings } from './settings.ts';
+import { settingsFor } from './settings.ts';
 
 /** @returns a short detail for the report, or nothing. */
 // biome-ignore lint/suspicious/noConfusingVoidType: most steps have nothing to add.
@@ -70,7 +68,7 @@ export async function perform(act: RunningAct, step: ReleaseStep): Promise<strin
     case 'drain':
       return drain(act, step);
     case 'retire':
-      return engine.retireFleet(project, step.release, step.replicas, 'stopped', stopGraceMs);
+      return engine.retireFleet({ ...step, project }, 'stopped', stopGraceMs);
     case 'forget':
       return forget(act, step.release);
     default:
@@ -102,10 +100,8 @@ async function condemn(act: RunningAct, step: ReleaseStep & { kind: 'condemn' })
 async function startFleet(act: RunningAct, step: ReleaseStep & { kind: 'start-fleet' }): Promise<undefined> {
   const { engine, players } = act.outside;
   const release = releaseNamed(act, step.release);
-  const volume = namesOf(act.project).volume.settings(release.id);
-  await engine.ensureVolume(act.project, volume, 'settings', { 'gameops.release': String(release.id) });
   const [settings, there] = await Promise.all([
-    ensureSettings(act, release, volume),
+    settingsFor(act, release),
     engine.observe(act.project),
     // An order to send players away, from its last time, would still be there for it.
     players.order(release.id, null, 0),
@@ -208,10 +204,7 @@ async function watch(act: RunningAct, step: ReleaseStep & { kind: 'watch' }): Pr
 }
 
 async function forget(act: RunningAct, release: number): Promise<undefined> {
-  const { engine } = act.outside;
-  const replicas = gameContainers(await engine.observe(act.project, release)).map(replicaOf);
-  await engine.retireFleet(act.project, release, replicas, 'nothing', stopGraceMs);
-  await engine.removeVolume(act.project, namesOf(act.project).volume.settings(release));
+  await act.outside.engine.forgetFleet(act.project, release, stopGraceMs);
 }
 
 function gateInput(act: RunningAct, release: number): GateInput {

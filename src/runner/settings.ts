@@ -12,23 +12,15 @@ import { originOfRelease } from '../release/origin.ts';
 import type { RunningAct } from './act.ts';
 
 /**
- * @returns the settings that the release was opened with
- * @throws SETTINGS_CHANGED when neither today's .env nor the volume has them
+ * @returns the settings that the release was opened with, or for the way back what there is of them
+ * @throws SETTINGS_CHANGED when neither today's .env nor the fleet's files have them
  */
-export async function ensureSettings(
-  act: RunningAct,
-  release: Release,
-  volume: string,
-): Promise<Record<string, string>> {
+export async function settingsFor(act: RunningAct, release: Release): Promise<Record<string, string>> {
   const { engine, inputs } = act.outside;
   const today = inputs.settings(release);
-  const put = async () => {
-    await engine.putFiles(act.project, volume, [settingsFile(release, today)]);
-    return today;
-  };
   const changed = strangeKeys(act.record, release, today);
-  if (changed.length === 0) return put();
-  const kept = keptSettings(await engine.readFiles(act.project, volume, ''));
+  if (changed.length === 0) return today;
+  const kept = keptSettings(await engine.fleetFiles(act.project, release.id));
   if (kept && strangeKeys(act.record, release, kept).length === 0) {
     const message = `release ${release.id} keeps the settings it was opened with; changed since: ${changed.join(', ')}. The next deploy has them`;
     act.emit({ type: 'note', level: 'warning', message });
@@ -36,7 +28,7 @@ export async function ensureSettings(
   }
   // The way back is never held up: players are better off with today's secrets than with nothing.
   const isGoal = act.record.intent?.release === release.id && act.record.intent.stage !== 'condemned';
-  if (!isGoal) return kept ?? put();
+  if (!isGoal) return kept ?? today;
   throw new OpsError('SETTINGS_CHANGED', {
     message: `Settings changed since release ${release.id} was opened: ${changed.join(', ')}.`,
     next: ['put them back, then gameops resume', 'gameops abort, then gameops deploy'],
@@ -44,7 +36,7 @@ export async function ensureSettings(
   });
 }
 
-/** The settings in a volume that `settingsFile` was put into; null when there are none. */
+/** The settings that a fleet was started with; null when there are none. */
 function keptSettings(files: ReadonlyMap<string, Uint8Array>): Record<string, string> | null {
   const content = files.get('settings.json');
   try {

@@ -70,7 +70,11 @@ export async function tryRelease(engine: Engine, trial: Trial): Promise<TrialRes
 
 function redisSpec({ project, redisImage }: Trial, name: string, password: string): ContainerSpec {
   return {
-    ...{ project, name, role: 'one-off', image: redisImage, network: { name: namesOf(project).network } },
+    project,
+    name,
+    role: 'one-off',
+    image: redisImage,
+    network: { name: namesOf(project).network },
     entrypoint: ['redis-server'],
     command: ['--requirepass', password, '--save', '', '--dir', '/tmp'],
     user: 'redis',
@@ -86,7 +90,7 @@ function gameSpec(
   { game, settings: volume }: { game: string; settings: string },
   settings: Record<string, string>,
 ): ContainerSpec {
-  const { container, network } = fleetSpec(project, release, [1], settings);
+  const { container, image, network } = fleetSpec(project, release, [1], settings);
   const env = Object.entries(container.env ?? {}).map(([key, value]) => [
     key,
     value.replace('{replica}', '1'),
@@ -94,7 +98,12 @@ function gameSpec(
   const { labels: _, ...rest } = container;
   return {
     ...rest,
-    ...{ project, name: game, role: 'one-off', network: { name: network }, env: Object.fromEntries(env) },
+    project,
+    name: game,
+    role: 'one-off',
+    image: image.id,
+    network: { name: network },
+    env: Object.fromEntries(env),
     mounts: [{ volume, path: path.settings, readOnly: true }],
     publish: [{ address: '127.0.0.1', hostPort: 0, containerPort: release.shape.port }],
     restart: 'no',

@@ -121,7 +121,7 @@ describe('Unix sockets', () => {
 it('one dead replica of the live release is brought back by resume, and the other keeps serving', async () => {
   const memory = await simulation({ 'game:good': 'good' });
   await runVerb(memory, memory.engine, {}, deploy);
-  await memory.engine.retireFleet(project, 1, [2], 'stopped', 1_000);
+  await memory.engine.retireFleet({ project, release: 1, replicas: [2] }, 'stopped', 1_000);
   await runVerb(memory, memory.engine, {}, resume);
   expect(gameContainers(memory.state).map(answers)).toEqual([true, true]);
 });

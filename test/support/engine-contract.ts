@@ -3,7 +3,7 @@
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { label, namesOf } from '../../src/contract.ts';
-import type { ContainerSpec, Engine, FleetSpec, LockHolder } from '../../src/engine/port.ts';
+import type { ContainerSpec, Engine, FleetFiles, FleetSpec, LockHolder } from '../../src/engine/port.ts';
 import { rangeOf, toNumber } from '../../src/engine/subnet.ts';
 import { OpsError } from '../../src/errors.ts';
 import { testProject } from './leftovers.ts';
@@ -59,13 +59,17 @@ export function engineContract(open: () => Promise<Body>): void {
     ...more,
   });
   const fleet = (replicas: number[], more: Partial<FleetSpec['container']> = {}, release = 7): FleetSpec => {
-    const {
-      name: _name,
-      role: _role,
-      network: _network,
-      ...container
-    } = idle('', { env: { N: '{replica}' } });
-    return { project, release, replicas, network: names.network, container: { ...container, ...more } };
+    const { entrypoint, command, memoryBytes, readOnlyRoot, restart } = idle('');
+    const template = { entrypoint, command, memoryBytes, readOnlyRoot, restart, env: { N: '{replica}' } };
+    return {
+      project,
+      release,
+      replicas,
+      network: names.network,
+      image: { id: body.image, digestRef: null },
+      drainMs: 10_000,
+      container: { ...template, ...more } as FleetSpec['container'],
+    };
   };
   const seen = async (name: string) => (await engine.observe(project)).find((one) => one.name === name);
   const until = async (name: string, state: string) => {
@@ -134,8 +138,10 @@ export function engineContract(open: () => Promise<Body>): void {
       await engine.removeNetwork(project);
       await engine.removeImage(`${project}:none`);
       await engine.signal(project, names.proxy, 'SIGHUP');
-      await engine.signalFleet(project, 7, [1, 2], 'SIGTERM');
-      await engine.retireFleet(project, 7, [1, 2], 'nothing', 0);
+      await engine.beginDrain({ project, release: 7, replicas: [1, 2] }, 1_000);
+      await engine.retireFleet({ project, release: 7, replicas: [1, 2] }, 'nothing', 0);
+      await engine.forgetFleet(project, 7, 0);
+      expect((await engine.fleetFiles(project, 7)).size).toBe(0);
       expect(await engine.logTail(project, names.proxy, 5)).toEqual([]);
       expect(await engine.network(project)).toBeNull();
     });
@@ -231,10 +237,12 @@ export function engineContract(open: () => Promise<Body>): void {
       expect((await seen(names.proxy))?.state).toBe('exited');
     });
 
-    it('a replica that SIGTERM ended stays down whatever its restart policy', async () => {
+    it('a replica that a drain has ended stays down whatever its restart policy', async () => {
       await engine.ensureNetwork(project);
       await engine.startFleet(fleet([1, 2], { restart: 'unless-stopped' }));
-      const ended = await endedBy(names.game(7, 1), () => engine.signalFleet(project, 7, [1], 'SIGTERM'));
+      const ended = await endedBy(names.game(7, 1), () =>
+        engine.beginDrain({ project, release: 7, replicas: [1] }, 1_000),
+      );
       expect(ended?.exitCode).toBe(143);
       await body.pass(500);
       expect((await seen(names.game(7, 1)))?.state).toBe('exited');
@@ -290,7 +298,7 @@ export function engineContract(open: () => Promise<Body>): void {
       await engine.startFleet(fleet([1]));
       const states = async () => (await engine.observe(project)).map(({ state }) => state);
       for (let round = 0; round < 2; round += 1) {
-        await engine.retireFleet(project, 7, [1], 'stopped', 1000);
+        await engine.retireFleet({ project, release: 7, replicas: [1] }, 'stopped', 1000);
         expect(await states()).toEqual(['exited']);
         expect(await states()).toEqual(['exited']);
         await engine.startFleet(fleet([1]));
@@ -320,7 +328,7 @@ export function engineContract(open: () => Promise<Body>): void {
     it('no address of a kept, stopped replica is given to another', async () => {
       await engine.ensureNetwork(project);
       await engine.startFleet(fleet([1, 2]));
-      await engine.retireFleet(project, 7, [1, 2], 'stopped', 1000);
+      await engine.retireFleet({ project, release: 7, replicas: [1, 2] }, 'stopped', 1000);
       const kept = await engine.observe(project);
       expect(kept.map(({ state }) => state)).toEqual(['exited', 'exited']);
       await engine.startFleet(fleet([1, 2], {}, 8));
@@ -334,8 +342,65 @@ export function engineContract(open: () => Promise<Body>): void {
     it('retiring without keeping removes exactly the named replicas', async () => {
       await engine.ensureNetwork(project);
       await engine.startFleet(fleet([1, 2]));
-      await engine.retireFleet(project, 7, [1], 'nothing', 0);
+      await engine.retireFleet({ project, release: 7, replicas: [1] }, 'nothing', 0);
       expect((await engine.observe(project)).map(({ name }) => name)).toEqual([names.game(7, 2)]);
+    });
+
+    const settings = (content: string): FleetFiles => ({
+      folder: '/run/gameops',
+      entries: [{ path: 'settings.json', content, mode: 0o400 }],
+    });
+    const read = async (release: number) => {
+      const file = (await engine.fleetFiles(project, release)).get('settings.json');
+      return file && Buffer.from(file).toString();
+    };
+
+    it('the files of a fleet are where its replicas read them, from their first moment, and can be read back', async () => {
+      await engine.ensureNetwork(project);
+      const boot = { entrypoint: ['sh', '-c', 'cat /run/gameops/settings.json; sleep 1000'], command: [] };
+      await engine.startFleet({ ...fleet([1, 2], boot), files: settings('{"of":7}') });
+      await engine.startFleet({ ...fleet([1], {}, 8), files: settings('{"of":8}') });
+      const show = ['cat', '/run/gameops/settings.json'];
+      expect((await engine.exec(project, names.game(7, 2), show)).stdout).toBe('{"of":7}');
+      expect((await engine.exec(project, names.game(8, 1), show)).stdout).toBe('{"of":8}');
+      expect([await read(7), await read(8), await read(9)]).toEqual(['{"of":7}', '{"of":8}', undefined]);
+    });
+
+    it('the files of a fleet stay while it is kept stopped, and the next start brings its own', async () => {
+      await engine.ensureNetwork(project);
+      await engine.startFleet({ ...fleet([1]), files: settings('old') });
+      const { id } = (await seen(names.game(7, 1))) ?? {};
+      await engine.retireFleet({ project, release: 7, replicas: [1] }, 'stopped', 1000);
+      expect(await read(7)).toBe('old');
+      await engine.startFleet({ ...fleet([1]), files: settings('new') });
+      expect(await read(7)).toBe('new');
+      expect((await seen(names.game(7, 1)))?.id).toBe(id);
+    });
+
+    it('a forgotten fleet leaves neither replicas nor files, and others are left alone', async () => {
+      await engine.ensureNetwork(project);
+      await engine.startFleet({ ...fleet([1, 2]), files: settings('7') });
+      await engine.startFleet({ ...fleet([1], {}, 8), files: settings('8') });
+      const removed = await engine.forgetFleet(project, 7, 0);
+      expect(removed).toEqual(expect.arrayContaining([names.game(7, 1), names.game(7, 2)]));
+      expect((await engine.observe(project)).map(({ name }) => name)).toEqual([names.game(8, 1)]);
+      expect([await read(7), await read(8)]).toEqual([undefined, '8']);
+    });
+
+    it('a fleet is made of the image with its id, whatever its digest is called', async () => {
+      await engine.ensureNetwork(project);
+      const { id } = (await engine.image(body.image)) ?? { id: '' };
+      const digestRef = `registry.invalid/${project}@sha256:${'0'.repeat(64)}`;
+      await engine.startFleet({ ...fleet([1]), image: { id, digestRef } });
+      expect((await seen(names.game(7, 1)))?.image).toBe(id);
+    });
+
+    it('another deadline for its drain makes no replica anew', async () => {
+      await engine.ensureNetwork(project);
+      await engine.startFleet(fleet([1]));
+      const before = await engine.observe(project);
+      await engine.startFleet({ ...fleet([1]), drainMs: 60_000 });
+      expect(await engine.observe(project)).toEqual(before);
     });
 
     it('a fleet without a network is refused', async () => {

@@ -22,6 +22,7 @@ import { isStatus, translate } from './errors.ts';
 const pingMsMax = 10_000;
 /** A disk that has to write much first may take its time. */
 const goneMsMax = 60_000;
+const looksBetweenRemovals = 40;
 
 export interface Connection {
   docker: Docker;
@@ -176,13 +177,18 @@ export async function hasVolume({ docker }: Connection, project: string, name: s
   return true;
 }
 
-/** Removes by id and waits until the name is free: the engine may answer "already in progress" to us. */
+/**
+ * Removes by id and waits until the name is free. The engine answers 409 when a removal is in progress already, and that
+ * one may fail; so it is asked again as long as the container is there.
+ */
 export async function removeById({ docker }: Connection, id: string): Promise<void> {
   const container = docker.getContainer(id);
-  await orDone(container.remove({ force: true, v: true }), 409);
-  const isGone = await until(realClock, { deadlineMs: goneMsMax, everyMs: 50 }, async () =>
-    (await orNull(container.inspect())) === null ? true : null,
-  );
+  let looks = 0;
+  const isGone = await until(realClock, { deadlineMs: goneMsMax, everyMs: 50 }, async () => {
+    if (looks % looksBetweenRemovals === 0) await orDone(container.remove({ force: true, v: true }), 409);
+    looks += 1;
+    return (await orNull(container.inspect())) === null ? true : null;
+  });
   if (!isGone)
     throw engineFailed(`the container ${id.slice(0, 12)} does not go away`, { container: id.slice(0, 12) });
 }

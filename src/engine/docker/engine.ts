@@ -22,6 +22,8 @@ import { pipeVerbs } from './pipe.ts';
 export async function dockerEngine(options: { host?: string; emit?: Emit } = {}): Promise<Engine> {
   const connection = await connect(options.host, options.emit ?? (() => undefined));
   const containers = containerVerbs(connection);
+  const networks = networkVerbs(connection);
+  const carriers = carrierVerbs(connection);
   const engine: Engine = {
     info: () => info(connection),
     mustOwnNames: (project) => mustOwnNames(connection, project),
@@ -29,9 +31,9 @@ export async function dockerEngine(options: { host?: string; emit?: Emit } = {})
     ...containers,
     ...pipeVerbs(connection),
     ...imageVerbs(connection),
-    ...networkVerbs(connection),
-    ...fleetVerbs(connection),
-    ...carrierVerbs(connection),
+    ...networks,
+    ...carriers,
+    ...fleetVerbs(connection, { ...networks, ...carriers }),
     ...lockVerbs(connection),
     freeDiskBytes: (project, image) => freeDiskBytes(connection, containers.runOnce, project, image),
     close: async () => connection.close(),

@@ -6,8 +6,8 @@
 import type Docker from 'dockerode';
 import { label, namesOf } from '../../contract.ts';
 import { engineFailed, noAddress } from '../failures.ts';
-import type { ContainerSpec, Engine, FleetSpec } from '../port.ts';
-import { fleetLabel, identityLabels, replicaSpec } from '../spec.ts';
+import type { ContainerSpec, Engine, FleetFiles, FleetPart, FleetSpec } from '../port.ts';
+import { drainSignal, fileMounts, fleetLabel, identityLabels, isSameFleet, replicaSpec } from '../spec.ts';
 import { leaseAddress } from '../subnet.ts';
 import { type Connection, inParallel, orDone, ownContainer, removeById } from './client.ts';
 import { createAndStart, startExisting } from './containers.ts';
@@ -16,36 +16,76 @@ import { ownNetwork } from './network.ts';
 /** More at once only makes the engine's own locks longer. */
 const width = 10;
 
-export function fleetVerbs(connection: Connection) {
+/** How a fleet's files get in: a volume of the release's own, written before any of its containers starts. */
+type Volumes = Pick<Engine, 'ensureVolume' | 'putFiles' | 'readFiles' | 'removeVolume'>;
+
+export function fleetVerbs(connection: Connection, volumes: Volumes) {
+  const retireFleet = (fleet: FleetPart, keep: 'stopped' | 'nothing', graceMs: number) =>
+    // Every replica waits out its own grace: a narrow lane here would add the graces up.
+    inParallel(fleet.replicas, 64, (replica) => retireReplica(connection, fleet, replica, keep, graceMs));
   return {
-    startFleet: (spec: FleetSpec) => startFleet(connection, spec),
-    signalFleet: (project: string, release: number, replicas: readonly number[], signal: 'SIGTERM') =>
+    async startFleet(fleet: FleetSpec) {
+      if (fleet.files) await putFleetFiles(volumes, fleet, fleet.files);
+      await startFleet(connection, fleet);
+    },
+    fleetFiles: (project: string, release: number) =>
+      volumes.readFiles(project, namesOf(project).volume.settings(release), ''),
+    // The container has the deadline from its environment, and its grace from its making.
+    beginDrain: ({ project, release, replicas }: FleetPart) =>
       inParallel(replicas, width, async (replica) => {
         const info = await ownContainer(connection, project, namesOf(project).game(release, replica));
         // 409: it is not running, so it is drained.
-        if (info?.State.Running) await orDone(connection.docker.getContainer(info.Id).kill({ signal }), 409);
+        if (info?.State.Running)
+          await orDone(connection.docker.getContainer(info.Id).kill({ signal: drainSignal }), 409);
       }),
-    retireFleet: (
-      project: string,
-      release: number,
-      replicas: readonly number[],
-      keep: 'stopped' | 'nothing',
-      graceMs: number,
-    ) =>
-      // Every replica waits out its own grace: a narrow lane here would add the graces up.
-      inParallel(replicas, 64, async (replica) => {
-        const info = await ownContainer(connection, project, namesOf(project).game(release, replica));
-        if (info === null) return;
-        await orDone(connection.docker.getContainer(info.Id).stop({ t: Math.ceil(graceMs / 1000) }), 409);
-        if (keep === 'nothing') await removeById(connection, info.Id);
-      }),
+    retireFleet,
+    async forgetFleet(project: string, release: number, graceMs: number) {
+      const replicas = await replicasOf(connection, project, release);
+      await retireFleet({ project, release, replicas }, 'nothing', graceMs);
+      const volume = namesOf(project).volume.settings(release);
+      await volumes.removeVolume(project, volume);
+      return [...replicas.map((replica) => namesOf(project).game(release, replica)), volume];
+    },
   } satisfies Partial<Engine>;
+}
+
+async function retireReplica(
+  connection: Connection,
+  { project, release }: FleetPart,
+  replica: number,
+  keep: 'stopped' | 'nothing',
+  graceMs: number,
+): Promise<void> {
+  const info = await ownContainer(connection, project, namesOf(project).game(release, replica));
+  if (info === null) return;
+  await orDone(connection.docker.getContainer(info.Id).stop({ t: Math.ceil(graceMs / 1000) }), 409);
+  if (keep === 'nothing') await removeById(connection, info.Id);
+}
+
+async function putFleetFiles(
+  volumes: Volumes,
+  { project, release }: FleetSpec,
+  { entries }: FleetFiles,
+): Promise<void> {
+  const volume = namesOf(project).volume.settings(release);
+  await volumes.ensureVolume(project, volume, 'settings', { [label.release]: String(release) });
+  await volumes.putFiles(project, volume, entries);
+}
+
+/** Numbers of all replicas of a release, in whatever state. */
+async function replicasOf({ docker }: Connection, project: string, release: number): Promise<number[]> {
+  const filters = {
+    label: [`${label.project}=${project}`, `${label.release}=${release}`, `${label.role}=game`],
+  };
+  const listed = await docker.listContainers({ all: true, filters });
+  return listed.map(({ Labels }) => Number(Labels[label.replica])).sort((a, b) => a - b);
 }
 
 async function startFleet(connection: Connection, fleet: FleetSpec): Promise<void> {
   const network = await ownNetwork(connection, fleet.project);
   if (network === null) throw engineFailed(`network ${fleet.network} does not exist`);
-  const hash = fleetLabel(fleet);
+  const mounts = fileMounts(fleet);
+  const hash = fleetLabel(fleet, mounts);
   const taken = await leasedAddresses(connection, fleet.project);
   const existing = await Promise.all(
     fleet.replicas.map((replica) =>
@@ -61,7 +101,7 @@ async function startFleet(connection: Connection, fleet: FleetSpec): Promise<voi
   // Addresses are leased before anything runs in parallel.
   const wanted = fleet.replicas.map((replica, index) => {
     const info = existing[index] ?? null;
-    return { info, spec: replicaSpec(fleet, replica, addressOf(info)) };
+    return { info, spec: replicaSpec(fleet, replica, addressOf(info), mounts) };
   });
   await inParallel(wanted, width, ({ info, spec }) => startReplica(connection, spec, hash, info));
 }
@@ -74,7 +114,8 @@ async function startReplica(
 ): Promise<void> {
   const usable =
     existing !== null && !existing.State.Dead && (existing.State.Status as string) !== 'removing';
-  if (usable && existing.Config.Labels[label.spec] === hash) return startExisting(connection, existing);
+  if (usable && isSameFleet(existing.Config.Labels[label.spec] ?? '', hash))
+    return startExisting(connection, existing);
   if (existing !== null) await removeById(connection, existing.Id);
   await createAndStart(connection, spec, identityLabels(spec, hash));
 }

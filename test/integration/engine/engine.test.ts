@@ -91,6 +91,29 @@ describe('what only a real engine can show', () => {
     await engine.removeContainer(project, names.proxy);
   });
 
+  it('the daemon gives a replica that it stops as long as its drain may take, and its inspection shows no file', async () => {
+    const { network } = names;
+    await engine.ensureNetwork(project);
+    await engine.startFleet({
+      project,
+      release: 3,
+      replicas: [1],
+      network,
+      image: { id: image, digestRef: null },
+      files: {
+        folder: '/run/gameops',
+        entries: [{ path: 'settings.json', content: 'hunter2', mode: 0o400 }],
+      },
+      drainMs: 120_000,
+      container: { command: ['sleep', '1000'], memoryBytes: 32 * 2 ** 20, readOnlyRoot: true, restart: 'no' },
+    });
+    const info = await docker.getContainer(names.game(3, 1)).inspect();
+    expect((info.Config as { StopTimeout?: number }).StopTimeout).toBeGreaterThanOrEqual(120);
+    expect((info.Config as { StopTimeout?: number }).StopTimeout).toBeLessThanOrEqual(130);
+    expect(JSON.stringify(info)).not.toContain('hunter2');
+    await removeAll(engine, project);
+  });
+
   it('more open files than the engine may have is a warning, not a failure', async () => {
     await engine.ensureContainer(idle({ openFiles: 2 ** 30 }));
     expect((await engine.observe(project)).map(({ state }) => state)).toEqual(['running']);

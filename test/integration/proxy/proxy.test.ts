@@ -75,9 +75,9 @@ async function startFleet(release: number): Promise<void> {
     release,
     network: names.network,
     replicas: [1, 2],
+    image: { id: gameImage, digestRef: null },
+    drainMs: 10_000,
     container: {
-      project,
-      image: gameImage,
       entrypoint: ['node'],
       command: ['-e', tinyGame],
       user: '10001',
@@ -85,7 +85,6 @@ async function startFleet(release: number): Promise<void> {
       memoryBytes: 128 * 1024 ** 2,
       readOnlyRoot: true,
       restart: 'no',
-      stopSignal: 'SIGTERM',
     },
   });
   for (const container of await engine.observe(project)) {
@@ -266,7 +265,7 @@ describe('a switch', () => {
     await switchTo(1);
     const load = saturate(urls.public, 32, ['GET']);
     await sleep(500);
-    await engine.retireFleet(project, 1, [2], 'stopped', 0);
+    await engine.retireFleet({ project, release: 1, replicas: [2] }, 'stopped', 0);
     await sleep(3_000);
     const without = await load.stop();
     await startFleet(1);

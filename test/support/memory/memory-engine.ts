@@ -11,6 +11,8 @@ import type {
   ContainerSpec,
   Engine,
   FileEntry,
+  FleetFiles,
+  FleetPart,
   FleetSpec,
   ImageInfo,
   LockHolder,
@@ -19,10 +21,13 @@ import type {
   PipeRequest,
 } from '../../../src/engine/port.ts';
 import {
+  drainSignal,
   driftBetween,
+  fileMounts,
   fleetLabel,
   identityLabels,
   isNameOf,
+  isSameFleet,
   labelsOf,
   replicaSpec,
   specLabel,
@@ -515,17 +520,31 @@ function containerVerbs(context: Context) {
   };
 }
 
+function putFleetFiles(context: Context, { project, release }: FleetSpec, { entries }: FleetFiles): void {
+  const { ensureVolume, putFiles } = foundationVerbs(context);
+  const volume = namesOf(project).volume.settings(release);
+  ensureVolume(project, volume, 'settings', { [label.release]: String(release) });
+  putFiles(project, volume, entries);
+}
+
 function fleetVerbs(context: Context) {
   const { state, world, effect } = context;
-  const replicasOf = (project: string, release: number, replicas: readonly number[]) =>
+  const replicasOf = ({ project, release, replicas }: FleetPart) =>
     replicas
       .map((replica) => ownContainer(state(), project, namesOf(project).game(release, replica)))
       .filter((container) => container !== null);
+  const retire = (container: MemoryContainer, keep: 'stopped' | 'nothing', graceMs: number) => {
+    if (container.state !== 'created' && container.state !== 'exited') effect(`stop ${container.spec.name}`);
+    world.stop(container, graceMs);
+    if (keep === 'nothing') remove(context, container);
+  };
   return {
     startFleet(fleet: FleetSpec) {
       const network = state().networks.get(namesOf(fleet.project).network);
       if (!network) throw failures.engineFailed(`network ${fleet.network} does not exist`);
-      const hash = fleetLabel(fleet);
+      if (fleet.files) putFleetFiles(context, fleet, fleet.files);
+      const mounts = fileMounts(fleet);
+      const hash = fleetLabel(fleet, mounts);
       const taken = new Set(
         [...state().containers.values()]
           .map(({ labels }) => labels[label.address] ?? '')
@@ -538,7 +557,7 @@ function fleetVerbs(context: Context) {
           fleet.project,
           namesOf(fleet.project).game(fleet.release, replica),
         );
-        if (existing?.labels[label.spec] === hash) {
+        if (existing && isSameFleet(existing.labels[label.spec] ?? '', hash)) {
           start(context, existing);
           continue;
         }
@@ -546,29 +565,33 @@ function fleetVerbs(context: Context) {
         if (address === null) throw failures.noAddress(network.subnet);
         taken.add(address);
         if (existing) remove(context, existing);
-        const spec = replicaSpec(fleet, replica, address);
+        const spec = replicaSpec(fleet, replica, address, mounts);
         createAndStart(context, spec, identityLabels(spec, hash));
       }
     },
-    signalFleet(project: string, release: number, replicas: readonly number[], signal: string) {
-      for (const container of replicasOf(project, release, replicas).filter(isRunning)) {
-        effect(`signal ${container.spec.name} ${signal}`);
-        world.signal(container, signal);
+    fleetFiles: (project: string, release: number) =>
+      filesBelow(
+        ownVolume(state(), project, namesOf(project).volume.settings(release))?.files ?? new Map(),
+        '',
+      ),
+    beginDrain(fleet: FleetPart) {
+      for (const container of replicasOf(fleet).filter(isRunning)) {
+        effect(`signal ${container.spec.name} ${drainSignal}`);
+        world.signal(container, drainSignal);
       }
     },
-    retireFleet(
-      project: string,
-      release: number,
-      replicas: readonly number[],
-      keep: 'stopped' | 'nothing',
-      graceMs: number,
-    ) {
-      for (const container of replicasOf(project, release, replicas)) {
-        if (container.state !== 'created' && container.state !== 'exited')
-          effect(`stop ${container.spec.name}`);
-        world.stop(container, graceMs);
-        if (keep === 'nothing') remove(context, container);
-      }
+    retireFleet(fleet: FleetPart, keep: 'stopped' | 'nothing', graceMs: number) {
+      for (const container of replicasOf(fleet)) retire(container, keep, graceMs);
+    },
+    forgetFleet(project: string, release: number, graceMs: number) {
+      const fleet = [...state().containers.values()].filter(
+        ({ spec }) => spec.role === 'game' && spec.labels?.[label.release] === String(release),
+      );
+      const own = fleet.filter(({ spec }) => spec.project === project);
+      for (const container of own) retire(container, 'nothing', graceMs);
+      const volume = namesOf(project).volume.settings(release);
+      foundationVerbs(context).removeVolume(project, volume);
+      return [...own.map(({ spec }) => spec.name), volume];
     },
   };
 }

@@ -7,7 +7,8 @@ import {
   valuesFor,
 } from '../../../src/operations/release-inputs.ts';
 import type { RunningAct } from '../../../src/runner/act.ts';
-import { ensureSettings } from '../../../src/runner/settings.ts';
+import { fleetSpec } from '../../../src/runner/fleet.ts';
+import { settingsFor } from '../../../src/runner/settings.ts';
 import { memoryEngine } from '../../support/memory/memory-engine.ts';
 import { release } from '../../support/memory/worlds.ts';
 
@@ -16,8 +17,11 @@ const keys = { fingerprintKey, releases: [] };
 const named = { ...release(41, 'candidate'), plain: {}, fingerprints: { JWT_SECRET: '' } };
 
 /** A running act whose .env says this today, in an act whose goal is the release or not. */
-async function actFor(today: string, isGoal: boolean, engine = memoryEngine().engine) {
-  await engine.ensureVolume('arena', 'volume', 'settings');
+function actFor(
+  today: string,
+  isGoal: boolean,
+  engine = memoryEngine({ images: { 'sha256:41': {} } }).engine,
+) {
   const told: string[] = [];
   return {
     told,
@@ -33,38 +37,43 @@ async function actFor(today: string, isGoal: boolean, engine = memoryEngine().en
 
 const opened = (secret: string) => revivedCandidate(keys, named, { JWT_SECRET: secret });
 
+async function started(secret: string) {
+  const first = actFor(secret, true);
+  await first.engine.ensureNetwork('arena');
+  const settings = await settingsFor(first.act, opened(secret));
+  await first.engine.startFleet(fleetSpec('arena', named, [1], settings));
+  return first;
+}
+
 test('what a release was opened with is put where its servers read it', async () => {
-  const { act: own, engine } = await actFor('first', true);
-  expect(await ensureSettings(own, opened('first'), 'volume')).toEqual({ JWT_SECRET: 'first' });
-  const file = (await engine.readFiles('arena', 'volume', '')).get('settings.json');
+  const { engine } = await started('first');
+  const file = (await engine.fleetFiles('arena', 41)).get('settings.json');
   expect(Buffer.from(file ?? []).toString()).toBe('{"JWT_SECRET":"first"}');
 });
 
-test('an act that goes on with another .env gives its other replicas the secrets of the first ones, and says so', async () => {
-  const { act: first, engine } = await actFor('first', true);
-  await ensureSettings(first, opened('first'), 'volume');
-  const { act: second, told } = await actFor('second', true, engine);
-  expect(await ensureSettings(second, opened('first'), 'volume')).toEqual({ JWT_SECRET: 'first' });
+test('an act that is resumed with another .env gives its other replicas the secrets of the first ones, and says so', async () => {
+  const { engine } = await started('first');
+  const { act: second, told } = actFor('second', true, engine);
+  expect(await settingsFor(second, opened('first'))).toEqual({ JWT_SECRET: 'first' });
   expect(told.join()).toMatch(/release 41 keeps the settings it was opened with; changed since: JWT_SECRET/);
   expect(told.join()).not.toMatch(/second|first\b/);
 });
 
 test('an act whose settings are nowhere any more is refused with the keys, never with other values', async () => {
-  const { act: own } = await actFor('second', true);
-  const refused = ensureSettings(own, opened('first'), 'volume');
+  const { act: own } = actFor('second', true);
+  const refused = settingsFor(own, opened('first'));
   await expect(refused).rejects.toMatchObject({ code: 'SETTINGS_CHANGED', facts: { keys: ['JWT_SECRET'] } });
 });
 
-test('a rollback puts the secrets of today, with which it was opened, over those of then', async () => {
-  const { act: first, engine } = await actFor('first', true);
-  await ensureSettings(first, opened('first'), 'volume');
-  const { act: second } = await actFor('second', true, engine);
-  expect(await ensureSettings(second, opened('second'), 'volume')).toEqual({ JWT_SECRET: 'second' });
+test('a rollback uses the secrets of today, with which it was opened, not those that the release had before', async () => {
+  const { engine } = await started('first');
+  const { act: second } = actFor('second', true, engine);
+  expect(await settingsFor(second, opened('second'))).toEqual({ JWT_SECRET: 'second' });
 });
 
-test('the way back is never held up: a release that only comes back up takes what there is', async () => {
-  const { act: own } = await actFor('second', false);
-  expect(await ensureSettings(own, opened('first'), 'volume')).toEqual({ JWT_SECRET: 'second' });
+test('the way back is never held up: a release that only comes back takes the settings that there are', async () => {
+  const { act: own } = actFor('second', false);
+  expect(await settingsFor(own, opened('first'))).toEqual({ JWT_SECRET: 'second' });
 });
 
 test('a role goes with its password: a release of before, which has another one on record, gets that of today', () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { label } from '../../../src/contract.ts';
 import type { ObservedContainer } from '../../../src/engine/port.ts';
+import { fileMounts, fleetLabel, isSameFleet, replicaSpec } from '../../../src/engine/spec.ts';
 import { fleetSpec, hasUnixSockets, reachOf } from '../../../src/runner/fleet.ts';
 import { release } from '../../support/memory/worlds.ts';
 
@@ -50,7 +51,7 @@ describe('the way from Nginx to a server', () => {
     });
     const { container: spec } = fleetSpec('arena', release(7, 'candidate'), [1], {}, { unixSockets });
     expect(spec.env).not.toHaveProperty('GAMEOPS_UNIX_SOCKET');
-    expect(spec.mounts?.map(({ volume }) => volume)).toEqual(['arena-settings-7']);
+    expect(spec.mounts).toEqual([]);
   });
 
   it('is an address for an image that says nothing of sockets', () => {
@@ -58,5 +59,36 @@ describe('the way from Nginx to a server', () => {
     const { container: spec } = fleetSpec('arena', foreign, [1], {}, { unixSockets: true });
     expect(spec.env).not.toHaveProperty('GAMEOPS_UNIX_SOCKET');
     expect(reachOf(replica(spec.labels), 3000, true).unixSocket).toBeNull();
+  });
+});
+
+describe('a fleet', () => {
+  const made = fleetSpec('arena', release(7, 'live'), [1, 2], { A: 'b' }, { unixSockets: true });
+
+  it('is known again as the one that an older gameops made, whose replicas need not be made anew', () => {
+    // As a gameops before FleetSpec.files wrote it for this very release: with the grace of 10 s, and the settings volume among the mounts.
+    const before =
+      'capabilities=4f53cda18c cpus=6b86b273ff env=532c5ebf47 image=353dd6ef2c labels=7ac656678e ' +
+      'memoryBytes=4588d7109c mounts=7a1466f7a0 network=32d8c68e0e readOnlyRoot=b5bea41b6c ' +
+      'restart=f53871137e stopGraceMs=39e5b4830d stopSignal=371c9c79c9 tmpfs=800ea695ae user=bcbf224df2';
+    const now = fleetLabel(made, fileMounts(made));
+    expect(isSameFleet(before, now)).toBe(true);
+    expect(isSameFleet(before, fleetLabel({ ...made, image: { id: 'sha256:8', digestRef: null } }))).toBe(
+      false,
+    );
+  });
+
+  it('has as long for its players whoever stops it: an operator, a shutdown of the engine, a reboot', () => {
+    const { stopGraceMs, stopSignal } = replicaSpec(made, 1, '10.9.0.2');
+    expect(stopSignal).toBe('SIGTERM');
+    expect(stopGraceMs).toBeGreaterThan(release(7, 'live').drainMs);
+  });
+
+  it('gets its settings as a file that its user alone reads, never in its specification', () => {
+    expect(made.files).toMatchObject({
+      folder: '/run/gameops',
+      entries: [{ path: 'settings.json', content: '{"A":"b"}', mode: 0o400, uid: 10_001 }],
+    });
+    expect(JSON.stringify(replicaSpec(made, 1, '10.9.0.2', fileMounts(made)))).not.toContain('"A"');
   });
 });
