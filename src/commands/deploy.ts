@@ -29,6 +29,7 @@ import {
   protocolOf,
   type Request,
 } from '../operations/foundation.ts';
+import { proxyInputs } from '../operations/nginx.ts';
 import { readProject, untilQuiet } from '../operations/project.ts';
 import { causeOf, findPage, hashPage, newCandidate } from '../operations/release-inputs.ts';
 import { headingOf, planOutcome } from '../operations/result.ts';
@@ -180,6 +181,7 @@ function candidateOf(
       user: info?.user ?? '',
     },
     page: hashPage(findPage(context, origin)),
+    proxy: proxyInputs(context),
     replicas: request.replicas,
     by: context.operator,
     at: new Date().toISOString(),

@@ -10,8 +10,10 @@ import { isOpsError, OpsError } from '../errors.ts';
 import { firstFreePort } from '../host/ports.ts';
 import { proxySpec } from '../proxy/container.ts';
 import { ensureFirstGeneration } from '../proxy/first.ts';
+import { loadTemplates, templatesName } from '../proxy/templates.ts';
 import { askGeneration } from '../proxy/traffic.ts';
 import { type ProjectRecord, writeRecord } from '../record/record.ts';
+import type { ProxyInputs } from '../release/model.ts';
 import type { ProxyBase } from '../runner/act.ts';
 import type { Context } from './context.ts';
 import { doorOf } from './project.ts';
@@ -115,8 +117,17 @@ async function choosePorts(
   return { http, tls, private: own };
 }
 
+const templateDirOf = ({ config, cwd }: Pick<Context, 'config' | 'cwd'>): string | null =>
+  config.http.templates === undefined ? null : resolve(cwd, config.http.templates);
+
+/** What Nginx is rendered from for a release that is deployed now. @throws TEMPLATE_INVALID */
+export function proxyInputs(context: Context): ProxyInputs {
+  const templates = loadTemplates(templateDirOf(context));
+  return { domain: context.config.domain ?? null, templates: templatesName(templates) };
+}
+
 export function proxyBase({ config, cwd }: Context, record: ProjectRecord, network: NetworkInfo): ProxyBase {
-  const templateDir = config.http.templates === undefined ? null : resolve(cwd, config.http.templates);
+  const templateDir = templateDirOf({ config, cwd });
   const { subnet, notReplicas } = network;
   return { domain: config.domain ?? null, doorToken: record.doorToken, subnet, notReplicas, templateDir };
 }

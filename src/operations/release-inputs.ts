@@ -14,7 +14,7 @@ import { OpsError } from '../errors.ts';
 import { packageRoot } from '../package-root.ts';
 import { changedKeys, fingerprintAll, fingerprintOf } from '../record/fingerprints.ts';
 import type { ProjectRecord } from '../record/record.ts';
-import type { ImageNeeds, Release, Shape } from '../release/model.ts';
+import type { ImageNeeds, ProxyInputs, Release, Shape } from '../release/model.ts';
 import { type Origin, originOfRelease } from '../release/origin.ts';
 import type { ReleaseInputs } from '../runner/outside.ts';
 import { mintToken } from '../tokens.ts';
@@ -35,6 +35,7 @@ export interface CandidateInput {
   };
   /** Hash of its static files; null for none. */
   page: string | null;
+  proxy: ProxyInputs;
   replicas: number;
   by: string;
   at: string;
@@ -63,6 +64,7 @@ export function newCandidate(record: Keys, input: CandidateInput): Release {
     protocol: image.protocol,
     unixSocket: image.unixSocket,
     page: input.page,
+    proxy: input.proxy,
     replicas: input.replicas,
     shape,
     plain: Object.fromEntries(plainKeys.map((key) => [key, settings[key] ?? ''])),

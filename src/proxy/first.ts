@@ -7,11 +7,13 @@ import { namesOf, nginxUid } from '../contract.ts';
 import type { Engine, FileEntry } from '../engine/port.ts';
 import { featuresOf } from './features.ts';
 import { filesOf, nextGeneration, pointedGeneration, pointerFile } from './generation.ts';
-import { loadTemplates, renderConfig } from './render.ts';
-import { configInput, doorFingerprint, type ProxySettings } from './switch.ts';
+import { renderConfig } from './render.ts';
+import { configInput, contentsOf, doorFingerprint, type ProxySettings } from './switch.ts';
+import { loadTemplates, templatesFile } from './templates.ts';
 
 /** Files of generation `number`, the pointer last. */
 export function firstGeneration(settings: ProxySettings, number = 1): FileEntry[] {
+  const templates = loadTemplates(settings.templateDir);
   const generation = {
     generation: number,
     routes: [],
@@ -19,15 +21,17 @@ export function firstGeneration(settings: ProxySettings, number = 1): FileEntry[
     backups: [],
     pageRelease: null,
     door: doorFingerprint(settings),
+    contents: contentsOf({ ...settings, tls: null }, templates),
   };
   // The container is not there to be asked for its version: the oldest features do for an answer like this.
   const { features } = featuresOf('');
-  const config = renderConfig(
-    loadTemplates(settings.templateDir),
-    configInput({ ...settings, tls: null }, generation, features),
-  );
+  const config = renderConfig(templates, configInput(settings, generation, features));
   const kept = filesOf(generation, config).slice(0, 2);
-  return [...kept, { path: pointerFile, content: config, mode: 0o640, uid: 0, gid: nginxUid }];
+  return [
+    templatesFile(templates),
+    ...kept,
+    { path: pointerFile, content: config, mode: 0o640, uid: 0, gid: nginxUid },
+  ];
 }
 
 /** Before the container is started; never while it runs. @returns whether it wrote one */

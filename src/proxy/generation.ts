@@ -5,13 +5,14 @@
  *     next-<n>                a candidate for it, complete before it is renamed
  *     g-<n>/nginx.conf        the same bytes, kept to go back to
  *     g-<n>/generation.json   what it was rendered from
+ *     templates/<name>.json   the templates that one or more of them were rendered from
  *
  * The pointer is a file, not a link: it can be read through the engine, and it says by itself which generation it is
  * and whether it is complete.
  */
 import { nginxUid } from '../contract.ts';
 import type { FileEntry } from '../engine/port.ts';
-import type { Route } from '../release/model.ts';
+import type { ProxyInputs, Route } from '../release/model.ts';
 
 /** How Nginx comes to a replica. */
 export interface Reach {
@@ -36,6 +37,18 @@ export interface Generation {
   pageRelease: number | null;
   /** Fingerprint of the network and of the secret that it was made for: useless in another one. */
   door: string;
+  /** Absent: written by a gameops that kept none. */
+  contents?: Contents;
+}
+
+/** What is rendered around the routes. */
+export interface Contents extends ProxyInputs {
+  /** Paths in the container; null until there is a certificate. */
+  tls: { certificate: string; key: string } | null;
+  /** The static files are the operator's: no content security policy and no eternal caching is assumed for them. */
+  foreignPage: boolean;
+  /** Nginx's worker processes. */
+  workers: number;
 }
 
 export const pointerFile = 'nginx.conf';
@@ -94,8 +107,12 @@ export function filesOf(generation: Generation, config: string): FileEntry[] {
   return [
     { path: `${folder}/generation.json`, content: `${JSON.stringify(generation)}\n`, ...owned },
     { path: `${folder}/${pointerFile}`, content: config, ...owned },
-    { path: candidateOf(generation.generation), content: config, ...owned },
+    candidateFile(generation.generation, config),
   ];
+}
+
+export function candidateFile(generation: number, config: string): FileEntry {
+  return { path: candidateOf(generation), content: config, uid: 0, gid: nginxUid, mode: 0o640 };
 }
 
 /** Names in the volume that nobody goes back to once `current` is proven: old folders and abandoned candidates. */

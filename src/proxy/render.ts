@@ -1,19 +1,14 @@
 /**
  * Templates and data → the text of one configuration. Promises that whatever reaches the text was looked at first: a
- * name, an address or a token that could end a directive is refused, never escaped. Touches nothing but the templates.
+ * name, an address or a token that could end a directive is refused, never escaped. PURE.
  */
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { Eta } from 'eta';
 import { z } from 'zod';
 import { doorHeader, endpoint, path, port, unixSocketsFolder } from '../contract.ts';
 import { OpsError } from '../errors.ts';
-import { packageRoot } from '../package-root.ts';
 import type { ProxyFeatures } from './features.ts';
 import { enclosed, type Generation, type Target } from './generation.ts';
-
-/** Template name (without .eta) → text. `nginx.conf` is the one that is rendered; it may include the others. */
-export type Templates = ReadonlyMap<string, string>;
+import { invalidTemplates, type Templates } from './templates.ts';
 
 export interface ConfigInput {
   generation: Generation;
@@ -63,26 +58,6 @@ const checked = z.object({
   tls: z.object({ certificate: safePath, key: safePath }).nullable(),
 });
 
-/**
- * @param directory null for the ones that gameops ships; files missing in another one are taken from those
- * @throws TEMPLATE_INVALID when the directory can't be read
- */
-export function loadTemplates(directory: string | null = null): Templates {
-  const shipped = readTemplates(join(packageRoot(), 'templates', 'nginx'));
-  return directory === null ? shipped : new Map([...shipped, ...readTemplates(directory)]);
-}
-
-function readTemplates(directory: string): Map<string, string> {
-  try {
-    const names = readdirSync(directory).filter((name) => name.endsWith('.eta'));
-    return new Map(
-      names.map((name) => [name.slice(0, -'.eta'.length), readFileSync(join(directory, name), 'utf8')]),
-    );
-  } catch (cause) {
-    throw invalid(`The Nginx templates in ${directory} can't be read`, cause);
-  }
-}
-
 /** @throws TEMPLATE_INVALID, CONFIG_INVALID; nothing was touched then */
 export function renderConfig(templates: Templates, input: ConfigInput): string {
   mustBeSafe(input);
@@ -96,7 +71,7 @@ export function renderConfig(templates: Templates, input: ConfigInput): string {
     compiling = null;
     return enclosed(input.generation.generation, eta.render('@nginx.conf', templateInput(input)));
   } catch (cause) {
-    throw invalid(
+    throw invalidTemplates(
       `The Nginx ${compiling === null ? 'templates' : `template ${compiling}`} can't be rendered: ${cause instanceof Error ? firstLines(cause.message) : cause}`,
       cause,
     );
@@ -152,14 +127,6 @@ function mustBeSafe(input: ConfigInput): void {
         ? ['write a host name such as play.example.com as domain in gameops.yaml']
         : ['gameops doctor'],
     facts: { key },
-  });
-}
-
-function invalid(what: string, cause: unknown): OpsError {
-  return new OpsError('TEMPLATE_INVALID', {
-    message: `${what}. Nothing was changed; players are where they were.`,
-    next: ['mend the templates, or leave them out to use the ones of gameops'],
-    cause,
   });
 }
 

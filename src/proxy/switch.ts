@@ -8,9 +8,12 @@ import type { Clock } from '../clock.ts';
 import { namesOf, path } from '../contract.ts';
 import type { Engine, ExecResult } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
+import type { ProxyInputs } from '../release/model.ts';
 import type { Door } from './door.ts';
 import { featuresOf } from './features.ts';
 import {
+  type Contents,
+  candidateFile,
   candidateOf,
   filesOf,
   folderOf,
@@ -23,7 +26,15 @@ import {
   type Target,
   textOf,
 } from './generation.ts';
-import { loadTemplates, renderConfig, type Templates } from './render.ts';
+import { renderConfig } from './render.ts';
+import {
+  forgottenTemplates,
+  keptTemplates,
+  loadTemplates,
+  type Templates,
+  templatesFile,
+  templatesName,
+} from './templates.ts';
 import { askGeneration } from './traffic.ts';
 
 export interface SwitchOutside {
@@ -32,7 +43,7 @@ export interface SwitchOutside {
   clock: Clock;
 }
 
-/** What the configuration is rendered from beside the routes. */
+/** What the configuration is rendered from beside the routes, as gameops.yaml and the project have it today. */
 export interface ProxySettings {
   domain: string | null;
   /** Everything is proxied: an image that is not ours, without static files. */
@@ -57,6 +68,10 @@ export interface SwitchInput extends ProxySettings {
   backups: readonly Target[];
   /** Release whose page is served. */
   pageRelease: number | null;
+  /** What the release that arrives was opened with, which counts before `domain` and `templateDir`. Absent: they count. */
+  opened?: ProxyInputs | null;
+  /** Names of the sets of templates that may be asked for again: once this generation is proven, others are removed. */
+  knownTemplates?: readonly string[];
   /** For the proof. */
   deadlineMs: number;
 }
@@ -80,23 +95,71 @@ export async function switchTraffic(
   outside: SwitchOutside,
   input: SwitchInput,
 ): Promise<{ generation: number; lost: string[] }> {
+  const before = await outside.engine.readFiles(input.project, namesOf(input.project).volume.nginx, '');
+  const { templates, domain, lost } = openedWith(before, input);
+  const generation = {
+    generation: nextGeneration(before),
+    routes: routesOf(input.targets),
+    targets: [...input.targets],
+    backups: input.targets.length > 0 ? [...input.backups] : [],
+    pageRelease: input.passAll ? null : input.pageRelease,
+    door: doorFingerprint(input),
+    contents: contentsOf({ ...input, domain }, templates),
+  };
+  const turned = await turnTo(outside, input, { before, templates, generation });
+  return { ...turned, lost: [...lost, ...turned.lost] };
+}
+
+/** What the release that arrives was opened with; today's, where there is none or it was lost. @throws TEMPLATE_INVALID */
+function openedWith(
+  files: ReadonlyMap<string, Uint8Array>,
+  { opened, domain, templateDir }: SwitchInput,
+): { templates: Templates; domain: string | null; lost: string[] } {
+  if (!opened) return { templates: loadTemplates(templateDir), domain, lost: [] };
+  const kept = keptTemplates(files, opened.templates);
+  if (kept) return { templates: kept, domain: opened.domain, lost: [] };
+  const today = loadTemplates(templateDir);
+  const isSame = templatesName(today) === opened.templates;
+  const lost = 'the templates that this release was deployed with are lost: those of today are used';
+  return { templates: today, domain: opened.domain, lost: isSame ? [] : [lost] };
+}
+
+/** A generation that is to be served, and the files of the volume before it. */
+interface Turn {
+  before: ReadonlyMap<string, Uint8Array>;
+  templates: Templates;
+  generation: Generation & { contents: Contents };
+}
+
+type TurnInput = Pick<
+  SwitchInput,
+  'project' | 'doorToken' | 'subnet' | 'notReplicas' | 'knownTemplates' | 'deadlineMs'
+>;
+
+/** Writes, tests, loads and proves a generation; throws as `switchTraffic` does, with traffic where it was. */
+export async function turnTo(
+  outside: SwitchOutside,
+  input: TurnInput,
+  { before, templates, generation }: Turn,
+): Promise<{ generation: number; lost: string[] }> {
   const { engine } = outside;
   const names = namesOf(input.project);
-  const templates = loadTemplates(input.templateDir);
-  const before = await engine.readFiles(input.project, names.volume.nginx, '');
   const { features, lost } = featuresOf(await versionOf(outside, input.project));
-  const generation = generationFor(input, nextGeneration(before));
   const number = generation.generation;
   const config = renderConfig(templates, configInput(input, generation, features));
+  const set = templatesName(templates);
+  const newSet = keptTemplates(before, set) ? [] : [templatesFile(templates)];
 
-  await engine.putFiles(input.project, names.volume.nginx, filesOf(generation, config));
+  const written = [...newSet, ...filesOf(generation, config)];
+  await engine.putFiles(input.project, names.volume.nginx, written);
   await mustPassTest(outside, input.project, number);
   await flip(outside, input.project, number);
   await engine.signal(input.project, names.proxy, 'SIGHUP');
   if (!(await isServed(outside, number, input.deadlineMs)))
     throw await putBack(outside, input, before, number);
 
-  const old = prunable(before, number);
+  const known = input.knownTemplates && new Set([...input.knownTemplates, set]);
+  const old = [...prunable(before, number), ...(known ? forgottenTemplates(before, known) : [])];
   if (old.length > 0) await asRoot(outside, input.project, ['rm', '-rf', ...old.map(inVolume)]);
   return { generation: number, lost };
 }
@@ -109,28 +172,21 @@ async function versionOf({ engine, door }: SwitchOutside, project: string): Prom
   return said.stderr + said.stdout;
 }
 
-function generationFor(input: SwitchInput, number: number): Generation {
-  return {
-    generation: number,
-    routes: routesOf(input.targets),
-    targets: [...input.targets],
-    backups: input.targets.length > 0 ? [...input.backups] : [],
-    pageRelease: input.passAll ? null : input.pageRelease,
-    door: doorFingerprint(input),
-  };
-}
-
 export function doorFingerprint({ doorToken, subnet }: Pick<ProxySettings, 'doorToken' | 'subnet'>): string {
   return createHash('sha256').update(`${doorToken}\0${subnet}`).digest('hex').slice(0, 16);
 }
 
+export function contentsOf(settings: ProxySettings, templates: Templates): Contents {
+  const { domain, tls = null, foreignPage = false, workers = workersDefault } = settings;
+  return { domain, templates: templatesName(templates), tls, foreignPage, workers };
+}
+
 export function configInput(
-  settings: ProxySettings,
-  generation: Generation,
+  { doorToken, subnet, notReplicas }: Pick<ProxySettings, 'doorToken' | 'subnet' | 'notReplicas'>,
+  generation: Generation & { contents: Contents },
   features: ReturnType<typeof featuresOf>['features'],
 ): Parameters<typeof renderConfig>[1] {
-  const { domain, doorToken, subnet, notReplicas } = settings;
-  const { tls = null, foreignPage = false, workers = workersDefault } = settings;
+  const { domain, tls, foreignPage, workers } = generation.contents;
   return { generation, features, domain, doorToken, subnet, notReplicas, tls, foreignPage, workers };
 }
 
@@ -191,7 +247,7 @@ async function isServed(
 /** Nginx would load the unproven generation at its next start: takes that away, and back what it may have loaded. */
 async function putBack(
   outside: SwitchOutside,
-  input: SwitchInput,
+  input: Pick<SwitchInput, 'project' | 'deadlineMs'>,
   before: ReadonlyMap<string, Uint8Array>,
   failed: number,
 ): Promise<OpsError> {
@@ -201,8 +257,7 @@ async function putBack(
   const config = textOf(before, pointerFile);
   const previous = generationOf(config);
   if (previous !== null) {
-    const [, , candidate] = filesOf({ ...generationFor(input, previous) }, config);
-    if (candidate) await engine.putFiles(input.project, names.volume.nginx, [candidate]);
+    await engine.putFiles(input.project, names.volume.nginx, [candidateFile(previous, config)]);
     await flip(outside, input.project, previous);
     await engine.signal(input.project, names.proxy, 'SIGHUP');
   }
@@ -227,5 +282,3 @@ function wordsOf(result: ExecResult): string {
   const said = lines.filter((line) => /\[(emerg|alert|crit)\]/.test(line));
   return (said.length > 0 ? said : lines.filter(Boolean)).slice(0, 3).join(' ') || `exit ${result.exitCode}`;
 }
-
-export type { Templates };

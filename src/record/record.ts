@@ -86,15 +86,17 @@ export async function readRecord(engine: Engine, project: string): Promise<Proje
   return withLaterFields(newest);
 }
 
-/** What a gameops wrote that did not know these yet. */
+/** Fields that a record may lack because an older gameops wrote it, and what their absence means. */
+const laterFields = {
+  release: { migrations: null, backup: null, unixSocket: false, proxy: null },
+  intent: { skipMigrations: false, schema: null },
+};
+
 function withLaterFields(record: ProjectRecord): ProjectRecord {
   return {
     ...record,
-    releases: record.releases.map((release) => ({
-      ...{ migrations: null, backup: null, unixSocket: false },
-      ...release,
-    })),
-    intent: record.intent && { ...{ skipMigrations: false, schema: null }, ...record.intent },
+    releases: record.releases.map((release) => ({ ...laterFields.release, ...release })),
+    intent: record.intent && { ...laterFields.intent, ...record.intent },
   };
 }
 

@@ -40,6 +40,8 @@ export interface Release {
   unixSocket: boolean;
   /** Hash of the static files that Nginx serves beside it; null: every path goes to the server. */
   page: string | null;
+  /** What Nginx is rendered from when it serves this release; null: by a gameops that took what was there at each switch. */
+  proxy: ProxyInputs | null;
   replicas: number;
   shape: Shape;
   /** Settings that are no secrets, as the container gets them. */
@@ -59,6 +61,13 @@ export interface Release {
   verdict: Verdict;
   /** Why it failed, was left or given up. */
   reason: string | null;
+}
+
+export interface ProxyInputs {
+  /** null answers on any name. */
+  domain: string | null;
+  /** Name of the set of templates, as kept in Nginx's volume. */
+  templates: string;
 }
 
 /** Names of migrations; null when there are none. */

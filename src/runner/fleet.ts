@@ -1,11 +1,10 @@
 /** How a release becomes containers. Pure: the same release always gives the same specification, on any machine. */
 
 import { gameUid, identityEnv, label, namesOf, path, unixSocketFile } from '../contract.ts';
-import type { FleetSpec, ObservedContainer } from '../engine/port.ts';
+import type { FileEntry, FleetSpec, ObservedContainer } from '../engine/port.ts';
 import type { Reach } from '../proxy/generation.ts';
 import type { Fleet, Release } from '../release/model.ts';
 import { originOfRelease } from '../release/origin.ts';
-import { settingsFile } from './settings.ts';
 
 /** A replica that is stopped after its drain is killed after this. */
 export const stopGraceMs = 10_000;
@@ -52,6 +51,18 @@ export function fleetSpec(
       restart: 'unless-stopped',
     },
   };
+}
+
+/** The settings as one file that only the server's user may read; an image user known by name only needs 0444. */
+export function settingsFile(release: Release, settings: Record<string, string>): FileEntry {
+  const uid =
+    release.shape.user === null
+      ? originOfRelease(release) === 'bundled'
+        ? gameUid
+        : null
+      : Number.parseInt(release.shape.user, 10);
+  const owner = uid === null || Number.isNaN(uid) ? { mode: 0o444 } : { mode: 0o400, uid, gid: uid };
+  return { path: 'settings.json', content: JSON.stringify(settings), ...owner };
 }
 
 export function fleetsOf(containers: readonly ObservedContainer[], releases: readonly Release[]): Fleet[] {

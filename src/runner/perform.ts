@@ -7,6 +7,7 @@ import { OpsError } from '../errors.ts';
 import type { Target } from '../proxy/generation.ts';
 import { isPublished, publishPage } from '../proxy/page.ts';
 import { switchTraffic } from '../proxy/switch.ts';
+import { keepTemplates } from '../proxy/templates.ts';
 import { readTraffic } from '../proxy/traffic.ts';
 import type { HistoryEntry, ProjectRecord } from '../record/record.ts';
 import { writeRecord } from '../record/record.ts';
@@ -112,6 +113,7 @@ async function startFleet(act: RunningAct, step: ReleaseStep & { kind: 'start-fl
       fleetSpec(act.project, release, step.replicas, settings, { unixSockets: hasUnixSockets(there) }),
     ),
     release.page === null ? null : ensurePage(act, release),
+    release.proxy && keepTemplates(engine, act.project, release.proxy, act.proxy.templateDir),
   ]);
   for (const part of ended) if (part.status === 'rejected') throw part.reason;
 }
@@ -130,6 +132,8 @@ async function moveTraffic(act: RunningAct, step: ReleaseStep & { kind: 'switch-
     passAll: release !== null && release.page === null,
     foreignPage: release !== null && originOfRelease(release) === 'own',
     pageRelease: release?.page ? release.id : null,
+    opened: release?.proxy ?? null,
+    knownTemplates: act.record.releases.flatMap(({ proxy }) => proxy?.templates ?? []),
     deadlineMs: step.deadlineMs,
   });
   for (const message of lost) act.emit({ type: 'note', level: 'warning', message });

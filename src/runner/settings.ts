@@ -1,14 +1,10 @@
 /**
- * The settings of a release in its volume, as one file for its server alone. Promises that replicas of one fleet never
- * have two secrets, whoever goes on with an act and with whatever .env.
+ * Which settings the replicas of a release get. Promises that replicas of one fleet never have two secrets, whoever resumes
+ * an act and with whatever .env.
  */
-
-import { gameUid } from '../contract.ts';
-import type { FileEntry } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
 import { strangeKeys } from '../record/fingerprints.ts';
 import type { Release } from '../release/model.ts';
-import { originOfRelease } from '../release/origin.ts';
 import type { RunningAct } from './act.ts';
 
 /**
@@ -45,16 +41,4 @@ function keptSettings(files: ReadonlyMap<string, Uint8Array>): Record<string, st
     // Torn: its writer died.
     return null;
   }
-}
-
-/** The settings as one file that only the server's user may read; an image user known by name only needs 0444. */
-export function settingsFile(release: Release, settings: Record<string, string>): FileEntry {
-  const uid =
-    release.shape.user === null
-      ? originOfRelease(release) === 'bundled'
-        ? gameUid
-        : null
-      : Number.parseInt(release.shape.user, 10);
-  const owner = uid === null || Number.isNaN(uid) ? { mode: 0o444 } : { mode: 0o400, uid, gid: uid };
-  return { path: 'settings.json', content: JSON.stringify(settings), ...owner };
 }

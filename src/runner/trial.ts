@@ -11,8 +11,7 @@ import type { ContainerSpec, Engine } from '../engine/port.ts';
 import type { Door } from '../proxy/door.ts';
 import type { Release } from '../release/model.ts';
 import { originOfRelease } from '../release/origin.ts';
-import { fleetSpec } from './fleet.ts';
-import { settingsFile } from './settings.ts';
+import { fleetSpec, settingsFile } from './fleet.ts';
 
 const mebibyte = 1024 ** 2;
 export const trialRedisBytes = 128 * mebibyte;

@@ -5,6 +5,7 @@
  */
 import { afterAll, describe, expect, it } from 'vitest';
 import { isOpsError } from '../../src/errors.ts';
+import { loadTemplates, templatesName } from '../../src/proxy/templates.ts';
 import type { Intent, Release, SchemaWish } from '../../src/release/model.ts';
 import { planAct, planBackOut, planHandBack, planResume } from '../../src/release/plan.ts';
 import { canHandBack } from '../../src/runner/gate.ts';
@@ -31,6 +32,8 @@ const behaviours: Record<string, Behaviour> = {
   'game:crashes-later': 'crashes-later',
 };
 
+const templates = templatesName(loadTemplates());
+
 class Died extends Error {}
 
 const resume: Verb = { plan: (_session, world) => planResume(world) };
@@ -50,6 +53,7 @@ function deploy(image: string, change: Partial<Intent> = {}, replicas = 2): Verb
         image,
         imageRef: image,
         page: null,
+        proxy: { domain: null, templates },
         fingerprint: `print-${image}`,
       };
       const asked = intent(id, { watchMs: 3_000, drainMs: 30_000, readyMs: 5_000, ...change });

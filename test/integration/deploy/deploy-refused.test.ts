@@ -78,6 +78,22 @@ describe('with a release live', () => {
     expect(after.players, inDetail(after)).toMatchObject({ on: 4, closed: 0, broken: 0 });
   });
 
+  it('templates that redirect players fail their watch, and the release before is served as it was deployed', async () => {
+    await mkdir(join(site.folder, 'moved'));
+    await writeFile(join(site.folder, 'moved', 'public.eta'), 'location / { return 301 /elsewhere; }\n');
+    await site.configure({ http: { templates: 'moved' } });
+    const url = await site.url();
+    const ask = async () => (await fetch(`${url}api/version`, { redirect: 'manual' })).status;
+    expect(await ask()).toBe(200);
+    await refused(['deploy', '--again', ...quick], {
+      exitCode: 5,
+      code: 'WATCH_FAILED',
+      says: /answered 301/,
+    });
+    expect(await ask()).toBe(200);
+    await site.configure({ http: { templates: undefined } });
+  });
+
   it('an image that exits at boot is refused at once, with its last words', async () => {
     const ran = await unnoticed(['deploy', '--image', made.exits ?? '', ...quick], {
       exitCode: 5,

@@ -16,8 +16,9 @@ import type { Door } from '../../../src/proxy/door.ts';
 import { openDoor } from '../../../src/proxy/door.ts';
 import { ensureFirstGeneration } from '../../../src/proxy/first.ts';
 import { publishPage } from '../../../src/proxy/page.ts';
-import { loadTemplates } from '../../../src/proxy/render.ts';
+import { renewGeneration } from '../../../src/proxy/renew.ts';
 import { type SwitchInput, switchTraffic } from '../../../src/proxy/switch.ts';
+import { loadTemplates } from '../../../src/proxy/templates.ts';
 import { readTraffic } from '../../../src/proxy/traffic.ts';
 import { testProject } from '../../support/leftovers.ts';
 import { engineImage } from '../../support/site/engine-image.ts';
@@ -140,7 +141,7 @@ function switchTo(release: number, change: Partial<SwitchInput> = {}) {
   return switchTraffic({ engine, door, clock: realClock }, input);
 }
 
-const ports = () => ({ engine, door });
+const outside = () => ({ engine, door });
 
 function connect(url: string): Promise<WebSocket> {
   return new Promise((resolve, reject) => {
@@ -159,7 +160,7 @@ describe('before any release', () => {
   it('answers that it will be back, and says that it serves nothing', async () => {
     const page = await door.askPublic('/', 60_000);
     expect(page).toMatchObject({ ok: true, answer: { status: 503 } });
-    expect(await readTraffic(ports(), project)).toEqual({
+    expect(await readTraffic(outside(), project)).toEqual({
       answering: true,
       generation: 1,
       routes: [],
@@ -183,7 +184,7 @@ describe('a switch', () => {
       if (answer.ok) seen.add(answer.answer.servedBy);
     }
     expect([...seen].sort()).toEqual(['1/1', '1/2']);
-    const traffic = await readTraffic(ports(), project);
+    const traffic = await readTraffic(outside(), project);
     expect(traffic).toMatchObject({
       answering: true,
       settled: true,
@@ -193,7 +194,7 @@ describe('a switch', () => {
   });
 
   it('that Nginx rejects never touches traffic', async () => {
-    const before = await readTraffic(ports(), project);
+    const before = await readTraffic(outside(), project);
     const folder = mkdtempSync(join(tmpdir(), 'gameops-templates-'));
     writeFileSync(join(folder, 'upstream.eta'), 'upstream gameops_game { nonsense on; }\n');
     await expect(switchTo(2, { templateDir: folder })).rejects.toMatchObject({
@@ -201,11 +202,11 @@ describe('a switch', () => {
       message: expect.stringContaining('nonsense'),
     });
     rmSync(folder, { recursive: true });
-    expect(await readTraffic(ports(), project)).toEqual(before);
+    expect(await readTraffic(outside(), project)).toEqual(before);
   });
 
   it('that can not be proven is taken back, pointer and all', async () => {
-    const before = await readTraffic(ports(), project);
+    const before = await readTraffic(outside(), project);
     const folder = mkdtempSync(join(tmpdir(), 'gameops-templates-'));
     // Passes `nginx -t` and loads, but never says the number that is waited for.
     const shipped = loadTemplates().get('private') ?? '';
@@ -218,7 +219,7 @@ describe('a switch', () => {
       facts: { previousServed: true },
     });
     rmSync(folder, { recursive: true });
-    expect(await readTraffic(ports(), project)).toEqual(before);
+    expect(await readTraffic(outside(), project)).toEqual(before);
   });
 
   it('under saturating kept-alive clients loses nothing', async () => {
@@ -249,9 +250,22 @@ describe('a switch', () => {
     socket.close();
   });
 
+  it('keeps players and routes when its generation is rendered again with other contents', async () => {
+    await switchTo(1);
+    const socket = await connect(urls.public);
+    const before = await readTraffic(outside(), project);
+    const input = { ...settings(), project, deadlineMs: 10_000 };
+    const { generation } = await renewGeneration({ ...outside(), clock: realClock }, input, { workers: 3 });
+    expect(await readTraffic(outside(), project)).toEqual({ ...before, generation });
+    const files = await engine.readFiles(project, names.volume.nginx, '');
+    expect(Buffer.from(files.get('nginx.conf') ?? []).toString()).toContain('worker_processes 3;');
+    expect(await echo(socket, '{"t":"still here"}')).toBe('{"t":"still here"}');
+    socket.close();
+  });
+
   it('keeps the last generations and removes the older ones', async () => {
     for (let n = 0; n < 12; n++) await switchTo(1);
-    const { generation } = await readTraffic(ports(), project);
+    const { generation } = await readTraffic(outside(), project);
     const files = await engine.readFiles(project, names.volume.nginx, '');
     const tops = [...new Set([...files.keys()].map((path) => path.split('/')[0] ?? ''))];
     const kept = tops.filter((name) => name.startsWith('g-')).map((name) => Number(name.slice(2)));
@@ -356,11 +370,11 @@ describe('the private side', () => {
     // Where the engine puts Postgres, Redis and Nginx itself.
     const nginx = (await engine.exec(project, namesOf(project).proxy, ['hostname', '-i'])).stdout.trim();
     expect(nginx).toMatch(/^10\./);
-    for (const outside of ['127.0.0.1', '10.0.0.1', '8.8.8.8', gateway, nginx, '0.0.0.0', '1', '999.1.1.1']) {
-      expect(await door.askReplica({ address: outside, port: 8081 }, '/status', 60_000)).toMatchObject({
+    for (const foreign of ['127.0.0.1', '10.0.0.1', '8.8.8.8', gateway, nginx, '0.0.0.0', '1', '999.1.1.1']) {
+      expect(await door.askReplica({ address: foreign, port: 8081 }, '/status', 2_000)).toMatchObject({
         answer: { status: 404 },
       });
-      expect(await door.joinReplica({ address: outside, port: 8081 }, 'any', 60_000)).toMatchObject({
+      expect(await door.joinReplica({ address: foreign, port: 8081 }, 'any', 2_000)).toMatchObject({
         ok: false,
       });
     }

@@ -156,6 +156,8 @@ function doorOf(memory: MemoryEngine, behaviours: Record<string, Behaviour>): Do
 }
 
 export interface Verb {
+  /** What gameops.yaml says to Nginx when it is run. */
+  proxy?: Partial<RunningAct['proxy']>;
   /** What the folder beside the image holds. */
   migrations?: string[];
   /** What a fresh process plans from what it observes. */
@@ -249,7 +251,7 @@ export async function runVerb(
     project,
     outside,
     record,
-    proxy: { ...proxyBase, ...network },
+    proxy: { ...proxyBase, ...network, ...verb.proxy },
     emit: () => undefined,
     journal: { write: () => undefined, close: () => undefined },
     signal: new AbortController().signal,

@@ -10,6 +10,7 @@ export function release(id: number, verdict: Verdict, replicas = 2, change: Part
     protocol: 'gameops.v1',
     unixSocket: true,
     page: 'page',
+    proxy: null,
     replicas,
     shape: {
       port: 3000,

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { featuresOf } from '../../../src/proxy/features.ts';
 import { type Generation, routesOf } from '../../../src/proxy/generation.ts';
-import { type ConfigInput, loadTemplates, renderConfig } from '../../../src/proxy/render.ts';
+import { type ConfigInput, renderConfig } from '../../../src/proxy/render.ts';
+import { loadTemplates } from '../../../src/proxy/templates.ts';
 
 const targets = [
   { release: 41, replica: 1, address: '10.9.0.2', port: 3000 },

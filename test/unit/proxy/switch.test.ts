@@ -6,6 +6,7 @@ import { proxySpec } from '../../../src/proxy/container.ts';
 import type { Door } from '../../../src/proxy/door.ts';
 import { ensureFirstGeneration } from '../../../src/proxy/first.ts';
 import { pointedGeneration } from '../../../src/proxy/generation.ts';
+import { renewGeneration } from '../../../src/proxy/renew.ts';
 import { switchTraffic } from '../../../src/proxy/switch.ts';
 import { readTraffic } from '../../../src/proxy/traffic.ts';
 import { type MemoryEngine, memoryEngine } from '../../support/memory/memory-engine.ts';
@@ -51,7 +52,7 @@ async function serving(release: number, options: MemoryNginxOptions = {}): Promi
   return memory;
 }
 
-function portsOf(memory: MemoryEngine, engine: Engine) {
+function outsideOf(memory: MemoryEngine, engine: Engine) {
   const door = {
     ask: async (path: string) => askMemoryNginx(memory.state, project, path),
   } as unknown as Door;
@@ -60,7 +61,7 @@ function portsOf(memory: MemoryEngine, engine: Engine) {
 }
 
 const switchTo = (memory: MemoryEngine, engine: Engine, release: number) =>
-  switchTraffic(portsOf(memory, engine), {
+  switchTraffic(outsideOf(memory, engine), {
     ...settings,
     project,
     targets: targetsOf(release),
@@ -102,7 +103,7 @@ describe('a switch that dies', () => {
         if (!recovery.died) break;
         await switchTo(again, again.engine, 41);
         expect(served(again)).toEqual([41]);
-        expect(await readTraffic(portsOf(again, again.engine), project)).toMatchObject({
+        expect(await readTraffic(outsideOf(again, again.engine), project)).toMatchObject({
           settled: true,
           routes: [{ release: 41, replicas: [1, 2] }],
         });
@@ -127,7 +128,7 @@ describe('a switch that dies', () => {
     const { effects } = await dieAt(memory, Number.POSITIVE_INFINITY);
     const again = await serving(40);
     await dieAt(again, effects.findIndex((effect) => effect.startsWith('signal')) + 1);
-    expect(await readTraffic(portsOf(again, again.engine), project)).toMatchObject({
+    expect(await readTraffic(outsideOf(again, again.engine), project)).toMatchObject({
       answering: true,
       settled: false,
       routes: [{ release: 40 }],
@@ -138,11 +139,11 @@ describe('a switch that dies', () => {
 describe('a switch that fails', () => {
   it('the test of Nginx itself touches neither pointer nor traffic', async () => {
     const memory = await serving(40, { rejects: (config) => config.includes(' # 41/1') });
-    const before = await readTraffic(portsOf(memory, memory.engine), project);
+    const before = await readTraffic(outsideOf(memory, memory.engine), project);
     await expect(switchTo(memory, memory.engine, 41)).rejects.toMatchObject({
       code: 'PROXY_CONFIG_REJECTED',
     });
-    expect(await readTraffic(portsOf(memory, memory.engine), project)).toEqual(before);
+    expect(await readTraffic(outsideOf(memory, memory.engine), project)).toEqual(before);
   });
 
   it('to be proven puts the pointer back, so a restart does not bring what was given up', async () => {
@@ -151,10 +152,72 @@ describe('a switch that fails', () => {
       code: 'SWITCH_NOT_PROVEN',
       facts: { previousServed: true },
     });
-    expect(await readTraffic(portsOf(memory, memory.engine), project)).toMatchObject({ settled: true });
+    expect(await readTraffic(outsideOf(memory, memory.engine), project)).toMatchObject({ settled: true });
     memory.crash(names.proxy);
     memory.advance(1_000);
     expect(served(memory)).toEqual([40]);
+  });
+});
+
+describe('a renewal', () => {
+  const renew = (memory: MemoryEngine, engine = memory.engine) =>
+    renewGeneration(
+      outsideOf(memory, engine),
+      { ...settings, project, deadlineMs: 2_000, domain: 'today.example' },
+      { workers: 7 },
+    );
+  const config = async ({ engine }: MemoryEngine) => {
+    const files = await engine.readFiles(project, names.volume.nginx, '');
+    return Buffer.from(files.get('nginx.conf') ?? []).toString();
+  };
+
+  it('serves the same routes with other contents, and leaves alone what the release was deployed with', async () => {
+    const memory = await serving(40);
+    const before = await readTraffic(outsideOf(memory, memory.engine), project);
+    const { generation } = await renew(memory);
+    expect(generation).toBeGreaterThan(before.generation ?? 0);
+    expect(await readTraffic(outsideOf(memory, memory.engine), project)).toEqual({ ...before, generation });
+    expect(await config(memory)).toContain('worker_processes 7;');
+    expect(await config(memory)).not.toContain('today.example');
+    // Renewed again, it keeps what the renewal before has changed.
+    await renewGeneration(outsideOf(memory, memory.engine), { ...settings, project, deadlineMs: 2_000 }, {});
+    expect(await config(memory)).toContain('worker_processes 7;');
+  });
+
+  it('renders what is served, not what a switch that died has left as the pointer', async () => {
+    const whole = await serving(40);
+    const { effects } = await dieAt(whole, Number.POSITIVE_INFINITY);
+    const memory = await serving(40);
+    await dieAt(memory, effects.findIndex((effect) => effect.startsWith('signal')) + 1);
+    await renew(memory);
+    expect(served(memory)).toEqual([40]);
+    expect(await readTraffic(outsideOf(memory, memory.engine), project)).toMatchObject({ settled: true });
+  });
+
+  it('that dies at any change leaves players where they were', async () => {
+    for (let n = 1; ; n++) {
+      const memory = await serving(40);
+      let count = 0;
+      const { engine } = memory.process(() => {
+        count += 1;
+        if (count === n) throw new Error('killed');
+      });
+      const died = await renew(memory, engine).then(
+        () => false,
+        () => true,
+      );
+      expect(served(memory)).toEqual([40]);
+      if (!died) break;
+      await renew(memory);
+      expect(served(memory)).toEqual([40]);
+    }
+  });
+
+  it('of what was made for another network is refused', async () => {
+    const memory = await serving(40);
+    const input = { ...settings, project, deadlineMs: 2_000, subnet: '10.10.0.0/22' };
+    const refused = renewGeneration(outsideOf(memory, memory.engine), input, {});
+    await expect(refused).rejects.toMatchObject({ code: 'PROXY_NOT_READY' });
   });
 });
 
