@@ -1,7 +1,7 @@
 /**
  * `gameops --help` by itself: built into one CommonJS file, which Node starts fastest, because people and scripts ask
- * for help far more often than for a deploy. Promises the same text as the program; whatever is no plain call for
- * help is left to it.
+ * for help far more often than for a deploy. Promises the same text as the program. Every call that does not simply ask
+ * for help is left to the program.
  */
 import { CommanderError } from 'commander';
 import { buildProgram } from './program.ts';

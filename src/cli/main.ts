@@ -29,13 +29,13 @@ export async function main(argv: readonly string[]): Promise<number> {
   };
   for (const stream of [process.stdout, process.stderr]) stream.on('error', ignoreClosedPipe);
   let writing: Promise<number> | null = null;
-  // Whoever comes second finds the answer given: stdout never gets two documents.
+  // Only the first ending is written: stdout never gets two documents.
   const end = (ending: Ending) => {
     writing ??= writeEnding(ending, speaker);
     return writing;
   };
   process.on('uncaughtException', (error) => {
-    // When even writing fails, ending is what is left: another throw would come back here for ever.
+    // When even writing fails, the process ends: another throw would come back here for ever.
     void end({ kind: 'failure', error }).then(
       (code) => process.exit(code || exitCode.bug),
       () => process.exit(exitCode.bug),
@@ -87,7 +87,7 @@ async function runVerb({ verb, globals, options }: Request, speaker: Speaker): P
   }
 }
 
-/** A verb takes the one that it is opened with; verbs.ts says which. */
+/** A verb uses the context that it was opened with; verbs.ts says which one that is. */
 type Given = Context & EnvContext;
 
 async function open(globals: Globals, around: Surroundings): Promise<Context> {

@@ -45,26 +45,30 @@ export function strategyOption(): Option {
     (text: string) => {
       if (text === 'blue-green' || text === 'rolling') return text;
       const later = text === 'canary' ? 'canary is not built yet. ' : '';
-      throw new InvalidArgumentError(`${later}There are blue-green and rolling.`);
+      throw new InvalidArgumentError(`${later}Expected blue-green or rolling.`);
     },
   );
 }
 
 export function imageSourceOption(): Option {
-  return new Option('--source <name>', 'where images come from; registry: pull also what is here')
+  return new Option(
+    '--source <name>',
+    'where images come from; registry also pulls images that are already on the engine',
+  )
     .choices(['auto', 'registry', 'debian'])
     .default('auto');
 }
 
 export function proofOption(flags: string, description: string): Option {
-  const meanings = 'sha256: its bytes; read: all of it unpacks; restore: the database comes out of it';
+  const meanings =
+    'sha256: its checksum; read: it unpacks to the end; restore: it is restored into a database and compared';
   return new Option(flags, `${description} (${meanings})`).choices(['sha256', 'read', 'restore']);
 }
 
 export function findingsOptions(): Option[] {
   const formats: readonly Format[] = ['pretty', 'json', 'github', 'sarif'];
   return [
-    new Option('--format <name>', 'how findings are written (default: pretty)').choices(formats),
-    new Option('--strict', 'warnings fail, too'),
+    new Option('--format <name>', 'output format of the findings (default: pretty)').choices(formats),
+    new Option('--strict', 'fail on warnings, too'),
   ];
 }

@@ -1,6 +1,6 @@
 /**
- * The command line as commander knows it: global options, groups, verbs, help. Says what was asked for and writes
- * nothing itself. Loaded by every start, `--help` too, so it loads no verb.
+ * The command line as commander knows it: global options, groups, verbs, help. Tells what was asked for and writes
+ * nothing itself. Every start loads it, also `--help`, so it loads no verb.
  */
 import { Argument, Command } from 'commander';
 import type { Globals } from '../operations/context.ts';
@@ -14,12 +14,12 @@ export interface Request {
 
 const exitCodes = `
 Exit codes:
-  0 done, or nothing to do   1 a bug in gameops        2 usage
+  0 done, or nothing to do   1 a bug in gameops        2 wrong usage
   3 settings invalid         4 something unreachable   5 failed, rolled back: players are where they were
-  6 needs hands: resume      7 baseline not met        8 locked by another
+  6 unfinished: resume it    7 baseline not met        8 locked by another
   9 migration failed        10 certificate failed    130 / 143 interrupted at a safe boundary`;
 
-/** @param written gathers what commander has to say */
+/** @param written collects the text that commander would print */
 export function buildProgram(
   { written, version }: { written: { out: string; err: string }; version: string },
   chosen: (request: Request) => void,
@@ -40,14 +40,20 @@ export function buildProgram(
     })
     .configureHelp({ showGlobalOptions: true })
     .version(version, '-V, --version', 'print the version')
-    .option('--project <name>', 'project (default: from gameops.yaml, else the name of the folder)')
-    .option('--config <path>', 'configuration (default: gameops.yaml, which need not exist)')
-    .option('--env-file <path>', 'settings and secrets (default: .env)')
-    .option('--json', 'one JSON document on stdout, progress as JSON lines on stderr')
-    .option('--yes', 'answer yes where data would be destroyed; what a way back loses needs --accept-loss')
+    .option(
+      '--project <name>',
+      'name of the project (default: from gameops.yaml, else the name of the folder)',
+    )
+    .option('--config <path>', 'configuration file (default: gameops.yaml, which need not exist)')
+    .option('--env-file <path>', 'file with settings and secrets (default: .env)')
+    .option('--json', 'write one JSON document to stdout, and progress as JSON lines to stderr')
+    .option(
+      '--yes',
+      'confirm that data is destroyed (data that going back loses needs --accept-loss instead)',
+    )
     .option('--no-color', 'no colours (NO_COLOR works too)')
-    .option('--verbose', 'more detail on stderr')
-    .option('--quiet', 'only results, warnings and errors')
+    .option('--verbose', 'write more detail to stderr')
+    .option('--quiet', 'write only results, warnings and errors')
     .addHelpText(
       'after',
       `\nExamples:\n  gameops init\n  gameops deploy --plan\n  gameops deploy\n  gameops status --json\n${exitCodes}`,

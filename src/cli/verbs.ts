@@ -1,6 +1,6 @@
 /**
- * Every verb there is: how it is asked for, and where its module lies. A verb that is not built is not here.
- * Modules are loaded when their verb runs, never before.
+ * The table of verbs: how each one is asked for, and which module runs it. A verb that is not built is not in the table.
+ * A module is loaded when its verb runs, never before.
  */
 import { Option } from 'commander';
 import type { Context, Outcome } from '../operations/context.ts';
@@ -16,7 +16,7 @@ import {
 } from './options.ts';
 
 export interface VerbModule {
-  /** Which context it is given, `isLight` says. */
+  /** `isLight` of the verb says which of the two contexts it is given. */
   run(context: Context & EnvContext, options: never): Promise<Outcome>;
 }
 
@@ -24,13 +24,13 @@ export interface Verb {
   /** "deploy", or "images prepare" for a verb in a group. */
   name: string;
   summary: string;
-  /** The one word after the verb, required; the verb finds it among its options. */
+  /** The one required word after the verb; the verb finds it among its options. */
   argument?: { name: string; description: string; choices?: readonly string[] };
   options?: readonly Option[];
   examples: readonly string[];
-  /** Is given no project and no engine, but an EnvContext, so that it starts faster. */
+  /** Gets an EnvContext, without project and engine, so that it starts faster. */
   isLight?: true;
-  /** Runs with the defaults when gameops.yaml can't be used. */
+  /** Runs with the defaults when gameops.yaml is invalid. */
   toleratesConfig?: boolean;
   load(): Promise<VerbModule>;
 }
@@ -46,28 +46,29 @@ export const groups: Readonly<Record<string, string>> = {
 export const verbs: readonly Verb[] = [
   {
     name: 'init',
-    summary: 'write .env with generated secrets, and gameops.yaml; existing files are kept',
+    summary: 'write .env with generated secrets, and gameops.yaml; existing files are never overwritten',
     examples: ['gameops init', 'gameops init --project arena'],
     load: () => import('../commands/init.ts'),
   },
   {
     name: 'doctor',
     summary:
-      'look at engine, ports, disk, memory, settings, images and secrets in them; every finding has a fix',
+      'check engine, ports, disk, memory, settings and images (also for secrets in them); every finding has a fix',
     examples: ['gameops doctor', 'gameops doctor --json'],
     toleratesConfig: true,
     load: () => import('../commands/doctor.ts'),
   },
   {
     name: 'host setup',
-    summary: 'have a Docker Engine running; installs and starts it on Debian and Ubuntu as root',
+    summary:
+      'make sure that a Docker Engine runs; on Debian and Ubuntu, as root, it is installed and started',
     examples: ['gameops host setup'],
     toleratesConfig: true,
     load: () => import('../commands/host/setup.ts'),
   },
   {
     name: 'images prepare',
-    summary: 'have every image on the engine before anything is touched',
+    summary: 'pull or build every image that a deploy needs; nothing that runs is touched',
     options: [imageSourceOption()],
     examples: [
       'gameops images prepare',
@@ -79,12 +80,12 @@ export const verbs: readonly Verb[] = [
   {
     name: 'env check',
     summary:
-      'read .env more strictly than anybody: structure, values, secrets, file, and who reads it otherwise',
+      'check .env strictly: structure, values, secrets, file mode, and lines that other programs read differently',
     options: [
       ...findingsOptions(),
       new Option(
         '--example <path>',
-        'file with the keys that are expected (default: .env.example, if it is there)',
+        'file that lists the expected keys (default: .env.example, if it exists)',
       ),
     ],
     examples: [
@@ -97,15 +98,15 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'env fix',
-    summary: 'repair what is mechanical in .env; values, comments, order and mode are kept',
-    options: [new Option('--dry-run', 'say what would be repaired, change nothing')],
+    summary: 'repair mechanical mistakes in .env; values, comments, order and file mode stay as they are',
+    options: [new Option('--dry-run', 'show what would be repaired, change nothing')],
     examples: ['gameops env fix --dry-run', 'gameops env fix'],
     isLight: true,
     load: () => import('../commands/env/fix.ts'),
   },
   {
     name: 'env explain',
-    summary: 'what a setting is for, what it accepts, and where its value comes from',
+    summary: 'show what a setting is for, what it accepts, and where its value comes from',
     argument: { name: 'key', description: 'such as DB_HOST' },
     examples: ['gameops env explain DB_PASSWORD'],
     isLight: true,
@@ -114,15 +115,21 @@ export const verbs: readonly Verb[] = [
   {
     name: 'env rotate',
     summary:
-      'a new JWT_SECRET (jwt) or database role and password (db), without a player noticing; goes on where it was',
+      'replace JWT_SECRET (jwt), or the database role and password (db); no player notices; an interrupted rotation is continued',
     argument: { name: 'what', description: 'jwt or db', choices: ['jwt', 'db'] },
     options: [
-      new Option('--plan', 'say where it stands and what comes next, change nothing'),
-      durationOption('--wait <duration>', 'how long this call may wait for tokens or sessions (default: 5m)'),
-      durationOption('--token-life <duration>', 'jwt: life of the longest-lived token (default: 12h)'),
+      new Option('--plan', 'show how far the rotation is and what comes next, change nothing'),
+      durationOption(
+        '--wait <duration>',
+        'how long this call may wait for old tokens to expire or old connections to end (default: 5m)',
+      ),
+      durationOption(
+        '--token-life <duration>',
+        'jwt: how long the longest-lived token is valid (default: 12h)',
+      ),
       new Option(
         '--now',
-        'jwt: drop the old key without waiting; who holds a token of it has to log in again',
+        'jwt: drop the old key without waiting; players whose token it signed have to log in again',
       ),
       durationOption('--watch <duration>', 'as for deploy'),
       durationOption('--drain <duration>', 'as for deploy'),
@@ -132,21 +139,21 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'deploy',
-    summary: 'bring a release to the players without one of them noticing',
+    summary: 'put a release into service; no player notices',
     options: [
       strategyOption(),
       new Option('--image <ref>', 'any image that answers /readyz (default: from gameops.yaml)'),
       countOption('--replicas <n>', 'replicas, 1 to 50 (default: from gameops.yaml)', 50),
-      new Option('--plan', 'print what would be done, change nothing'),
+      new Option('--plan', 'show what would be done, change nothing'),
       new Option(
         '--rehearse',
-        'run the pending migrations, the live image and the way back on a copy of the database; deploys nothing',
+        'try the pending migrations, the live image and the way back on a copy of the database; deploys nothing',
       ).conflicts('plan'),
-      new Option('--again', 'deploy even what is live already'),
-      durationOption('--watch <duration>', 'how long the new fleet is watched before commitment'),
-      durationOption('--drain <duration>', 'how long the old fleet may take to let its players go'),
-      countOption('--when-quiet <players>', 'wait until no more than so many are online', 1_000_000, 0),
-      new Option('--skip-migrations', 'leave pending migrations alone'),
+      new Option('--again', 'deploy even if nothing has changed'),
+      durationOption('--watch <duration>', 'how long the new fleet is watched before the old one drains'),
+      durationOption('--drain <duration>', 'how long the old fleet may take to drain'),
+      countOption('--when-quiet <players>', 'wait until at most this many players are online', 1_000_000, 0),
+      new Option('--skip-migrations', 'do not apply pending migrations'),
     ],
     examples: [
       'gameops deploy --plan',
@@ -158,18 +165,19 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'rollback',
-    summary: 'go back to the release before, or to a named one',
+    summary: 'go back to the previous release, or to the one that --to names',
     options: [
-      countOption('--to <release>', 'number of the release, see gameops releases', 1_000_000),
-      new Option('--schema', 'then take back what later releases did to the schema').conflicts(
-        'restoreBackup',
+      countOption('--to <release>', 'number of the release (gameops releases lists them)', 1_000_000),
+      new Option('--schema', 'afterwards revert the migrations of later releases').conflicts('restoreBackup'),
+      new Option(
+        '--restore-backup <id>',
+        'afterwards restore a backup; asks first, and keeps the present database',
       ),
-      new Option('--restore-backup <id>', 'then restore a backup; asks, and keeps the present database'),
       new Option(
         '--accept-loss',
-        'what players made may go: what is counted is saved first, the rest is not; --yes does not say so',
+        'accept that data of players is lost; counted rows are saved first, other data is not; --yes does not include this',
       ),
-      new Option('--plan', 'print what would be done, change nothing'),
+      new Option('--plan', 'show what would be done, change nothing'),
     ],
     examples: [
       'gameops rollback --plan',
@@ -180,54 +188,55 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'resume',
-    summary: 'finish what was interrupted, from any machine',
+    summary: 'finish an interrupted act, from any machine',
     examples: ['gameops resume'],
     load: () => import('../commands/resume.ts'),
   },
   {
     name: 'abort',
-    summary: 'back out of what was interrupted, while that is possible',
+    summary: 'back out of an interrupted act, while that is possible',
     examples: ['gameops abort'],
     load: () => import('../commands/abort.ts'),
   },
   {
     name: 'status',
-    summary: 'where traffic goes, what runs, who plays, what is unfinished',
+    summary: 'show where traffic goes, what runs, how many players are online, and what is unfinished',
     examples: ['gameops status', 'gameops status --json'],
     load: () => import('../commands/status.ts'),
   },
   {
     name: 'releases',
-    summary: 'every release on record, newest first',
+    summary: 'list every release on record, newest first',
     examples: ['gameops releases'],
     load: () => import('../commands/releases.ts'),
   },
   {
     name: 'history',
-    summary: 'who did what, when, and how it ended',
+    summary: 'list who did what, when, and how it ended',
     examples: ['gameops history'],
     load: () => import('../commands/history.ts'),
   },
   {
     name: 'db create',
     summary: 'write an empty migration that comes after all others',
-    argument: { name: 'name', description: 'what it does, such as add-guilds' },
+    argument: { name: 'name', description: 'what the migration does, such as add-guilds' },
     examples: ['gameops db create add-guilds'],
     load: () => import('../commands/db/create.ts'),
   },
   {
     name: 'db status',
-    summary: 'migrations applied and pending, and what does not fit: changed, missing, out of order, drift',
+    summary:
+      'show applied and pending migrations, and problems: changed, missing or out of order, schema drift',
     examples: ['gameops db status', 'gameops db status --json'],
     load: () => import('../commands/db/status.ts'),
   },
   {
     name: 'db migrate',
-    summary: 'take the schema forward without a deploy; a failed batch goes back to where it began',
+    summary: 'apply pending migrations without a deploy; if one fails, all of this call are reverted',
     options: [
       new Option('--to <name>', 'the last migration to apply (default: all that are pending)'),
-      new Option('--contract', 'also those that remove what older releases need'),
-      new Option('--plan', 'print what would be done, change nothing'),
+      new Option('--contract', 'also apply contract migrations, which remove what older releases need'),
+      new Option('--plan', 'show what would be done, change nothing'),
     ],
     examples: ['gameops db migrate --plan', 'gameops db migrate', 'gameops db migrate --contract'],
     load: () => import('../commands/db/migrate.ts'),
@@ -235,14 +244,14 @@ export const verbs: readonly Verb[] = [
   {
     name: 'db rollback',
     summary:
-      'take the schema back, newest first; what would be lost is shown, and saved as far as it can be counted',
+      'revert migrations, newest first; data that would be lost is shown, and saved where it can be counted',
     options: [
-      countOption('--count <n>', 'how many to take back (default: 1)', 10_000).conflicts('to'),
-      new Option('--to <name>', 'the migration that stays the newest'),
-      new Option('--plan', 'print what would be done and lost, change nothing'),
+      countOption('--count <n>', 'how many migrations to revert (default: 1)', 10_000).conflicts('to'),
+      new Option('--to <name>', 'revert every migration after this one'),
+      new Option('--plan', 'show what would be done and lost, change nothing'),
       new Option(
         '--accept-loss',
-        'what is shown may go: what is counted is saved first, the rest is not; --yes does not say so',
+        'accept that the data shown is lost; counted rows are saved first, other data is not; --yes does not include this',
       ),
     ],
     examples: [
@@ -254,7 +263,8 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'db lint',
-    summary: 'what in the migrations would stall players, break the release that runs, or lose data',
+    summary:
+      'find statements in migrations that would stall players, break the running release, or lose data',
     options: findingsOptions(),
     examples: [
       'gameops db lint',
@@ -265,16 +275,16 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'db verify',
-    summary: 'prove every way back: up, down and up again on a throw-away server of the same image',
+    summary: 'prove that every migration can be reverted: up, down and up again on a throw-away server',
     examples: ['gameops db verify'],
     load: () => import('../commands/db/verify.ts'),
   },
   {
     name: 'db baseline',
     summary:
-      'take an existing database into the ledger, once it is proven that the migrations lead to its schema',
+      'record the migrations as applied in an existing database, after proving that they lead to its schema',
     options: [
-      new Option('--to <name>', 'the last migration that is in it already (default: all)'),
+      new Option('--to <name>', 'the last migration that the database already has (default: all)'),
       new Option('--plan', 'prove it, change nothing'),
     ],
     examples: ['gameops db baseline --plan', 'gameops db baseline --to 20260101000000000_first'],
@@ -282,36 +292,40 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'db backup',
-    summary: 'dump the database while players play, verify the dump, keep the last ones',
-    options: [proofOption('--verify <level>', 'how far it is proven').default('read')],
+    summary: 'back up the database while players play, verify the backup, remove old backups',
+    options: [proofOption('--verify <level>', 'how thoroughly the backup is verified').default('read')],
     examples: ['gameops db backup', 'gameops db backup --verify restore'],
     load: () => import('../commands/db/backup.ts'),
   },
   {
     name: 'db backups',
-    summary: 'every backup there is, how old it is and how far it is proven',
-    options: [proofOption('--verify <level>', 'prove each of them now')],
+    summary: 'list every backup, how old it is and how thoroughly it was verified',
+    options: [proofOption('--verify <level>', 'verify each of them now')],
     examples: ['gameops db backups', 'gameops db backups --verify read'],
     load: () => import('../commands/db/backups.ts'),
   },
   {
     name: 'db restore',
-    summary: 'take the database back to a backup; asks, and keeps the present one to go back to',
-    argument: { name: 'id', description: 'of a backup, or of a database put aside: see gameops db backups' },
+    summary: 'restore the database from a backup; asks first, and keeps the present database to go back to',
+    argument: {
+      name: 'id',
+      description:
+        'id of a backup, or name of a database that a restore put aside (gameops db backups lists both)',
+    },
     examples: ['gameops db restore 20260131-040000-1a2b', 'gameops db restore 20260131-040000-1a2b --yes'],
     load: () => import('../commands/db/restore.ts'),
   },
   {
     name: 'load',
-    summary: 'load players join, play and count: what is lost, what comes twice, how long they wait',
+    summary: 'let load players join and play; count messages that are lost or come twice, and measure delays',
     options: [
-      countOption('--players <n>', 'players, 1 to 20000', 20_000).makeOptionMandatory(),
+      countOption('--players <n>', 'number of players, 1 to 20000', 20_000).makeOptionMandatory(),
       durationOption('--for <duration>', 'how long they play, up to 1h (default: 30s)', 3_600_000),
-      socketUrlOption('--url <ws-url>', 'where they go (default: this project)'),
+      socketUrlOption('--url <ws-url>', 'where the players go (default: this project)'),
       countOption('--rate <n>', 'messages a second in each room of 50 (default: 1)', 50),
       countOption(
         '--threads <n>',
-        'that play (default: one for each 2500 players, while there are cores)',
+        'threads that run the players (default: one for each 2500 players, at most one for each core)',
         64,
       ),
     ],
@@ -320,15 +334,17 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'down',
-    summary: 'remove all that carries the label of this project; data only when asked',
-    options: [new Option('--volumes', 'also the volumes: database, record, settings')],
+    summary: 'remove everything that carries the label of this project; data stays unless --volumes is given',
+    options: [new Option('--volumes', 'also remove the volumes: database, record, settings')],
     examples: ['gameops down', 'gameops down --volumes --yes'],
     load: () => import('../commands/down.ts'),
   },
   {
     name: 'prune',
-    summary: 'free what releases older than the kept ones take',
-    options: [countOption('--keep <n>', 'releases to keep (default: deploy.keep of gameops.yaml)', 100)],
+    summary: 'remove containers, settings and images of releases that are older than the kept ones',
+    options: [
+      countOption('--keep <n>', 'number of releases to keep (default: deploy.keep of gameops.yaml)', 100),
+    ],
     examples: ['gameops prune', 'gameops prune --keep 1'],
     load: () => import('../commands/prune.ts'),
   },

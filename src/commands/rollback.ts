@@ -44,8 +44,8 @@ export async function run(context: Context, options: RollbackOptions): Promise<O
       env,
       migrationsDir(context, originOfImage(requestOf(record).image)),
     );
-    const back = await schemaBack(context, { options, target, world, schema: database, env });
-    const asked = await withWishAsked(context, { options, target, world, schema: database, env }, back);
+    const back = await schemaBack(context, { options, target, world, database, env });
+    const asked = await withWishAsked(context, { options, target, world, database, env }, back);
     const plan = planFor(context, env, record, asked, target, back);
     const lost = await findLost(engine, context.project, plan, record.releases);
     const whole: Plan = { ...plan, steps: [...planLost(lost), ...plan.steps] };
@@ -53,9 +53,9 @@ export async function run(context: Context, options: RollbackOptions): Promise<O
   }
   return actOnProject(context, async (act, world, { env, database }) => {
     const target = chooseTarget(context, act.record, world, options.to);
-    const back = await schemaBack(context, { options, target, world, schema: database, env });
+    const back = await schemaBack(context, { options, target, world, database, env });
     await confirmSchemaLoss(context, { options, target }, back);
-    const asked = await withWishAsked(context, { options, target, world, schema: database, env }, back);
+    const asked = await withWishAsked(context, { options, target, world, database, env }, back);
     // On record first: whoever goes on from here does what was asked last.
     if (asked.intent && asked.intent !== world.intent) await setWish(act, asked.intent.schema);
     const plan = planFor(context, env, act.record, asked, target, back);

@@ -1,6 +1,6 @@
 /**
- * What every verb is given: who asks, for which project, how to speak and when to stop. Opened once by cli.ts, which
- * also closes it. Nothing is reached before it is asked for: no engine, no .env.
+ * What every verb is given: who asks, for which project, how to write output and when to stop. Opened once by the
+ * program, which also closes it. Promises that neither the engine nor .env is touched before a verb asks for it.
  */
 import { homedir, hostname, userInfo } from 'node:os';
 import { basename, join, resolve } from 'node:path';
@@ -50,7 +50,7 @@ export interface Context {
   yes: boolean;
   verbose: boolean;
   quiet: boolean;
-  /** A person can be asked: terminal on both ends, and no --json. */
+  /** A person can be asked: stdin and stderr are terminals, and --json is not given. */
   isInteractive: boolean;
   emit: Emit;
   /** Aborts at the first SIGINT or SIGTERM: stop at the next safe boundary. */
@@ -62,7 +62,7 @@ export interface Context {
   /** This project's folder for journals, mode 0700. */
   stateDir: string;
   /**
-   * @param image what it is for; default: the one of gameops.yaml
+   * @param image the image that the settings are for; default: that of gameops.yaml
    * @throws ENV_MISSING, ENV_INVALID, ENV_UNREADABLE, DB_HOST_LOOPBACK
    */
   readEnv(image?: string): EnvFile;
@@ -79,7 +79,7 @@ export interface Surroundings {
   signal: AbortSignal;
   interruptedBy(): StopSignal | null;
   isTerminal: boolean;
-  /** doctor looks at a broken gameops.yaml, everything else refuses it. */
+  /** doctor reports a broken gameops.yaml as a finding; every other verb refuses it. */
   toleratesConfig: boolean;
 }
 
@@ -93,12 +93,12 @@ export function openContext(globals: Globals, around: Surroundings): Context {
   const host = hostname();
   const json = globals.json === true;
   let connected: Promise<Engine> | null = null;
-  // doctor makes a finding of it.
+  // doctor reports it as a finding.
   let hasWarned = around.verb === 'doctor';
   const warnOnce = (mode: string | null) => {
     if (mode === null || hasWarned) return;
     hasWarned = true;
-    const message = `${envPath} has mode ${mode}: others on this machine can read its secrets. Next: chmod 600 ${envPath}`;
+    const message = `${envPath} has mode ${mode}: other users of this machine can read its secrets. Next: chmod 600 ${envPath}`;
     around.emit({ type: 'note', level: 'warning', message });
   };
   return {
@@ -145,19 +145,19 @@ export function openContext(globals: Globals, around: Surroundings): Context {
 }
 
 /**
- * For what destroys data, and only for that. --yes answers; without a terminal the error names the flag.
+ * Asks before data is destroyed, and only then. --yes answers; without a terminal the error names the flag.
  * @throws CONFIRMATION_NEEDED
  */
 export async function confirmLoss(context: Context, what: string, flag: string): Promise<void> {
   if (context.yes || (await isNamed(context, what))) return;
-  throw notConfirmed(context, `${what} Nothing was changed, because nobody confirmed it.`, [
+  throw notConfirmed(context, `${what} Nothing was changed, because this was not confirmed.`, [
     `gameops ${context.verb} ${flag} --yes`,
   ]);
 }
 
 /**
- * For values that a way back takes. A --yes that stands in a script knew nothing of them: only a flag of their own lets
- * them go, which the caller has not met, or a person.
+ * Asks before going back destroys values. A --yes in a script was written without knowing of them: only a person, or a
+ * flag of its own, which the caller has looked for already, accepts that.
  * @param next names that flag. @throws CONFIRMATION_NEEDED
  */
 export async function confirmWayBack(
@@ -166,7 +166,7 @@ export async function confirmWayBack(
   next: [string, ...string[]],
 ): Promise<void> {
   if (await isNamed(context, what)) return;
-  const why = context.yes ? '--yes does not accept that' : 'nobody accepted it';
+  const why = context.yes ? '--yes does not accept this loss' : 'the loss was not accepted';
   throw notConfirmed(context, `${what} Nothing was changed, because ${why}.`, next);
 }
 
@@ -175,7 +175,7 @@ async function isNamed(context: Context, what: string): Promise<boolean> {
   if (!context.isInteractive) return false;
   const prompt = createInterface({ input: process.stdin, output: process.stderr });
   try {
-    const question = `${what} Type the project's name (${context.project}) to go on: `;
+    const question = `${what} Type the name of the project (${context.project}) to continue: `;
     const answer = await prompt.question(question, { signal: context.signal });
     return answer.trim() === context.project;
   } finally {
@@ -209,7 +209,7 @@ function projectOf(asked: string | undefined, cwd: string): string {
   const name = asked ?? nameFromFolder(cwd);
   if (projectName.safeParse(name).success) return name;
   throw new OpsError('CONFIG_INVALID', {
-    message: `"${name}" can't be the name of a project: lower-case letters, digits and dashes, 2 to 32, starting with a letter.`,
+    message: `"${name}" can't be the name of a project. A name has 2 to 32 lower-case letters, digits and dashes, and starts with a letter.`,
     next: ['gameops --project <name> …', 'write `project: <name>` into gameops.yaml'],
     facts: { project: name, source: asked === undefined ? 'name of the folder' : 'option or gameops.yaml' },
   });
@@ -230,7 +230,7 @@ function stateDirOf(project: string, env: Surroundings['env']): string {
   try {
     makeFolder(folder);
   } catch {
-    // Reading verbs work without it; the journal says so itself when it can't write.
+    // Verbs that only read work without it; the journal warns when it can't write.
   }
   return folder;
 }

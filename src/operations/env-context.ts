@@ -1,6 +1,6 @@
 /**
- * What the verbs of .env are given: no project, no engine, no state folder; gameops.yaml only where there is one. So
- * they start fast and work anywhere.
+ * What the verbs of .env are given: gameops.yaml where there is one, but no project, engine or state folder. So these verbs
+ * start fast and work anywhere.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
@@ -20,19 +20,19 @@ export interface EnvContext {
   environment: Readonly<Record<string, string | undefined>>;
   /** Absolute; null for stdin. */
   envFilePath: string | null;
-  /** As people and annotations see it: from the current folder. */
+  /** The path from the current folder, as messages and annotations show it. */
   envName: string;
-  /** By --env-file, so it has to be there. */
+  /** Named by --env-file, so it has to exist. */
   isNamed: boolean;
   asked: EnvConfig;
   emit: Emit;
 }
 
-/** What gameops.yaml says of settings; without it, its defaults. */
+/** What gameops.yaml says about settings, or its defaults. */
 export interface EnvConfig extends Required<Pick<ExtraSources, 'userKeys'>>, Pick<ExtraSources, 'provider'> {
   isBundled: boolean;
   levels: Readonly<Record<string, RuleLevel>>;
-  /** Settings beside .env, which win over nothing and are no secrets. */
+  /** Settings beside .env: no secrets, and every other source overrides them. */
   serverEnv: Readonly<Record<string, string>>;
 }
 
@@ -85,7 +85,7 @@ async function askConfig(globals: Globals, cwd: string): Promise<EnvConfig> {
   };
 }
 
-/** Unreadable is for the whole schema to say. */
+/** A file that can't be read is reported by the whole schema. */
 function readConfig(path: string): string {
   try {
     return readFileSync(path, 'utf8');
@@ -94,7 +94,7 @@ function readConfig(path: string): string {
   }
 }
 
-/** Loaded only when something is wrong there, because it takes longer than everything else here. */
+/** Loaded only when something is wrong, because loading it takes longer than everything else here. */
 async function wholeConfig(path: string): Promise<Config> {
   const { loadConfig } = await import('../config.ts');
   return loadConfig(path, { mustExist: true });
@@ -102,7 +102,7 @@ async function wholeConfig(path: string): Promise<Config> {
 
 function unknownRule(id: string, path: string): OpsError {
   return new OpsError('CONFIG_INVALID', {
-    message: `env.rules names "${id}", and there is no such rule. Nothing was changed.`,
+    message: `env.rules of gameops.yaml names "${id}", but there is no such rule. Nothing was changed.`,
     next: [`correct ${path}; ${rulesPage} lists the rules`],
     facts: { file: path, rule: id },
   });

@@ -1,6 +1,6 @@
 /**
- * What `env check` calls an error, a deploy refuses: a password that some reader cuts off, a placeholder, a key too weak.
- * Only ways forward are refused; a rollback or a rotation is how one gets away from such a thing.
+ * A deploy refuses what `env check` calls an error: a password that some program reads only in part, a placeholder, a weak
+ * key. Rollbacks and rotations are not refused, because they are the ways to replace such a value.
  */
 import { dirname, relative } from 'node:path';
 import { tokenKeyNames } from '../contract.ts';
@@ -18,7 +18,7 @@ import type { Context, EnvFile } from './context.ts';
 
 const shown = 5;
 
-/** @param image what it is for @throws ENV_INVALID */
+/** @param image the image that the settings are for @throws ENV_INVALID */
 export function refuseEnvErrors(context: Context, env: EnvFile, image: string): void {
   const { config, envPath, cwd } = context;
   const file = relative(cwd, envPath) || envPath;
@@ -42,7 +42,7 @@ export function refuseEnvErrors(context: Context, env: EnvFile, image: string): 
   });
 }
 
-/** Somebody else's .env, or an older one: it is deployed, for the key may be meant to change at once. */
+/** Warns about a .env of somebody else, or an older one. It is deployed all the same: the key may be meant to change at once. */
 export function warnOfLostKey(
   { config, emit }: Context,
   { values }: EnvFile,
@@ -56,7 +56,7 @@ export function warnOfLostKey(
     (name) => fingerprintOfSetting(fingerprintKey, 'JWT_SECRET', today[name] ?? '') === print,
   );
   if (isHeld) return;
-  const message = `players will have to log in again: .env holds none of the keys that release ${live.id} signs with (is it an older .env? a key changes unnoticed by gameops env rotate jwt)`;
+  const message = `players will have to log in again: .env does not hold the key that release ${live.id} signs tokens with. Is it an older .env? gameops env rotate jwt changes a key without a player noticing`;
   emit({ type: 'note', level: 'warning', message });
 }
 
@@ -68,8 +68,8 @@ function inWords({ rule, key, line }: EnvFinding): string {
 function waysOut(grave: readonly EnvFinding[]): string[] {
   const is = (name: string) => grave.some(({ key }) => key === name);
   return [
-    ...(is('JWT_SECRET') ? ['gameops env rotate jwt, when release and players are there already'] : []),
-    ...(is('DB_PASSWORD') ? ['gameops env rotate db, when the database has that password already'] : []),
+    ...(is('JWT_SECRET') ? ['gameops env rotate jwt, if a release with players is live'] : []),
+    ...(is('DB_PASSWORD') ? ['gameops env rotate db, if the database already has that password'] : []),
   ];
 }
 

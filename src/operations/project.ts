@@ -30,7 +30,7 @@ const closedDoor: Door = {
   joinPublic: async () => ({ ok: false, reason: 'Nginx does not run' }),
 };
 
-/** Where players are sent to. */
+/** Addresses that players use. */
 export interface Addresses {
   url: string;
   wsUrl: string;
@@ -44,7 +44,7 @@ export interface ReadProject {
   addresses: Addresses | null;
 }
 
-/** Reads everything, changes nothing, needs no lock and no .env. */
+/** Reads everything, changes nothing; needs neither lock nor .env. */
 export async function readProject(context: Context): Promise<ReadProject> {
   const engine = await context.engine();
   const record = await readRecord(engine, context.project);
@@ -93,7 +93,7 @@ function envOrNull(context: Context): EnvFile | null {
   }
 }
 
-/** Counting players is a courtesy: whatever hinders it makes them unknown, never a failure. */
+/** When players can't be counted, whatever the reason, their number is unknown; that is never a failure. */
 export async function playersOf(context: Context, engine: Engine, env: EnvFile | null): Promise<Players> {
   if (!env?.settings.redis) return nobody;
   try {
@@ -105,8 +105,8 @@ export async function playersOf(context: Context, engine: Engine, env: EnvFile |
 }
 
 /**
- * The lock runs `cat`: only an image of the foundation is sure to have it, for a server of somebody else's may hold
- * nothing but itself. Null when the engine has none.
+ * The lock runs `cat`, which only an image of the foundation is sure to have: an own image may hold nothing but its
+ * server. Null when the engine has no image for it.
  */
 export async function lockImage(
   context: Context,
@@ -118,7 +118,7 @@ export async function lockImage(
   return Object.values(roles).find(({ info }) => info !== null)?.info?.id ?? containers[0]?.image ?? null;
 }
 
-/** Takes the lock for the verb and lets go of it whatever happens. @throws LOCKED */
+/** Takes the lock for the verb, and releases it whatever happens. @throws LOCKED */
 export async function withLock<T>(
   context: Context,
   image: string,
@@ -147,7 +147,7 @@ export function nothingThere(context: Context): OpsError {
 }
 
 /**
- * Keeps deploys away while the schema changes. Without an engine there are none to keep away.
+ * Keeps deploys away while the schema changes. Without an engine there are no deploys to keep away.
  * @param use gets a signal that also aborts when the lock is lost. @throws LOCKED
  */
 export async function withProjectLock<T>(
@@ -169,7 +169,7 @@ export async function withProjectLock<T>(
 
 const lookEveryMs = 2_000;
 
-/** @throws REDIS_UNREACHABLE when nobody can say how many are online */
+/** Waits without a lock and changes nothing. @throws REDIS_UNREACHABLE when the number of players is unknown */
 export async function untilQuiet(context: Context, playersMax: number): Promise<void> {
   let hasTold = false;
   const pace = { deadlineMs: Number.POSITIVE_INFINITY, everyMs: lookEveryMs, signal: context.signal };
@@ -190,8 +190,8 @@ async function playersOnline(context: Context): Promise<number> {
   if (counts.includes(null)) {
     throw new OpsError('REDIS_UNREACHABLE', {
       message:
-        'How many players are online is not known, so no quiet moment can be waited for. Nothing was changed.',
-      next: ['gameops doctor', 'gameops deploy without --when-quiet'],
+        'The number of players online is unknown, so gameops can not wait for a quiet moment. Nothing was changed.',
+      next: ['gameops doctor', 'gameops deploy (without --when-quiet)'],
     });
   }
   return counts.reduce<number>((sum, one) => sum + (one ?? 0), 0);

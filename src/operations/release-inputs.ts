@@ -80,7 +80,7 @@ export function newCandidate(record: Keys, input: CandidateInput): Release {
   };
 }
 
-/** The old image and settings, with today's secrets. */
+/** An earlier release with its image and settings, and today's secrets. */
 export function revivedCandidate(
   record: Keys,
   release: Release,
@@ -91,7 +91,7 @@ export function revivedCandidate(
   return { ...release, fingerprints, fingerprint, verdict: 'candidate', reason: null };
 }
 
-/** A release that runs, under another number and with today's secrets: nothing else of it changes. */
+/** The live release under another number and with today's secrets; nothing else changes. */
 export function rekeyedCandidate(
   record: Keys,
   live: Release,
@@ -103,8 +103,8 @@ export function rekeyedCandidate(
 }
 
 /**
- * Every setting of a release as its container gets it: its own plain ones, today's secrets and what goes with them, also
- * where a release of before has that among its plain ones.
+ * Every setting of a release as its container gets it: its own plain settings, today's secrets, and the settings that
+ * belong to a secret, also where an older release has those among its plain ones.
  */
 export function settingsOf(
   release: Release,
@@ -118,7 +118,7 @@ export function settingsOf(
   return Object.fromEntries(known.filter((entry): entry is [string, string] => entry[1] !== undefined));
 }
 
-/** Why there is something to deploy, in words: never a value. */
+/** Why there is something to deploy, in words. Never contains a value. */
 export function causeOf(candidate: Release, live: Release | undefined, bringsMigrations = false): string {
   if (!live) return 'nothing is live';
   const causes: string[] = [];
@@ -128,11 +128,12 @@ export function causeOf(candidate: Release, live: Release | undefined, bringsMig
   if (JSON.stringify(candidate.shape) !== JSON.stringify(live.shape)) causes.push('server section changed');
   if (candidate.page !== live.page) causes.push('page changed');
   if (candidate.replicas !== live.replicas) causes.push(`replicas ${live.replicas} → ${candidate.replicas}`);
-  if (causes.length === 0) return bringsMigrations ? 'migrations pending' : 'asked again';
+  if (causes.length === 0)
+    return bringsMigrations ? 'migrations pending' : 'nothing changed; asked with --again';
   return causes.join('; ');
 }
 
-/** Whether it differs from what is live in secrets only, which a release that comes back gets from today: all the same then. */
+/** Whether it differs from the live release in secrets only: it would come back with today's secrets, so as the live release. */
 export function isRekeyed(release: Release, live: Release): boolean {
   const keys = (one: Release) => Object.keys(one.fingerprints).sort();
   const goesWith = new Set(companionsOf([...keys(release), ...keys(live)]));
@@ -144,7 +145,7 @@ export function isRekeyed(release: Release, live: Release): boolean {
   return apartFromSecrets(release) === apartFromSecrets(live) && changedKeys(release, live).length > 0;
 }
 
-/** A user known by name has no number here; who has one (an image without any runs as 0) gets files of its own. */
+/** The number of a user can't be told from its name; with a number, the files of the release belong to that user. An image without a user runs as 0. */
 const numericUser = (user: string) => (/^\d+(:\d+)?$/.test(user) ? user : user === '' ? '0' : null);
 
 function shapeOf({ server }: Config, image: CandidateInput['image']): Shape {
@@ -174,15 +175,15 @@ export function findPage(context: Context, origin: Origin): string | null {
     return folder;
   } catch (cause) {
     throw new OpsError('CONFIG_INVALID', {
-      message: `web.dir is ${dir}, but that folder can't be read. Nothing was changed.`,
-      next: ['make the folder, or mend web.dir in gameops.yaml'],
+      message: `web.dir of gameops.yaml is ${dir}, but that folder can't be read. Nothing was changed.`,
+      next: ['create the folder, or correct web.dir in gameops.yaml'],
       facts: { folder },
       cause,
     });
   }
 }
 
-/** What a release may be given today. Of what goes with a secret, gameops.yaml counts before .env, as in a new release. */
+/** The values that a release may get today. For a setting that belongs to a secret, gameops.yaml overrides .env, as in a new release. */
 export function valuesFor({ config }: Context, env: EnvFile, release: Release): Record<string, string> {
   const goesWith = new Set(companionsOf(Object.keys(release.fingerprints)));
   const asked = Object.entries(config.server.env).filter(([key]) => goesWith.has(key));
@@ -202,7 +203,7 @@ export function releaseInputs(context: Context, env: EnvFile): ReleaseInputs {
   };
 }
 
-/** Names and contents: another page is another release, for players meet it like any other change. */
+/** Hashes names and contents: a changed page is another release, because players see it like any other change. */
 export function hashPage(folder: string | null): string | null {
   if (folder === null) return null;
   const hash = createHash('sha256');

@@ -1,4 +1,4 @@
-/** What deploy, rollback, resume and abort tell about their plan and their result. */
+/** The text and the data that deploy, rollback, resume and abort show about their plan and their result. */
 import { OpsError } from '../errors.ts';
 import type { Plan, World } from '../release/model.ts';
 import { liveRelease, runningReplicas } from '../release/position.ts';
@@ -80,7 +80,7 @@ export function actText(style: Style, result: ActResult): string {
     lines.push(`  probes: ${http.sent} HTTP, ${ws.sent} WebSocket, ${http.failed + ws.failed} failed`);
   if (result.players.online) {
     const { online, moved, closed, lost } = result.players;
-    const handed = moved === null ? 'let go' : `${moved} handed over`;
+    const handed = moved === null ? 'disconnected' : `${moved} handed over`;
     lines.push(
       `  players: ${online}, ${handed}; sockets closed: ${closed ?? 'unknown'}; not back yet: ${lost ?? 'unknown'}`,
     );
@@ -92,12 +92,12 @@ function schemaLines({ backup, applied, reverted, rescued, undo }: ActResult['sc
   return [
     ...(backup === null ? [] : [`  backup: ${backup}`]),
     ...(applied.length === 0 ? [] : [`  schema: applied ${applied.join(', ')}`]),
-    ...(reverted.length === 0 ? [] : [`  schema: took back ${reverted.join(', ')}`]),
+    ...(reverted.length === 0 ? [] : [`  schema: reverted ${reverted.join(', ')}`]),
     ...rescued.map(
       ({ table, columns, rows, savedAs }) =>
         `  saved ${rows} rows of ${table}${columns.length > 0 ? ` (${columns.join(', ')})` : ''} as ${savedAs}`,
     ),
-    ...(undo === null ? [] : [`  database: restored; go back with gameops db restore ${undo}`]),
+    ...(undo === null ? [] : [`  database: restored; gameops db restore ${undo} goes back`]),
   ];
 }
 
@@ -110,7 +110,7 @@ export function planOutcome(plan: Plan, heading: string): Outcome {
   };
 }
 
-/** A failed act still tells how far it came. */
+/** A failed act still reports how far it got. */
 export function attachResult(error: unknown, result: ActResult): unknown {
   return error instanceof OpsError ? Object.assign(error, { result }) : error;
 }

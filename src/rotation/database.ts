@@ -1,4 +1,4 @@
-/** `env rotate db`: how it is looked at and done. What comes next is decided in env/rotation.ts. */
+/** `env rotate db`: how the rotation looks where it stands, and how it does its steps. rules.ts decides which step comes next. */
 import { readFileSync } from 'node:fs';
 import { roleNames } from '../contract.ts';
 import type { DatabaseEndpoint } from '../database/server/connection.ts';
@@ -102,7 +102,7 @@ function isServedWith(
   );
 }
 
-/** Of a server that is not ours, when the role of .env is none that may change roles. Never in .env: servers get that. */
+/** For an external server, when the role in .env may not change roles. Never read from .env, because game servers get that. */
 function adminOf({ environment }: Context): DatabaseEndpoint | null {
   const { DB_ADMIN_URL: given, DB_ADMIN_URL_FILE: file } = environment;
   const text = given || (file ? readAdminFile(file) : '');
@@ -143,13 +143,13 @@ function otherOf({ roles, file, names }: Seen): string {
   return roles?.logins.find(({ name }) => name !== file)?.name ?? names.alternate;
 }
 
-/** Another call may have done it since the look. */
+/** Another call may have done it in the meantime. */
 async function takeOverFrom(session: RoleAdmin, { endpoint, names }: Seen): Promise<void> {
   if ((await readRoles(session.client, endpoint.user)) !== null) return;
   await takeOver(session, endpoint, names);
 }
 
-/** Role and .env under one lock: with two at work, the password of one would be in .env and that of the other in force. */
+/** Role and .env change under one lock: of two calls at the same time, one's password would be in .env and the other's in force. */
 async function handOn(
   context: Context,
   session: RoleAdmin,
@@ -169,7 +169,7 @@ async function handOn(
   writeEnv(context, text, edits);
 }
 
-/** Whoever has it beside DB_*, has to find the same in both; one of another login is another thing. */
+/** A DATABASE_URL beside DB_* has to name the same login; one with another login is left alone. */
 function databaseUrl(
   { values, sources }: EnvFile,
   from: string,
@@ -180,7 +180,7 @@ function databaseUrl(
   return value === null ? [] : [{ key: 'DATABASE_URL', value }];
 }
 
-/** @throws ROTATION_UNFINISHED with who is still there */
+/** @throws ROTATION_UNFINISHED, which names the connections that are still open */
 async function disable(
   context: Context,
   { waitMs = defaultWaitMs }: RotateOptions,
@@ -195,17 +195,17 @@ async function disable(
 }
 
 function unfinished(role: string, present: string, left: readonly Straggler[]): OpsError {
-  const who = left.map(({ pid, application, address }) => `${application} from ${address} (session ${pid})`);
+  const who = left.map(({ pid, application, address }) => `${application} from ${address} (pid ${pid})`);
   return new OpsError('ROTATION_UNFINISHED', {
-    message: `Servers log in as ${present}; ${role} stays enabled, because it is still used: ${who.slice(0, 5).join(', ')}. Players are not affected.`,
-    next: [`give whoever that is DB_USER=${present} and its password`, 'gameops env rotate db'],
+    message: `Servers log in as ${present}. ${role} stays enabled, because it is still in use: ${who.slice(0, 5).join(', ')}. Players are not affected.`,
+    next: [`give these clients DB_USER=${present} and its password`, 'gameops env rotate db'],
     facts: { role, sessions: who },
   });
 }
 
 function strange({ user }: DatabaseEndpoint): OpsError {
   return new OpsError('ROTATION_REFUSED', {
-    message: `${user} is a member of an owner that gameops made, but none of its logins. Nothing was changed.`,
+    message: `${user} is a member of an owner role that gameops made, but it is not one of the two login roles. Nothing was changed.`,
     next: ['use the .env that the live release was deployed with'],
     facts: { user },
   });
@@ -213,10 +213,10 @@ function strange({ user }: DatabaseEndpoint): OpsError {
 
 function retired({ envPath }: Context, { user }: DatabaseEndpoint, release: number): OpsError {
   return new OpsError('ROTATION_REFUSED', {
-    message: `${envPath} names ${user}, which goes out of use, and release ${release} logs in with something else: this .env is older. Nothing was changed; players are where they were.`,
+    message: `${envPath} names ${user}, a role that is being retired, and release ${release} logs in as another role: this .env is an older one. Nothing was changed; players are where they were.`,
     next: [
       'use the .env that the live release was deployed with (another operator may have a newer one)',
-      'gameops deploy, if that one is lost; then the same command again',
+      'gameops deploy, if the newer .env is lost; then the same command again',
     ],
     facts: { user, release },
   });

@@ -1,6 +1,6 @@
 /**
- * A deploy that changes nothing but secrets: the live release's image, page, shape and settings under a new number, with
- * what .env holds today. So a rotation never brings along what somebody else has prepared.
+ * A deploy that changes nothing but secrets: the live release with its image, page, shape and settings under a new number,
+ * and today's secrets from .env. So a rotation never deploys changes that somebody else has prepared.
  */
 
 import { label } from '../contract.ts';
@@ -21,7 +21,7 @@ import { liveRelease } from '../release/position.ts';
 import { fleetsAtOnce } from '../release/strategy.ts';
 import type { RotateOptions } from './model.ts';
 
-/** @throws what a deploy throws: before the switch players are where they were, and the next call goes on */
+/** @throws what a deploy throws; after a failure before the switch the next call continues */
 export async function deploySecrets(
   context: Context,
   { watchMs, drainMs }: RotateOptions,
@@ -65,12 +65,12 @@ async function mustHaveRoom({ project, config }: Context, engine: Engine, live: 
   await checkRoom(engine, { project, image: proxy?.image ?? live.image, replicas, fleets, memoryBytes });
 }
 
-/** What somebody else has begun is his to finish: it may bring migrations along. @throws ROTATION_REFUSED */
+/** A deploy that somebody else began is theirs to finish: it may bring migrations. @throws ROTATION_REFUSED */
 function mustBeOurs({ intent, releases }: ProjectRecord, live: Release): void {
   const begun = releases.find(({ id }) => id === intent?.release);
   if (intent?.stage !== 'open' || !begun || begun.image === live.image) return;
   throw new OpsError('ROTATION_REFUSED', {
-    message: `${intent.verb} of release ${intent.release}, begun by ${intent.by}, is unfinished, and it is more than secrets. Nothing was changed; players are on release ${live.id}.`,
+    message: `The ${intent.verb} of release ${intent.release} by ${intent.by} is unfinished, and it changes more than secrets. Nothing was changed; players are on release ${live.id}.`,
     next: ['gameops resume, or gameops abort', 'then the same command again'],
     facts: { release: intent.release, by: intent.by },
   });
@@ -83,22 +83,25 @@ export function mustBeLive(context: Context, record: ProjectRecord | null): Rele
   return live;
 }
 
-/** Its page is published anew under the new number, from what gameops brings today. @throws ROTATION_REFUSED */
+/** The new release publishes today's page again, so that has to be the page of the live one. @throws ROTATION_REFUSED */
 function mustHavePage(context: Context, live: Release): void {
   if (hashPage(findPage(context, originOfRelease(live))) === live.page) return;
-  throw deployFirst(`The page of release ${live.id} is another one than that of today`, live);
+  throw deployFirst(`The page of release ${live.id} differs from today's page`, live);
 }
 
-/** @throws ROTATION_REFUSED for a server that would know the key that signs and no other */
+/** @throws ROTATION_REFUSED for a server that accepts tokens of the signing key only */
 export async function mustAcceptKeys(engine: Engine, live: Release): Promise<void> {
   const image = await engine.image(live.image);
   if (image === null || image.labels[label.keyRing] !== undefined) return;
   if (originOfRelease(live) === 'bundled')
-    throw deployFirst(`Release ${live.id} is of a gameops that knew one key only`, live);
+    throw deployFirst(
+      `Release ${live.id} was deployed by an older gameops, whose server accepts only one key`,
+      live,
+    );
   throw new OpsError('ROTATION_REFUSED', {
-    message: `The image of release ${live.id} does not say that it accepts tokens of JWT_SECRET_NEXT and JWT_SECRET_PREVIOUS, so a new key would cost its players their login. Nothing was changed.`,
+    message: `The image of release ${live.id} does not say that it accepts tokens of JWT_SECRET_NEXT and JWT_SECRET_PREVIOUS, so a new key would log its players out. Nothing was changed.`,
     next: [
-      `have it accept both, build it with LABEL ${label.keyRing}=1, gameops deploy`,
+      `make its server accept both, build the image with LABEL ${label.keyRing}=1, then gameops deploy`,
       'gameops env rotate jwt',
     ],
     facts: { release: live.id, image: live.imageRef },

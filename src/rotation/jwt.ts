@@ -1,4 +1,4 @@
-/** `env rotate jwt`: how it is looked at and done. What comes next is decided in env/rotation.ts. */
+/** `env rotate jwt`: how the rotation looks where it stands, and how it does its steps. rules.ts decides which step comes next. */
 
 import { tokenKeyNames } from '../contract.ts';
 import type { Edit } from '../env/file/edit.ts';
@@ -19,7 +19,7 @@ import type { RotateOptions, Rotation } from './model.ts';
 import { applyJwtStep, type JwtPosition, type KeyRing, nextJwtStep, whyUnsafe } from './rules.ts';
 import { locked, mustComeFromFile, readNow, writeEnv } from './write.ts';
 
-/** For clocks that differ between operators and servers. */
+/** Clocks of operators and servers differ. */
 const leewayMs = 60_000;
 
 interface Seen extends JwtPosition {
@@ -31,7 +31,7 @@ interface Seen extends JwtPosition {
 export function jwtRotation(context: Context, options: RotateOptions): Rotation<Seen> {
   const lifeMs = options.now ? 0 : (options.tokenLifeMs ?? tokenLifeMs.guest + leewayMs);
   if (lifeMs < tokenLifeMs.guest) {
-    const message = `the old key is dropped after ${formatMs(lifeMs)}; the bundled server's tokens live ${formatMs(tokenLifeMs.guest)}: who holds an older one has to log in again`;
+    const message = `the old key is dropped after ${formatMs(lifeMs)}, but tokens of the bundled server are valid for ${formatMs(tokenLifeMs.guest)}: players with a token of the old key have to log in again`;
     context.emit({ type: 'note', level: 'warning', message });
   }
   return {
@@ -42,7 +42,7 @@ export function jwtRotation(context: Context, options: RotateOptions): Rotation<
       [
         `release ${release} is live`,
         `key ${file.signs} signs`,
-        ...(file.next ? [`${file.next} is next`] : []),
+        ...(file.next ? [`${file.next} signs next`] : []),
         ...(file.previous ? [`${file.previous} is still accepted`] : []),
       ].join(' · '),
     facts: ({ file, release }) => ({ keys: file, release }),
@@ -76,7 +76,7 @@ async function look(context: Context, isBegun: boolean, lifeMs: number): Promise
     ...{ lifeMs, text, env, release: live.id },
   };
   mustBeSafe(context, at);
-  // Killed in the last deploy: what it replaces still has the old key.
+  // When the last deploy was killed, the release that it replaces still has the old key.
   const replaced = record.releases.find(({ id }) => id === record.intent?.previous);
   const rings = [at.file, at.live, ...(replaced ? [ringOfRelease(record, replaced, env)] : [])];
   return {
@@ -91,7 +91,7 @@ function ringOf({ values }: EnvFile): KeyRing {
   return { signs: named(signs) ?? '?', next: named(next), previous: named(previous) };
 }
 
-/** Only fingerprints of its keys are on record: which key of .env each of them is, or none. */
+/** Only fingerprints of the release's keys are on record. Tells which key of .env each of them is, if any. */
 function ringOfRelease(record: ProjectRecord, live: Release, env: EnvFile): KeyRing {
   const secrets = tokenKeyNames.flatMap((name) => env.values[name] ?? []);
   const [signs, next, previous] = tokenKeyNames.map((name) => {
@@ -105,7 +105,7 @@ function ringOfRelease(record: ProjectRecord, live: Release, env: EnvFile): KeyR
   return { signs: signs ?? '?', next: next ?? null, previous: previous ?? null };
 }
 
-/** Void when another key has signed since, by whatever release. */
+/** null when any release has signed with another key since. */
 function soleSince(record: ProjectRecord, live: Release, env: EnvFile): number | null {
   const { soleKey, fingerprintKey, releases } = record;
   const print = fingerprintOfSetting(fingerprintKey, 'JWT_SECRET', env.values.JWT_SECRET ?? '');
@@ -153,10 +153,10 @@ function mustBeSafe({ envPath }: Context, at: Seen): void {
       ? `${envPath} signs with key ${at.file.signs}, which release ${at.release} does not accept`
       : `${envPath} does not hold the key that release ${at.release} signs with`;
   throw new OpsError('ROTATION_REFUSED', {
-    message: `${what}: a deploy of it would log players out. Nothing was changed; players are where they were.`,
+    message: `${what}: deploying this .env would log players out. Nothing was changed; players are where they were.`,
     next: [
       'use the .env that the live release was deployed with (another operator may have a newer one)',
-      'gameops deploy, if players may log in again',
+      'gameops deploy, if it is acceptable that players have to log in again',
     ],
     facts: { release: at.release, key: at.file.signs },
   });

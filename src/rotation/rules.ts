@@ -1,7 +1,7 @@
 /**
  * What comes next in the rotation of a secret. One rule book each for JWT_SECRET and for the database's role: it looks at
- * where things stand (.env, the live release, the roles) and names the one thing to do; a plan is its trace. Nothing
- * remembers where it was, so a call that was killed is gone on with by the next one. Pure.
+ * where things stand (.env, the live release, the roles) and names the one step to do; a plan is the trace of these steps.
+ * Nothing stores how far a rotation is, so the next call continues where a killed one stopped. Pure.
  */
 
 // JWT_SECRET ------------------------------------------------------------------------------------------------------
@@ -16,14 +16,14 @@ export interface KeyRing {
 export interface JwtPosition {
   file: KeyRing;
   live: KeyRing;
-  /** No deploy is under way, so nobody of before is left. */
+  /** No deploy is under way, so no server of an earlier release runs. */
   isSettled: boolean;
-  /** This call or an earlier one has begun: the end of it is the end. */
+  /** This call or an earlier one has begun a rotation: nothing new begins when it is complete. */
   isBegun: boolean;
-  /** Since when nobody signs with another key than the one that signs now, ms; null: nobody has noted it. */
+  /** Since when no server signs with another key than the present one, ms; null: not noted yet. */
   soleSince: number | null;
   now: number;
-  /** How long the longest-lived token lives. */
+  /** How long the longest-lived token is valid. */
   lifeMs: number;
 }
 
@@ -37,7 +37,7 @@ export type RotationStep =
   | { kind: 'mark'; cause: string }
   | { kind: 'disable'; role: string; cause: string };
 
-/** Another operator's .env, or a hand in it: what a deploy of it would do to players, or null. */
+/** What deploying a .env that another operator wrote, or that was edited by hand, would do to tokens; null: no harm. */
 export function whyUnsafe({ file, live }: Pick<JwtPosition, 'file' | 'live'>): 'signs' | 'forgets' | null {
   const holds = ({ signs, next, previous }: KeyRing, key: string) => [signs, next, previous].includes(key);
   if (!holds(live, file.signs)) return 'signs';
@@ -84,7 +84,7 @@ export function applyJwtStep(at: JwtPosition, step: RotationStep): JwtPosition {
   }
 }
 
-/** Steps that only a rotation takes: finishing somebody's deploy, or making an owner, is none by itself. */
+/** Steps that only a rotation takes. Finishing somebody's deploy, or making an owner role, does not begin a rotation. */
 export const isOfRotation = ({ kind }: RotationStep) => kind !== 'deploy' && kind !== 'take-over';
 
 function written(file: KeyRing, what: 'next' | 'promote' | 'drop'): KeyRing {
@@ -95,7 +95,7 @@ function written(file: KeyRing, what: 'next' | 'promote' | 'drop'): KeyRing {
 
 // The database's role ----------------------------------------------------------------------------------------------
 
-/** current: .env names it and servers use it · incoming: enabled, for .env to name · outgoing: its sessions end · resting */
+/** current: .env names it and servers use it · incoming: enabled, to be named by .env · outgoing: its connections end · resting: disabled */
 export type LoginState = 'current' | 'incoming' | 'outgoing' | 'resting';
 
 export interface LoginRole {
@@ -116,7 +116,7 @@ export interface RolePosition {
   isBegun: boolean;
 }
 
-/** An older .env: a deploy of it would send servers back to the role that goes out of use. */
+/** An older .env: deploying it would send servers back to the role that is being retired. */
 export function namesRetired(
   { file, roles }: Pick<RolePosition, 'file' | 'roles'>,
   isServedWith: boolean,
@@ -132,18 +132,22 @@ export function nextRoleStep(at: RolePosition): RotationStep | null {
   if (roles === null)
     return {
       kind: 'take-over',
-      cause: `${file} owns everything: from now on an owner does, nobody logs in as it`,
+      cause: `${file} owns everything; a new owner role that nobody logs in as takes over`,
     };
   const own = roles.logins.find(({ name }) => name === file);
   const other = roles.logins.find(({ name }) => name !== file);
   if (!own || !other) return null;
-  // Outgoing: somebody deployed an older .env, because the newer one was lost.
+  // It is outgoing when somebody deployed an older .env, because the newer one was lost.
   if (own.state === 'incoming' || own.state === 'outgoing')
-    return { kind: 'mark', cause: `${file} is the one in use, ${other.name} goes out of it` };
+    return { kind: 'mark', cause: `${file} is in use now, ${other.name} is being retired` };
   if (other.state === 'outgoing')
-    return { kind: 'disable', role: other.name, cause: 'once no session of it is left' };
+    return { kind: 'disable', role: other.name, cause: 'once its last connection has ended' };
   if (at.isBegun && other.state !== 'incoming') return null;
-  return { kind: 'hand-on', to: other.name, cause: 'a new password, proven to log in, then written to .env' };
+  return {
+    kind: 'hand-on',
+    to: other.name,
+    cause: 'a new password: proven by a login, then written to .env',
+  };
 }
 
 export function applyRoleStep(at: RolePosition, step: RotationStep): RolePosition {
@@ -182,7 +186,7 @@ export function applyRoleStep(at: RolePosition, step: RotationStep): RolePositio
 
 // Plans ------------------------------------------------------------------------------------------------------------
 
-/** More than any rotation takes: a plan that long does not end, which is a bug. */
+/** More steps than any rotation takes: a longer plan never ends, which is a bug. */
 const stepsMax = 20;
 
 export function traceOf<P>(

@@ -1,4 +1,4 @@
-/** How a rotation changes .env: under the project's lock, in one rename, and only if it is still what was looked at. */
+/** How a rotation changes .env: under the project's lock, with one rename, and only if nobody has changed it since it was read. */
 import { readFileSync } from 'node:fs';
 import { type Edit, editEnv } from '../env/file/edit.ts';
 import { replaceFile } from '../env/file/write.ts';
@@ -7,7 +7,7 @@ import { OpsError } from '../errors.ts';
 import type { Context } from '../operations/context.ts';
 import { lockImage, withLock } from '../operations/project.ts';
 
-/** @throws ROTATION_REFUSED for a value that comes from elsewhere: only its owner can change it there */
+/** @throws ROTATION_REFUSED for a value that does not come from .env: it has to be changed where it comes from */
 export function mustComeFromFile(context: Context, env: EnvFile, keys: readonly string[]): void {
   for (const key of keys) {
     const source = env.sources[key];
@@ -15,10 +15,10 @@ export function mustComeFromFile(context: Context, env: EnvFile, keys: readonly 
     if (source === 'file' && !isPlain) continue;
     const elsewhere = isPlain ? 'server.env of gameops.yaml' : whereIs(key, source);
     throw new OpsError('ROTATION_REFUSED', {
-      message: `${key} comes from ${elsewhere}, and a rotation writes ${context.envPath}. Nothing was changed.`,
+      message: `${key} comes from ${elsewhere}, but a rotation can change only ${context.envPath}. Nothing was changed.`,
       next: [
         `gameops env explain ${key}`,
-        'rotate it by hand there: docs/operations.md, "A secret has to change"',
+        'rotate it there by hand: docs/operations.md, "A secret has to change"',
       ],
       facts: { key, source: source ?? null },
     });
@@ -46,7 +46,7 @@ export async function locked<T>(context: Context, work: () => Promise<T>): Promi
   return image === null ? work() : withLock(context, image, () => work());
 }
 
-/** Nothing where it can't be read: what is wrong with it, reading it as a .env says. */
+/** Empty when the file can't be read: `readEnv` reports why. */
 export function readNow({ envPath }: Context): string {
   try {
     return readFileSync(envPath, 'utf8');
@@ -55,16 +55,16 @@ export function readNow({ envPath }: Context): string {
   }
 }
 
-/** Before something is changed that .env has to say afterwards. @throws ROTATION_REFUSED */
+/** Called before a change that .env has to name afterwards. @throws ROTATION_REFUSED */
 export function mustBeEditable({ envPath }: Context, seen: string, edits: readonly Edit[]): void {
   try {
     editEnv(seen, edits);
   } catch (cause) {
     const keys = edits.map(({ key }) => key);
     throw new OpsError('ROTATION_REFUSED', {
-      message: `${envPath} can't be given new values of ${keys.join(', ')}: ${cause instanceof Error ? cause.message : cause}. Nothing was changed; players are not affected.`,
+      message: `New values of ${keys.join(', ')} can't be written into ${envPath}: ${cause instanceof Error ? cause.message : cause}. Nothing was changed; players are not affected.`,
       next: [
-        'write them without letters that need quotes (percent-encoded in a URL), each on a line of its own',
+        'write these values without characters that need quotes (percent-encoded in a URL), each on a line of its own',
         'the same command again',
       ],
       facts: { file: envPath, keys },
@@ -73,7 +73,7 @@ export function mustBeEditable({ envPath }: Context, seen: string, edits: readon
   }
 }
 
-/** Whoever calls holds the lock. @returns false, and nothing is written, when somebody has changed it since */
+/** The caller holds the lock. @returns false when somebody has changed the file since it was read; then nothing is written */
 export function writeEnv(context: Context, seen: string, edits: readonly Edit[]): boolean {
   const { envPath } = context;
   if (readNow(context) !== seen) return false;
@@ -84,7 +84,7 @@ export function writeEnv(context: Context, seen: string, edits: readonly Edit[])
     const reason = error instanceof Error && 'code' in error ? String(error.code) : null;
     if (reason === null) throw error;
     throw new OpsError('ENV_UNREADABLE', {
-      message: `${envPath} can't be written (${reason}). It is as it was; players are not affected.`,
+      message: `${envPath} can't be written (${reason}). The file is unchanged; players are not affected.`,
       next: [`make ${envPath} and its folder writable for this user`],
       facts: { file: envPath, reason },
     });

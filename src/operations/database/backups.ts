@@ -4,7 +4,7 @@ import { isOpsError } from '../../errors.ts';
 import { type ProjectRecord, readRecord } from '../../record/record.ts';
 import type { Context } from '../context.ts';
 
-/** A courtesy to whoever reads the list: a backup needs no record. */
+/** For people who read the list; a backup needs no record. */
 export async function recordOrNull(context: Context): Promise<ProjectRecord | null> {
   try {
     return await readRecord(await context.engine(), context.project);
@@ -23,7 +23,7 @@ export function ageOf(iso: string, now = Date.now()): string {
   return ms >= 60_000 ? `${Math.floor(ms / 60_000)} min` : `${Math.floor(ms / 1_000)} s`;
 }
 
-/** What scripts get of a backup. */
+/** A backup as scripts get it. */
 export function backupResult({ id, path, manifest, damage }: Backup): object {
   if (manifest === null) return { id, path, damage };
   const { bytes, sha256, takenAt, database, release, newestMigration, reason, verified, ms } = manifest;
@@ -32,7 +32,7 @@ export function backupResult({ id, path, manifest, damage }: Backup): object {
   return { id, path, bytes, sha256, ...of, rows, verified, ms, damage };
 }
 
-/** What a restore loses, for people. */
+/** What a restore loses, in words. */
 export function lossText(manifest: Manifest, { writes, tables }: WritesSince): string {
   const since = `since ${manifest.takenAt.slice(11, 16)} UTC`;
   const most = tables.slice(0, 3).map(({ table, rowsThen, rowsNow, writes: sum }) => {
@@ -41,10 +41,10 @@ export function lossText(manifest: Manifest, { writes, tables }: WritesSince): s
   });
   const where = most.length === 0 ? '' : `: ${most.join(', ')}${tables.length > 3 ? ' and others' : ''}`;
   if (writes === null) {
-    return `How much was written ${since} is not known, the server has begun to count anew${where}. It is lost.`;
+    return `It is unknown how much was written ${since}, because the database server restarted its counters${where}. All of it is lost.`;
   }
   const { inserted, updated, deleted } = writes;
   if (inserted + updated + deleted === 0)
-    return `Nothing was written ${since}, as far as the server has counted.`;
-  return `Lost is what was written ${since}: ${inserted} rows added, ${updated} changed, ${deleted} removed${where}.`;
+    return `Nothing was written ${since}, according to the counters of the database server.`;
+  return `Everything written ${since} is lost: ${inserted} rows added, ${updated} changed, ${deleted} removed${where}.`;
 }

@@ -1,4 +1,7 @@
-/** Which release may run on the schema: refused before anything is touched, by the rule that its server keeps to. */
+/**
+ * Which release may run on which schema, by the same rule that servers apply when they start. Promises to refuse before
+ * anything is touched.
+ */
 import { imageNeeds, isBelow, mayBoot, type Phased, type SchemaSeen, statedNeeds } from '../../boot-rule.ts';
 import { label } from '../../contract.ts';
 import type { SchemaState } from '../../database/migrate/pending.ts';
@@ -11,8 +14,8 @@ import type { Context } from '../context.ts';
 import { forwardWork, type SchemaLook } from './database.ts';
 
 /**
- * What the image says of itself; else the folder of migrations that lies beside it today.
- * @param applied given when pending migrations are left alone: it serves without them, so the folder speaks for no more
+ * What the labels of the image say; without labels, what today's folder of migrations says.
+ * @param applied given when pending migrations are not applied: the image serves without them, so only applied ones count
  */
 export function needsOf(
   info: ImageInfo | null,
@@ -42,7 +45,7 @@ export function schemaAfter(
 }
 
 /**
- * Releases that run or can be gone back to. What failed never served: its containers are kept to be looked at.
+ * Releases that run, or that a rollback can go back to. A failed release never served: its containers are kept for inspection.
  */
 export function reachable(
   world: Pick<World, 'releases' | 'fleets'>,
@@ -55,14 +58,14 @@ export function reachable(
   });
 }
 
-/** Releases that may still use what the contract migration removes; one that states nothing may. */
+/** Releases that may still use what the contract migration removes, including those that do not say what they know. */
 export function usersOf(contract: string, world: Pick<World, 'releases' | 'fleets'>): Release[] {
   return reachable(world)
     .map(({ release }) => release)
     .filter(({ migrations }) => migrations === null || isBelow(migrations.knows, contract));
 }
 
-/** Contract migrations that nobody misses any more, in order. */
+/** Contract migrations whose removals no release misses, in order. */
 export function ripeContracts(
   { pending }: SchemaState,
   world: Pick<World, 'releases' | 'fleets'>,
@@ -73,14 +76,14 @@ export function ripeContracts(
 }
 
 interface Lack {
-  /** Why a migration that is needed is not there; null: the image may do without it. */
+  /** Why a needed migration is not applied; null: the image may do without it. */
   why: string | null;
   next: [string, ...string[]];
 }
 
 /**
  * @param release to be started
- * @param world says who could be gone to instead
+ * @param world names the releases to go to instead
  * @throws IMAGE_TOO_OLD, SCHEMA_TOO_OLD
  */
 export function mustFit(release: Release, schema: SchemaSeen, world: World, lack: Lack): void {
@@ -95,11 +98,11 @@ export function mustFit(release: Release, schema: SchemaSeen, world: World, lack
   if (verdict === 'image-too-old') {
     const waysOut = [
       ...others.slice(0, 1),
-      'gameops db backups, then gameops db restore <id>: the schema it knows; what was written since is lost',
+      'gameops db backups, then gameops db restore <id>: brings back the schema it knows; everything written since is lost',
     ];
     throw new OpsError('IMAGE_TOO_OLD', {
-      message: `${name} knows the schema up to ${knows ?? 'nothing'}, and the contract migration ${schema.floor} has since removed what it may still use. ${unchanged}`,
-      next: ['gameops deploy: go forward with a release that knows it', ...waysOut],
+      message: `${name} knows the schema up to ${knows ?? 'nothing'}. Since then the contract migration ${schema.floor} has removed what this release may still use. ${unchanged}`,
+      next: ['gameops deploy: go forward with a release that knows that migration', ...waysOut],
       facts,
     });
   }

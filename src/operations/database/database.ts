@@ -47,7 +47,7 @@ export async function openEndpoint(
   const { database } = env.settings;
   if (!database) {
     throw new OpsError('NO_DATABASE', {
-      message: `${context.envPath} names no database: there is no DB_HOST. Nothing was changed.`,
+      message: `${context.envPath} names no database: DB_HOST is not set. Nothing was changed.`,
       next: ['set DB_HOST, DB_NAME, DB_USER and DB_PASSWORD', 'gameops init'],
     });
   }
@@ -66,7 +66,7 @@ export async function openEndpoint(
   return databaseEndpoint(engine, context.project, database);
 }
 
-/** For verbs that only look. @throws DATABASE_UNREACHABLE */
+/** For verbs that only read. @throws DATABASE_UNREACHABLE */
 export function look<T>(
   endpoint: DatabaseEndpoint,
   use: (client: pg.Client) => Promise<T>,
@@ -75,7 +75,7 @@ export function look<T>(
   return answered(endpoint, () => withClient(endpoint, use, limits));
 }
 
-/** What the server refuses is an answer, too, and no bug. @throws DATABASE_UNREACHABLE */
+/** A refusal by the server is an answer, too, and no bug. @throws DATABASE_UNREACHABLE */
 export async function answered<T>(endpoint: DatabaseEndpoint, ask: () => Promise<T>): Promise<T> {
   try {
     return await ask();
@@ -111,8 +111,8 @@ export function readFolder(context: Context): string {
   const isThere = existsSync(dir);
   if (isThere && namesIn(dir).some(isOfMigrations)) return dir;
   throw new OpsError('NO_MIGRATIONS', {
-    message: `there are no migrations in ${dir}${isThere ? '' : ', which does not exist'}; nothing was run`,
-    next: ['gameops db create <name>', 'or correct database.migrations in gameops.yaml'],
+    message: `There are no migrations in ${dir}${isThere ? '' : ', which does not exist'}. Nothing was run.`,
+    next: ['gameops db create <name>', 'correct database.migrations in gameops.yaml'],
     facts: { folder: dir },
   });
 }
@@ -125,13 +125,13 @@ function namesIn(dir: string): string[] {
   }
 }
 
-/** A path as a person in this folder would write it. */
+/** A path as people in this folder would write it. */
 export function shownPath(context: Context, path: string): string {
   const near = relative(context.cwd, path);
   return near.startsWith('..') ? path : near;
 }
 
-/** A folder for each project: two that share a gameops.yaml's folder must not prune each other's. */
+/** Each project has a folder of its own: two projects with one gameops.yaml must not remove each other's backups. */
 export const backupFolder = ({ cwd, config, project }: Context): string =>
   resolve(cwd, config.backup.dir, project);
 
@@ -158,11 +158,11 @@ export async function backupAccess(
 export interface ProjectDatabase extends Database {
   /** null: the settings name no database. @throws MIGRATION_INVALID, DATABASE_UNREACHABLE */
   state(): Promise<SchemaState | null>;
-  /** Asks nothing of the folder of migrations. null: the settings name no database. @throws DATABASE_UNREACHABLE */
+  /** Does not read the folder of migrations. null: the settings name no database. @throws DATABASE_UNREACHABLE */
   ledger(): Promise<SchemaLedger | null>;
   /** Counts what would be lost. @throws DATABASE_UNREACHABLE, MIGRATION_INVALID */
   planBack(names: readonly string[]): Promise<BackPlan>;
-  /** What the record's act still has to do to the schema. @throws DATABASE_UNREACHABLE */
+  /** What the act on record still has to do to the schema. @throws DATABASE_UNREACHABLE */
   wishLeft(intent: Intent | null): Promise<SchemaWish | null>;
   /** @throws DISK_TOO_FULL */
   mustHaveRoom(): Promise<void>;
@@ -173,13 +173,13 @@ export interface SchemaLedger {
   seen: SchemaSeen;
 }
 
-/** The way back is urgent: a database that is away is not waited for. */
+/** Going back is urgent, so an unreachable database is not waited for. */
 const connectMs = 2_000;
 
-/** All of it is read: a dump that unpacks is a backup. */
+/** The whole dump is read: one that unpacks to its end is a backup. */
 const proof = 'read';
 
-/** @param dir of the migrations; null: this image brings none */
+/** @param dir folder of the migrations; null: this image brings none */
 export function projectDatabase(
   context: Context,
   engine: Engine,
@@ -260,8 +260,8 @@ export async function lookAtSchema(database: ProjectDatabase, intent: Intent | n
 }
 
 /**
- * What a deploy finds to do. A rollback that is still to take something back leaves it to be applied anew.
- * @param ripe contract migrations that nobody misses any more
+ * What a deploy finds to do. Migrations that an unfinished rollback still has to revert count as pending.
+ * @param ripe contract migrations whose removals no release misses
  */
 export function forwardWork(
   state: SchemaState | null,
@@ -279,5 +279,5 @@ export function forwardWork(
   return { pending: namesOf(pending), contracts, isFilled: state.isFilled, wish };
 }
 
-/** By it a restore that was done by a process which then died is found again. */
+/** Marks the database that a restore put aside, so that a restore by a process that died afterwards is recognised. */
 const markOf = (startedAt: string) => ` for the rollback begun ${startedAt}`;

@@ -1,6 +1,7 @@
 /**
- * gameops deploy --rehearse: the migrations of the next deploy on a copy of the database, the image that is live on what
- * they make of it, and the way back. Nothing that serves is touched; nothing is left but a backup that was needed.
+ * gameops deploy --rehearse: applies the migrations of the next deploy to a copy of the database, starts the live image on
+ * the new schema, and reverts the migrations. Promises that nothing that serves is touched, and that nothing is left behind
+ * except a backup that was needed.
  */
 import { listBackups } from '../../database/backup/files.ts';
 import { type Backup, isAtLeast, type Manifest } from '../../database/backup/model.ts';
@@ -43,22 +44,22 @@ interface RehearsalStep {
   /** A backup's id, a migration's name, a release's number. */
   name: string;
   ms: number;
-  /** Of all tables that were dumped or restored; of those saved before a way back. */
+  /** Rows that were dumped or restored; for a down migration: rows that were saved first. */
   rows?: number;
-  /** Whom the migration would hold up, for at most `ms`; null: it runs outside of a transaction. */
+  /** What the migration would block, for at most `ms`; null: it runs outside of a transaction. */
   holdsUp?: HeldUp[] | null;
 }
 
 export interface Rehearsal {
   pending: string[];
-  /** Contract migrations that are pending: a deploy may bring them along, once nobody uses what they remove. */
+  /** Pending contract migrations: a deploy applies them once no release uses what they remove. */
   notRehearsed: string[];
   backup: { id: string; takenAt: string } | null;
-  /** Whose image was tried on the new schema; null: nothing is live. */
+  /** The release whose image was tried on the new schema; null: nothing is live. */
   release: number | null;
   /** The player that joined; null for an image of another protocol. */
   joined: boolean | null;
-  /** Have no way back, so neither they nor those before them were taken back. */
+  /** Migrations that can't be reverted: neither they nor those before them were reverted. */
   oneWay: string[];
   steps: RehearsalStep[];
   ms: number;
@@ -134,7 +135,7 @@ async function onCopy(context: Context, env: EnvFile, stage: Stage): Promise<voi
   });
 }
 
-/** One replica more than there are, and two servers: they must not take what players need. */
+/** One replica more than now, a Postgres and a Redis: they must not take memory that players need. */
 async function mustHaveRoomForTrial(context: Context, release: Release, image: string): Promise<void> {
   await checkRoom(await context.engine(), {
     ...{ project: context.project, image, fleets: 1, replicas: release.replicas + 1 },
@@ -169,8 +170,8 @@ const stepOf = ({ direction, name, ms, holdsUp, rescuedRows }: RehearsedMigratio
 });
 
 /**
- * Read to its end, and of the schema of now: also by its newest migration, for one that only changes rows leaves the
- * fingerprint as it is.
+ * Whether a backup was read to its end and has the present schema. The newest migration is compared, too: one that only
+ * changes rows does not change the fingerprint.
  */
 export const isOfNow = ({ manifest, damage }: Backup, database: string, now: SchemaNow): boolean =>
   manifest !== null &&
@@ -180,7 +181,7 @@ export const isOfNow = ({ manifest, damage }: Backup, database: string, now: Sch
   manifest.fingerprint === now.fingerprint &&
   manifest.newestMigration === now.newestMigration;
 
-/** The newest that fits; what was taken before a migration says nothing of the next. */
+/** The newest backup that fits; one from before a migration is of no use to rehearse the next migration. */
 async function backupOfNow(
   { access, live }: Stage,
   release: Release | null,
@@ -227,10 +228,10 @@ async function bootOld(
   throw failed(
     seen,
     'boot',
-    `the image of release ${release.id} can't live with the new schema: ${tried.reason}`,
+    `the image of release ${release.id} does not work on the new schema: ${tried.reason}`,
     {
       next: [
-        'make the migration one that the release before can live with: add first, remove later with phase=contract',
+        'write the migration so that the previous release works with it: add first, remove later with phase=contract',
         'gameops db lint',
       ],
       facts: { release: release.id, log: tried.log },
@@ -240,15 +241,18 @@ async function bootOld(
 
 async function mustBeAsBefore(copy: Copy, before: readonly string[], seen: Rehearsal): Promise<void> {
   const { missing, extra } = await differenceSince(copy, before);
-  const lines = [...missing.map((line) => `missing: ${line}`), ...extra.map((line) => `too much: ${line}`)];
+  const lines = [...missing.map((line) => `missing: ${line}`), ...extra.map((line) => `extra: ${line}`)];
   if (lines.length === 0) return;
-  throw failed(seen, 'compare', `the way back leads to another schema.\n${lines.join('\n')}`, {
-    next: ['correct the "Down Migration" that leaves this', 'gameops db verify (says which)'],
+  throw failed(seen, 'compare', `the down migrations lead to another schema.\n${lines.join('\n')}`, {
+    next: [
+      'correct the "Down Migration" that leaves this difference',
+      'gameops db verify: names the migration',
+    ],
     facts: { differences: lines.length },
   });
 }
 
-/** What a migration does on the copy it would do on the live one: that is the news, whatever its own code. */
+/** A migration that fails on the copy would fail on the live database: that is reported, whatever its own error code. */
 async function failing<T>(step: 'up' | 'down', seen: Rehearsal, act: () => Promise<T>): Promise<T> {
   try {
     return await act();
@@ -266,7 +270,7 @@ function failed(
   { next, facts }: Pick<OpsError, 'next' | 'facts'>,
 ): OpsError {
   return new OpsError('REHEARSAL_FAILED', {
-    message: `The rehearsal failed at "${step}": ${why}\nIt was on a copy: the live database and its players were not touched.`,
+    message: `The rehearsal failed at "${step}": ${why}\nIt ran on a copy: the live database and its players were not touched.`,
     next,
     facts: { ...facts, step },
     result: seen,
@@ -281,12 +285,12 @@ export function rehearsalText(style: Style, seen: Rehearsal): string {
       ? []
       : [
           style.yellow(
-            `not rehearsed: ${seen.notRehearsed.join(', ')} (contract: comes along once nobody uses what it removes)`,
+            `not rehearsed: ${seen.notRehearsed.join(', ')} (contract: applied by a deploy once no release uses what it removes)`,
           ),
         ];
   if (seen.pending.length === 0)
-    return ['nothing to rehearse: no additive migration is pending', ...left].join('\n');
-  const age = seen.backup ? `, a backup of ${ageOf(seen.backup.takenAt)} ago` : '';
+    return ['nothing to rehearse: no expand migration is pending', ...left].join('\n');
+  const age = seen.backup ? `, from a backup that is ${ageOf(seen.backup.takenAt)} old` : '';
   const lines = seen.steps.map((step) => {
     const { name, ms, rows } = step;
     const of = step.step === 'boot' ? `release ${name}` : name;
@@ -298,10 +302,8 @@ export function rehearsalText(style: Style, seen: Rehearsal): string {
   });
   const ending =
     seen.oneWay.length > 0
-      ? style.yellow(
-          `there is no way back past ${seen.oneWay.join(', ')}: a rollback of the schema will be refused`,
-        )
-      : 'the way back leads to the schema of now';
+      ? style.yellow(`${seen.oneWay.join(', ')} can't be reverted: a rollback of the schema will be refused`)
+      : 'the down migrations lead back to the present schema';
   return [
     `${style.bold('rehearsed')} on a copy${age}; nothing that serves was touched`,
     ...lines,
@@ -318,16 +320,16 @@ function meaningOf({ step, holdsUp, ms, rows }: RehearsalStep, seen: Rehearsal):
     return [
       seen.joined
         ? 'ready on the new schema, a player joined'
-        : 'ready on the new schema (its protocol is its own)',
+        : 'ready on the new schema (no player joined: the image has a protocol of its own)',
     ];
   if (step !== 'up' && step !== 'down') return [];
   const rescued = step === 'down' && rows ? [`${rows} rows saved`] : [];
   if (holdsUp === null) return [...rescued, 'statement by statement, outside of a transaction'];
-  if (!holdsUp || holdsUp.length === 0) return [...rescued, 'holds up nobody'];
+  if (!holdsUp || holdsUp.length === 0) return [...rescued, 'blocks nothing'];
   return [
     ...rescued,
     ...holdsUp.map(
-      (one) => `holds up ${one.who} of ${one.table} (about ${one.rows} rows) for at most ${formatMs(ms)}`,
+      (one) => `blocks ${one.who} of ${one.table} (about ${one.rows} rows) for at most ${formatMs(ms)}`,
     ),
   ];
 }

@@ -1,6 +1,6 @@
 /**
- * What a rollback wants of the schema: which migrations go back, or which backup comes back. All that can't be done is
- * refused here, before anything is touched; what would be lost is told and needs a yes.
+ * What a rollback does to the schema: which migrations it reverts, or which backup it restores. Promises to refuse what
+ * can't be done before anything is touched, and to ask before data is lost.
  */
 import type { SchemaSeen } from '../../boot-rule.ts';
 import type { Manifest, WritesSince } from '../../database/backup/model.ts';
@@ -25,19 +25,19 @@ import { isInBackup } from './stranding.ts';
 
 export interface SchemaBack {
   wish: SchemaWish | null;
-  /** The newest release that is left: whose migrations go. */
+  /** The newest release that the rollback leaves: its migrations are reverted. */
   left: number | null;
-  /** What would be lost, for people; null: nothing. */
+  /** What would be lost, in words; null: nothing. */
   loss: string | null;
   /** The same for scripts. */
   losses: object[];
-  /** What of it nobody saves. */
+  /** Losses that can't be counted, so are not saved. */
   uncounted: BackPlan['uncounted'];
 }
 
 const nothing: SchemaBack = { wish: null, left: null, loss: null, losses: [], uncounted: [] };
 
-/** What `gameops rollback` was asked about the schema. */
+/** The options of `gameops rollback` that concern the schema. */
 export interface SchemaBackOptions {
   /** Release number. */
   to?: number;
@@ -51,20 +51,20 @@ export interface BackRequest {
   options: SchemaBackOptions;
   target: Release;
   world: World;
-  schema: ProjectDatabase;
+  database: ProjectDatabase;
   env: EnvFile;
 }
 
 /**
  * @throws IMAGE_TOO_OLD, SCHEMA_TOO_OLD, MIGRATION_IRREVERSIBLE, BACKUP_UNKNOWN, BACKUP_DAMAGED, BACKUP_TOO_OLD; with
- * --schema or --restore-backup also DATABASE_UNREACHABLE. Without them no database can keep anybody from going back.
+ * --schema or --restore-backup also DATABASE_UNREACHABLE. Without these options no database can prevent a rollback.
  */
 export async function schemaBack(context: Context, request: BackRequest): Promise<SchemaBack> {
   const { options, target, world } = request;
   const isAsked = options.schema === true || options.restoreBackup !== undefined;
-  const ledger = await request.schema.ledger().catch((error: unknown) => {
+  const ledger = await request.database.ledger().catch((error: unknown) => {
     if (isAsked || !(error instanceof OpsError)) throw error;
-    const message = `whether release ${target.id} fits the schema is not known: ${error.message}`;
+    const message = `it is unknown whether release ${target.id} fits the schema: ${error.message}`;
     context.emit({ type: 'note', level: 'warning', message });
     return null;
   });
@@ -72,10 +72,10 @@ export async function schemaBack(context: Context, request: BackRequest): Promis
     if (isAsked) throw noDatabase(context);
     return nothing;
   }
-  // Traffic goes first, so the target has to run on the schema as it is, whatever becomes of that.
+  // Traffic moves first, so the target has to run on the present schema, whatever happens to the schema afterwards.
   mustFit(target, ledger.seen, world, {
     why: 'which is not applied any more',
-    next: ['gameops deploy: applies it anew with its image'],
+    next: ['gameops deploy: applies it again, with its image'],
   });
   if (options.restoreBackup !== undefined) return toBackup(context, request, ledger, options.restoreBackup);
   return options.schema === true ? takenBack(request, ledger) : nothing;
@@ -98,12 +98,13 @@ export async function confirmSchemaLoss(
 }
 
 /**
- * What is unfinished, with what is asked now; tells when that is another thing. Without a wish no database is asked.
+ * Merges this request into an unfinished rollback, and warns when it replaces another schema wish. Without a wish no
+ * database is asked.
  * @throws DATABASE_UNREACHABLE
  */
 export async function withWishAsked(
   { emit }: Pick<Context, 'emit'>,
-  { options, target, world, schema: database }: BackRequest,
+  { options, target, world, database }: BackRequest,
   { wish }: SchemaBack,
 ): Promise<World> {
   const { intent } = world;
@@ -111,10 +112,10 @@ export async function withWishAsked(
   if (intent === null || intent.stage === 'condemned') return world;
   if (asked.intent === intent)
     return { ...world, schema: { ...world.schema, wish: await database.wishLeft(intent) } };
-  // Of what was to be taken back some may be back by now.
+  // Some of the migrations may be reverted already.
   const isRest =
     options.schema === true && intent.schema?.kind === 'take-back' && intent.release === target.id;
-  const message = `the rollback to release ${intent.release} that ${intent.by} began was to ${wordsOf(intent.schema)}; asked last, it is to ${wordsOf(asked.intent?.schema ?? null)}; what is done already stays`;
+  const message = `the unfinished rollback to release ${intent.release} by ${intent.by} was to ${wordsOf(intent.schema)}; from this request on it is to ${wordsOf(asked.intent?.schema ?? null)}; finished steps stay done`;
   if (!isRest) emit({ type: 'note', level: 'warning', message });
   return asked;
 }
@@ -123,13 +124,13 @@ function wordsOf(wish: SchemaWish | null): string {
   if (wish === null) return 'leave the schema as it is';
   return wish.kind === 'restore'
     ? `restore the backup ${wish.backup}`
-    : `take back ${wish.migrations.join(', ')}`;
+    : `revert ${wish.migrations.join(', ')}`;
 }
 
-// By the ways back -------------------------------------------------------------------------------------------------
+// By down migrations -------------------------------------------------------------------------------------------------
 
 async function takenBack(request: BackRequest, { ledger, seen }: SchemaLedger): Promise<SchemaBack> {
-  const { target, world, schema: database, options } = request;
+  const { target, world, database, options } = request;
   const names = migrationsAfter(ledger, target.id);
   if (names.length === 0) return nothing;
   refuseUndermining(ledger, names, world, target);
@@ -137,21 +138,21 @@ async function takenBack(request: BackRequest, { ledger, seen }: SchemaLedger): 
   refuseNoWayBack(plan, world, target, backupBefore(ledger, names, world));
   const applied = new Set([...seen.applied].filter((name) => !names.includes(name)));
   mustFit(target, { applied, floor: seen.floor }, world, {
-    why: 'which would be taken back, too',
-    next: ['gameops rollback: the app alone'],
+    why: 'which would be reverted, too',
+    next: ['gameops rollback: goes back without the schema'],
   });
   const loses = isLossy(plan);
   const left = ledger.applied.find(({ name }) => name === names[0])?.row?.release ?? null;
   return {
     wish: { kind: 'take-back', migrations: names, acceptLoss: loses || options.acceptLoss === true },
     left,
-    loss: loses ? `Taking the schema back loses what players made. ${lossText(plan)}` : null,
+    loss: loses ? `Reverting these migrations loses data of players. ${lossText(plan)}` : null,
     losses: [...plan.losses, ...plan.uncounted],
     uncounted: plan.uncounted,
   };
 }
 
-/** What stays may stand on what goes, when it was applied after it. @throws MIGRATION_IRREVERSIBLE */
+/** A migration that stays may depend on an earlier one that would be reverted. @throws MIGRATION_IRREVERSIBLE */
 function refuseUndermining(
   { applied }: SchemaLedger['ledger'],
   names: readonly string[],
@@ -165,10 +166,10 @@ function refuseUndermining(
   const before = applied[at - 1]?.name;
   const all = before === undefined ? `--count ${applied.length}` : `--to ${before}`;
   throw new OpsError('MIGRATION_IRREVERSIBLE', {
-    message: `The schema can't go back past ${oldest}: ${stays.join(', ')} came after it, not with a release, so would stay, and may stand on it. Nothing was changed; players are on ${liveRelease(world)?.id ?? 'nothing'}.`,
+    message: `The schema can't be reverted past ${oldest}: ${stays.join(', ')} was applied after it and without a release, so it would stay, and it may depend on ${oldest}. Nothing was changed; players are on ${liveRelease(world)?.id ?? 'nothing'}.`,
     next: [
-      `gameops rollback --to ${target.id}: the app alone; release ${target.id} can run on this schema`,
-      `then, to take all of it back: gameops db rollback ${all}`,
+      `gameops rollback --to ${target.id}: goes back without the schema; release ${target.id} can run on the present one`,
+      `then, to revert all of them: gameops db rollback ${all}`,
     ],
     facts: { migration: oldest ?? null, stays },
   });
@@ -179,19 +180,19 @@ function refuseNoWayBack({ refusals }: BackPlan, world: World, target: Release, 
   if (!first) return;
   const to = `--to ${target.id}`;
   throw new OpsError('MIGRATION_IRREVERSIBLE', {
-    message: `The schema can't go back past ${first.name}: it ${first.reason}. Nothing was changed; players are on ${liveRelease(world)?.id ?? 'nothing'}.`,
+    message: `The schema can't be reverted past ${first.name}: it ${first.reason}. Nothing was changed; players are on ${liveRelease(world)?.id ?? 'nothing'}.`,
     next: [
-      `gameops rollback ${to}: the app alone; release ${target.id} can run on this schema`,
+      `gameops rollback ${to}: goes back without the schema; release ${target.id} can run on the present one`,
       backup === null
-        ? `gameops rollback ${to} --restore-backup <id>: a backup from before (gameops db backups); what was written since is lost`
-        : `gameops rollback ${to} --restore-backup ${backup}: the database as it was before; what was written since is lost`,
-      'gameops db create <name>: go forward with a migration that mends it',
+        ? `gameops rollback ${to} --restore-backup <id>: restores an earlier backup (gameops db backups lists them); everything written since is lost`
+        : `gameops rollback ${to} --restore-backup ${backup}: restores the database as it was before; everything written since is lost`,
+      'gameops db create <name>: go forward with a migration that corrects it',
     ],
     facts: { migration: first.name, refused: refusals.map(({ name }) => name), backup },
   });
 }
 
-/** Taken before the oldest migration that goes. Of another release it may lack what stays, or hold what goes. */
+/** The backup taken before the oldest migration to revert. Another release's may lack migrations that stay, or have some that are reverted. */
 function backupBefore(
   { applied }: SchemaLedger['ledger'],
   names: readonly string[],
@@ -213,7 +214,7 @@ async function toBackup(
   const { manifest } = await findBackup(access.folder, id);
   mustFit(target, schemaOfBackup(manifest, ledger, seen), world, {
     why: `which the backup ${id} does not have yet`,
-    next: ['gameops db backups: a newer one', 'gameops rollback: the app alone'],
+    next: ['gameops db backups: lists newer ones', 'gameops rollback: goes back without the database'],
   });
   const loss = await writesSinceBackup(access, manifest);
   const left = liveRelease(world)?.id ?? null;
@@ -226,7 +227,7 @@ async function toBackup(
   };
 }
 
-/** A manifest names the newest one only; what was applied before it, the ledger of today still knows. */
+/** A manifest names only the newest migration; today's ledger still knows those applied before it. */
 function schemaOfBackup(
   { newestMigration }: Manifest,
   { applied }: SchemaLedger['ledger'],
@@ -244,7 +245,7 @@ function restoreText(database: string, manifest: Manifest, loss: WritesSince): s
 
 function noDatabase({ envPath }: Context): OpsError {
   return new OpsError('NO_DATABASE', {
-    message: `${envPath} names no database (DB_HOST), so there is no schema to take back. Nothing was changed.`,
+    message: `${envPath} names no database (DB_HOST is not set), so there is no schema to revert. Nothing was changed.`,
     next: ['gameops rollback', 'set DB_HOST, DB_NAME, DB_USER and DB_PASSWORD'],
   });
 }

@@ -1,4 +1,7 @@
-/** Which releases a change of the schema would leave without what they use. Looked at under the lock, before anything runs. */
+/**
+ * Which releases a change of the schema would leave without something that they use. Checked under the lock, before
+ * anything runs.
+ */
 import { byPrefix, mayBoot, type SchemaSeen } from '../../boot-rule.ts';
 import type { Engine } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
@@ -10,7 +13,7 @@ import { reachable, usersOf } from './compatibility.ts';
 
 type Fleets = Pick<World, 'releases' | 'fleets'>;
 
-/** Without an engine, or without a record on it, nobody runs. */
+/** Without an engine, or without a record on it, no release runs. */
 export async function fleetsNow({ project }: Context, engine: Engine | null): Promise<Fleets> {
   const record = engine && (await readRecord(engine, project));
   if (!engine || !record) return { releases: [], fleets: [] };
@@ -27,17 +30,20 @@ export function refuseStranding(contracts: readonly string[], fleets: Fleets): v
   const running = reachable(fleets).filter(({ isRunning }) => isRunning);
   const isPlayed = users.some((user) => running.some(({ release }) => release.id === user.id));
   throw new OpsError('RELEASE_NEEDS_SCHEMA', {
-    message: `Release ${named(users)} may still use what ${last} removes: ${isPlayed ? 'players are on it' : 'it is kept to go back to'}. Nothing was run; players are where they were.`,
+    message: `Release ${named(users)} may still use what ${last} removes: ${isPlayed ? 'players are on it' : 'it is kept for rollback'}. Nothing was run; players are where they were.`,
     next: isPlayed
-      ? ['gameops deploy: a release that knows the migration', 'gameops releases']
-      : ['gameops prune --keep 1: gives up going back to it', 'or wait: a later deploy runs it by itself'],
+      ? ['gameops deploy: brings a release that knows the migration', 'gameops releases']
+      : [
+          'gameops prune --keep 1: removes it, so that no rollback goes back to it',
+          'or wait: a later deploy applies the migration by itself',
+        ],
     facts: { migration: last, releases: users.map(({ id }) => String(id)) },
   });
 }
 
 /**
- * @param after the schema when it is taken back
- * @returns releases that are kept and could not be gone back to any more. @throws RELEASE_NEEDS_SCHEMA for one that runs
+ * @param after the schema once the migrations are reverted
+ * @returns kept releases that no rollback could go back to any more. @throws RELEASE_NEEDS_SCHEMA for a release that runs
  */
 export function refuseTakingAway(after: SchemaSeen, fleets: Fleets): Release[] {
   const lost = reachable(fleets).filter(
@@ -46,13 +52,13 @@ export function refuseTakingAway(after: SchemaSeen, fleets: Fleets): Release[] {
   const played = lost.filter(({ isRunning }) => isRunning).map(({ release }) => release);
   if (played.length === 0) return lost.map(({ release }) => release);
   throw new OpsError('RELEASE_NEEDS_SCHEMA', {
-    message: `Release ${named(played)} runs and needs ${played[0]?.migrations?.needs}, which would go. Nothing was run; players are where they were.`,
-    next: ['gameops rollback --schema: players first, then the schema', 'gameops releases'],
+    message: `Release ${named(played)} runs and needs ${played[0]?.migrations?.needs}, which would be reverted. Nothing was run; players are where they were.`,
+    next: ['gameops rollback --schema: moves the players first, then reverts the schema', 'gameops releases'],
     facts: { releases: played.map(({ id }) => String(id)) },
   });
 }
 
-/** Releases that run and need a migration that the schema would not have. */
+/** Running releases that need a migration which the schema would not have. */
 export function strandedBy(has: (migration: string) => boolean, fleets: Fleets): Release[] {
   return reachable(fleets)
     .filter(({ isRunning }) => isRunning)
@@ -61,8 +67,8 @@ export function strandedBy(has: (migration: string) => boolean, fleets: Fleets):
 }
 
 /**
- * @param newest of the backup's migrations; null: it has none
- * @param applied to the present database, in order; their names have to say for those that are not in it
+ * @param newest newest migration in the backup; null: it has none
+ * @param applied migrations of the present database, in order; others are ordered by their names
  */
 export function isInBackup(
   newest: string | null,

@@ -1,6 +1,6 @@
 /**
- * A throw-away Postgres of the image that this project's own server runs, or would run. Promises that what is found on it
- * holds for the live one: where that is another major, it is refused.
+ * A throw-away Postgres from the image that this project's own server runs, or would run. Promises that results on it hold
+ * for the live server: another major version is refused.
  */
 import { accessoryHost, namesOf } from '../../contract.ts';
 import type { DatabaseEndpoint } from '../../database/server/connection.ts';
@@ -13,7 +13,7 @@ import type { Context } from '../context.ts';
 import { withLock } from '../project.ts';
 import { look, openEndpoint } from './database.ts';
 
-/** Under the project's lock: only its holder makes such containers. @throws IMAGE_NOT_FOUND, LOCKED, CONFIG_INVALID */
+/** Under the project's lock: only the holder of the lock makes such containers. @throws IMAGE_NOT_FOUND, LOCKED, CONFIG_INVALID */
 export async function onThrowAway<T>(
   context: Context,
   use: (endpoint: DatabaseEndpoint) => Promise<T>,
@@ -31,7 +31,7 @@ export async function onThrowAway<T>(
   });
 }
 
-/** null: none is named, or it does not answer. One that gameops runs has the throw-away's own image. */
+/** null: no server is named, or it does not answer. A server that gameops runs has the same image as the throw-away one. */
 async function externalServer(context: Context): Promise<LiveServer | null> {
   try {
     const endpoint = await openEndpoint(context);
@@ -40,7 +40,7 @@ async function externalServer(context: Context): Promise<LiveServer | null> {
     return { at: `${endpoint.host}:${endpoint.port}`, version };
   } catch (error) {
     if (!isOpsError(error)) throw error;
-    const message = `images.postgres is not compared with a live server: ${error.message}`;
+    const message = `images.postgres was not compared with the live server: ${error.message}`;
     context.emit({ type: 'note', level: 'detail', message });
     return null;
   }
@@ -53,13 +53,13 @@ async function postgresImage(context: Context, engine: Engine): Promise<string> 
   const { postgres } = await resolveImages(engine, context.config);
   if (postgres.info) return postgres.info.id;
   throw new OpsError('IMAGE_NOT_FOUND', {
-    message: `the image ${postgres.ref} is not on this engine, so there is no throw-away Postgres; nothing was touched`,
+    message: `The image ${postgres.ref} is not on this engine, so no throw-away Postgres can be started. Nothing was touched.`,
     next: ['gameops images prepare'],
     facts: { image: postgres.ref },
   });
 }
 
-/** Works without any settings, too: a check of a pull request has none. */
+/** Works without settings, too: the check of a pull request has none. */
 function namesOfLive(context: Context): { database: string; user: string } {
   try {
     const { database } = context.readEnv().settings;

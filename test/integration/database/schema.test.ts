@@ -92,7 +92,7 @@ describe('db status, migrate and rollback', () => {
     expect(refused).toMatchObject({ exitCode: 2, json: { error: { code: 'CONFIRMATION_NEEDED' } } });
     expect(refused.json?.error?.message).toMatch(/Saved before it goes: public\.t1: 1 row since/);
     expect(refused.json?.error?.message).toMatch(/NOT counted and NOT saved: 2_b drops the schema shop/);
-    expect(refused.json?.error?.message).toContain('--yes does not accept that');
+    expect(refused.json?.error?.message).toContain('--yes does not accept this loss');
     expect(refused.json?.error?.next).toEqual([
       expect.stringContaining('gameops db backup'),
       'gameops db rollback --accept-loss',

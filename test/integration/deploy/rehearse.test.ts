@@ -180,7 +180,7 @@ describe('a rehearsal', () => {
       exitCode: 9,
       json: { error: { code: 'REHEARSAL_FAILED', facts: { step: 'compare' } } },
     });
-    expect(other.json?.error?.message).toContain('too much: column public.discoveries more: integer');
+    expect(other.json?.error?.message).toContain('extra: column public.discoveries more: integer');
     const none = await withMigration('ALTER TABLE discoveries ADD extra int', 'SELECT 1', 'reversible=no');
     expect(none).toMatchObject({ exitCode: 0, json: { result: { oneWay: ['20270102000000000_next'] } } });
     expect(steps(none)?.at(-1)).toBe('boot 1');
@@ -240,7 +240,7 @@ describe('a rehearsal', () => {
     expect(ran).toMatchObject({ exitCode: 0, json: { result: { pending: [], steps: [], backup: null } } });
   });
 
-  it('finds a live image that can not live with the new schema; its settings lead to the copy alone', async () => {
+  it('finds a live image that does not work on the new schema; its settings lead only to the copy', async () => {
     const { tag } = await images.make('homesick', onlyAtHome, { isOurs: true });
     const deployed = await site.run(['deploy', '--image', tag, '--watch', '1s']);
     expect(deployed.exitCode, deployed.stdout).toBe(0);
@@ -256,7 +256,7 @@ describe('a rehearsal', () => {
     });
     const { postgres, redis } = namesOf(site.project);
     expect(ran.json?.error?.message).toContain(
-      `release 2 can't live with the new schema: /readyz answered 503 not at home: ${postgres}-throw-away ${redis}-throw-away`,
+      `release 2 does not work on the new schema: /readyz answered 503 not at home: ${postgres}-throw-away ${redis}-throw-away`,
     );
     expect(await everything()).toEqual(before);
   });

@@ -98,8 +98,8 @@ describe('a contract migration', () => {
     expect(schemaAfter(state, work).floor).toBe('2_b');
   });
 
-  it('by hand is refused with who needs what goes, and how to give that up', () => {
-    expect(() => refuseStranding(['2_b'], kept)).toThrowError(/Release 39 .* kept to go back to/);
+  it('run by hand is refused, and the error names the releases that still need what it removes', () => {
+    expect(() => refuseStranding(['2_b'], kept)).toThrowError(/Release 39 .* kept for rollback/);
     expect(() => refuseStranding(['1_a'], kept)).not.toThrow();
   });
 });
@@ -108,7 +108,7 @@ describe('a release', () => {
   const schema = (floor: string | null, ...applied: string[]) => ({ applied: new Set(applied), floor });
   const old = release(39, 'superseded', 2, { migrations: upTo('1_a') });
 
-  it('below the floor is refused, with one that fits instead', () => {
+  it('below the floor is refused, and the error names a release that fits instead', () => {
     const world = {
       ...kept,
       releases: [old, release(38, 'superseded', 2, { migrations: upTo('2_b', '1_a') })],
@@ -121,7 +121,7 @@ describe('a release', () => {
     );
   });
 
-  it('that needs what is not applied is refused, unless it may do without', () => {
+  it('that needs a migration which is not applied is refused, unless it may do without it', () => {
     expect(() => mustFit(old, schema(null), kept, lack)).toThrowError(
       expect.objectContaining({ code: 'SCHEMA_TOO_OLD' }),
     );

@@ -26,7 +26,7 @@ describe('--yes', () => {
     const asked = confirmWayBack(context(), 'It loses much.', ['gameops db rollback --accept-loss']);
     await expect(asked).rejects.toMatchObject({
       code: 'CONFIRMATION_NEEDED',
-      message: expect.stringContaining('--yes does not accept that'),
+      message: expect.stringContaining('--yes does not accept this loss'),
       next: ['gameops db rollback --accept-loss'],
     });
   });

@@ -38,7 +38,7 @@ function rollbackTo(target: number, applied: Record<string, number | null>, refu
     options: { schema: true },
     target: releases.find(({ id }) => id === target) ?? release(target, 'superseded'),
     world: liveWorld({ releases }),
-    schema: schema as unknown as ProjectDatabase,
+    database: schema as unknown as ProjectDatabase,
     env: {} as never,
   });
 }
@@ -105,7 +105,7 @@ describe('a rollback that finds another one unfinished', () => {
       options,
       target,
       world,
-      schema: { wishLeft } as unknown as ProjectDatabase,
+      database: { wishLeft } as unknown as ProjectDatabase,
       env: {} as never,
     };
     const asked = await withWishAsked({ emit }, request, {
@@ -118,20 +118,20 @@ describe('a rollback that finds another one unfinished', () => {
     return { asked, told: told.join() };
   }
 
-  it('says what is not done any more, and needs no database for that', async () => {
+  it('warns that an unfinished rollback will not restore its backup any more, without asking a database', async () => {
     const { asked, told } = await ask(begun(restore), {}, null);
     expect(asked).toMatchObject({ intent: { schema: null }, schema: { wish: null } });
-    expect(told).toContain('release 39 that ada@lab began was to restore the backup b39');
+    expect(told).toContain('the unfinished rollback to release 39 by ada@lab was to restore the backup b39');
     expect(told).toContain('leave the schema as it is');
   });
 
-  it('says what is done beside', async () => {
+  it('warns that an unfinished rollback will also revert migrations', async () => {
     const { asked, told } = await ask(begun(null), { schema: true }, takeBack);
     expect(asked).toMatchObject({ intent: { schema: takeBack }, schema: { wish: takeBack } });
-    expect(told).toContain('take back 4_d, 3_c');
+    expect(told).toContain('revert 4_d, 3_c');
   });
 
-  it('says nothing of what is asked again, and asks what of it is left', async () => {
+  it('says nothing when a rollback is asked for again, and asks the database what is left to do', async () => {
     const again = await ask(begun(restore), { restoreBackup: 'b39' }, restore, null);
     expect(again).toMatchObject({ asked: { schema: { wish: null } }, told: '' });
     const rest = { ...takeBack, migrations: ['3_c'] };
