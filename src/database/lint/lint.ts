@@ -1,6 +1,7 @@
 /**
- * Reads migrations with Postgres' own parser and says what would stall players, break the release that still runs, or
- * lose data; why, and how to get there safely. Knows table sizes when a database is given. Runs nothing, changes nothing.
+ * Reads migrations with Postgres' own parser and reports statements that would stall players, break the release that
+ * still serves, or lose data, with the reason and a safe way. Considers table sizes when a database is given. Runs
+ * nothing, changes nothing.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,23 +9,35 @@ import type pg from 'pg';
 import { isOpsError } from '../../errors.ts';
 import type { Finding, RuleText } from '../../report/findings/model.ts';
 import { byPrefix, type Migration, parseMigration } from '../migrate/files.ts';
-import { commandsOf, type Node, objectName, parseSection, type Statement, tableOf } from '../sql/tree.ts';
+import {
+  addedColumns,
+  commandsOf,
+  type Node,
+  objectName,
+  parseSection,
+  type Statement,
+  tableOf,
+} from '../sql/tree.ts';
 import type { Around, Hit, Rule } from './rule.ts';
+import { constraintRules } from './rules-constraints.ts';
 import { dataRules } from './rules-data.ts';
-import { addedColumns, lockRules } from './rules-locks.ts';
+import { lockRules } from './rules-locks.ts';
 
-export const rules: readonly Rule[] = [...lockRules, ...dataRules];
+export const rules: readonly Rule[] = [...lockRules, ...constraintRules, ...dataRules];
 
-/** What keeps the rules from looking at a statement at all. */
+/** Findings about files that the rules can't look into. */
 const readingRules = {
-  syntax: { severity: 'error', why: "Postgres' own parser refuses it, and so would the database." },
+  syntax: {
+    severity: 'error',
+    why: "Postgres' own parser refuses this SQL, and the database would refuse it, too.",
+  },
   'invalid-file': {
     severity: 'error',
-    why: 'A deploy refuses the whole folder because of it, before it touches the database.',
+    why: 'Because of this file a deploy refuses the whole folder, before it touches the database.',
   },
   'opaque-code': {
     severity: 'info',
-    why: 'What it locks or loses shows only when it runs: gameops db verify and gameops deploy --rehearse run it elsewhere.',
+    why: 'Only running it shows what it locks or loses: gameops db verify and gameops deploy --rehearse run it on a copy.',
   },
 } as const satisfies Record<string, Pick<Rule, 'severity' | 'why'>>;
 
@@ -34,12 +47,12 @@ export function ruleTexts(): RuleText[] {
   }));
   const looking = rules.map(({ name: id, severity, why: title }) => ({
     ...{ id, severity, title },
-    help: `${title} Each finding has the safe way. A file that means it says so on top: -- gameops: allow=${id}`,
+    help: `${title} Each finding shows a safe way. A file that needs the statement allows it at its top: -- gameops: allow=${id}`,
   }));
   return [...reading, ...looking];
 }
 
-/** Rows by table, as the planner estimates them; a table that is not there has none yet. */
+/** Rows by table, as the planner estimates them; a table that is not in it has no rows yet. */
 export type Sizes = ReadonlyMap<string, number>;
 
 export async function sizesOf(client: pg.ClientBase): Promise<Sizes> {
@@ -54,15 +67,15 @@ export async function sizesOf(client: pg.ClientBase): Promise<Sizes> {
 
 export interface LintRequest {
   dir: string;
-  /** As shown before the name of a file. */
+  /** Folder as it is shown before the name of a file. */
   shownDir: string;
-  /** Names that are applied: nobody can change them any more. */
+  /** Names of applied migrations. They are not reported, because they can't be changed any more. */
   applied: ReadonlySet<string>;
   /** null: no database to ask. */
   sizes: Sizes | null;
 }
 
-/** In the order of the files. Files that can't be read as migrations are findings, too. */
+/** Findings in the order of the files. A file that can't be read as a migration is a finding, too. */
 export async function lintFolder({ dir, shownDir, applied, sizes }: LintRequest): Promise<Finding[]> {
   const names = readdirSync(dir).filter((name) => !name.startsWith('.') && !/\.(md|txt)$/i.test(name));
   const proof: Proof = { checks: new Map(), proven: new Set() };
@@ -95,7 +108,7 @@ function unread(rule: keyof typeof readingRules, message: string): Placed {
   return { rule, ...readingRules[rule], key: null, line: 1, column: 1, message };
 }
 
-/** What earlier files proved: that a column has no NULL. */
+/** Columns that earlier files proved to have no NULL. */
 interface Proof {
   /** "table.constraint" → "table.column" of a CHECK (column IS NOT NULL) that is not valid yet. */
   checks: Map<string, string>;
@@ -110,7 +123,7 @@ export async function lintMigration(
   sizes: Sizes | null = null,
 ): Promise<Placed[]> {
   if (migration.kind === 'code') {
-    const message = 'is code: lint reads SQL only';
+    const message = 'the file is code, and lint reads only SQL';
     return keep(migration, [unread('opaque-code', message)]);
   }
   const findings: Placed[] = [];
@@ -138,7 +151,7 @@ const keep = ({ allow }: Migration, findings: Placed[]): Placed[] =>
   findings.filter(({ rule }) => !allow.includes(rule));
 
 interface Knowledge {
-  /** Tables, indexes and others that this file made. */
+  /** Tables, indexes and other objects that this file makes. */
   made: Set<string>;
   proof: Proof;
   sizes: Sizes | null;
@@ -184,7 +197,7 @@ const isMade = ({ table, object }: Hit, made: ReadonlySet<string>): boolean =>
 const isLocking = ({ kind }: Statement): boolean =>
   ['AlterTableStmt', 'IndexStmt', 'RenameStmt', 'CreateTrigStmt'].includes(kind);
 
-/** Below this a scan or a rewrite is over before anybody waits. */
+/** With fewer rows, a scan or a rewrite ends before a player notices. */
 const smallRows = 1_000;
 
 function findingOf(rule: Rule, { table, object, message, rewrite }: Hit, sizes: Sizes | null) {

@@ -1,15 +1,15 @@
-/** What a rule of lint is: a name, why it matters, and a pure look at one statement. */
+/** A rule of lint: its name, why it matters, and a pure function that looks at one statement. */
 import type { Finding } from '../../report/findings/model.ts';
 import type { Migration } from '../migrate/files.ts';
 import type { Statement } from '../sql/tree.ts';
 
 export interface Hit {
-  /** Table it is about; silent when the same file made it. '' when there is none. */
+  /** The table in question, '' when there is none. Not reported when the same file makes it. */
   table?: string;
-  /** Other object it is about, silent in the same way. */
+  /** Another object in question. Not reported when the same file makes it. */
   object?: string;
   message: string;
-  /** SQL that gets there safely. */
+  /** SQL that reaches the same safely. */
   rewrite: string;
 }
 
@@ -18,11 +18,11 @@ export interface Around {
   phase: Migration['phase'];
   reversible: Migration['reversible'];
   isTransactional: boolean;
-  /** An earlier file proved by a valid CHECK that the column has no NULL. */
+  /** Whether an earlier file proved with a valid CHECK that the column has no NULL. */
   isProven(table: string, column: string): boolean;
-  /** This file added that constraint NOT VALID. */
+  /** Whether this file added the constraint NOT VALID. */
   addedNotValid(constraint: string): boolean;
-  /** An earlier statement of this section made the column, or its whole table: it holds nothing of players. */
+  /** Whether an earlier statement of this section made the column or its table: then it holds no players' data. */
   isMadeHere(table: string, column: string | null): boolean;
   /** Existing table that an earlier statement of this transaction holds an exclusive lock on, or null. */
   lockedBefore: string | null;
@@ -32,9 +32,9 @@ export interface Rule {
   name: string;
   severity: Finding['severity'];
   why: string;
-  /** How bad it is depends on how large the table is. */
+  /** Whether its severity depends on the size of the table. */
   isSized?: true;
-  /** Sections it looks at; default: both. */
+  /** The section that it looks at; default: both. */
   section?: 'up' | 'down';
   find(statement: Statement, around: Around): readonly Hit[];
 }

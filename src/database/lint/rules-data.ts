@@ -1,6 +1,7 @@
-/** Rules about what breaks: the release that still runs, the way back, the data, and types that are regretted later. */
+/** Rules about breakage: the release that still serves, reverting a migration, the data, and types that are regretted later. */
 import { keepsValues, removalsOf, unsavedBy, wordsOf } from '../sql/removals.ts';
 import {
+  addedColumns,
   commandsOf,
   constraintsOf,
   type Node,
@@ -11,7 +12,6 @@ import {
   typeName,
 } from '../sql/tree.ts';
 import type { Rule } from './rule.ts';
-import { addedColumns } from './rules-locks.ts';
 
 const kindsInUse: Record<string, string> = {
   OBJECT_TABLE: 'table',
@@ -30,7 +30,7 @@ export const dataRules: readonly Rule[] = [
     name: 'add-not-null-without-default',
     severity: 'error',
     section: 'up',
-    why: 'It fails as soon as the table has a row, and the release before does not fill the column.',
+    why: 'It fails as soon as the table has a row, and the previous release does not fill the column.',
     find: (statement) =>
       addedColumns(statement)
         .filter(({ column }) => {
@@ -51,7 +51,7 @@ export const dataRules: readonly Rule[] = [
     name: 'drop-column',
     severity: 'error',
     section: 'up',
-    why: 'Servers of the release before still read it while players are moved, and after a rollback.',
+    why: 'Servers of the previous release still read the column while players are moved, and after a rollback.',
     find: (statement, { phase }) =>
       commandsOf(statement)
         .filter(({ subtype }) => subtype === 'AT_DropColumn' && phase === 'expand')
@@ -59,14 +59,14 @@ export const dataRules: readonly Rule[] = [
           table: tableOf(statement.node.relation),
           message: `drops ${tableOf(statement.node.relation)}.${name} in an expand migration`,
           rewrite:
-            '-- in a migration of its own, once no release uses it:\n-- gameops: phase=contract reversible=lossy',
+            '-- in a separate migration, when no release uses the column any more:\n-- gameops: phase=contract reversible=lossy',
         })),
   },
   {
     name: 'drop-object',
     severity: 'error',
     section: 'up',
-    why: 'Servers of the release before still use it while players are moved, and after a rollback.',
+    why: 'Servers of the previous release still use the object while players are moved, and after a rollback.',
     find: ({ kind, node }, { phase }) => {
       const what = kindsInUse[node.removeType];
       if (kind !== 'DropStmt' || phase !== 'expand' || what === undefined) return [];
@@ -74,7 +74,7 @@ export const dataRules: readonly Rule[] = [
         object: objectName(object),
         message: `drops the ${what} ${objectName(object)} in an expand migration`,
         rewrite:
-          '-- in a migration of its own, once no release uses it:\n-- gameops: phase=contract reversible=lossy',
+          '-- in a separate migration, when no release uses the object any more:\n-- gameops: phase=contract reversible=lossy',
       }));
     },
   },
@@ -82,7 +82,7 @@ export const dataRules: readonly Rule[] = [
     name: 'rename',
     severity: 'error',
     section: 'up',
-    why: 'From that moment on servers of the release before ask for a name that is gone.',
+    why: 'From then on, servers of the previous release use a name that no longer exists.',
     find: ({ kind, node }, { phase }) => {
       if (phase !== 'expand') return [];
       const table = tableOf(node.relation);
@@ -120,14 +120,14 @@ export const dataRules: readonly Rule[] = [
     severity: 'error',
     section: 'up',
     isSized: true,
-    why: 'The lock of the statement before is kept until the last row is written.',
+    why: 'The lock of an earlier statement is held until the last row is written.',
     find: (statement, { lockedBefore, isTransactional }) =>
       isTransactional && lockedBefore !== null && isBulkWrite(statement)
         ? [
             {
               table: tableOf(statement.node.relation),
-              message: `writes rows of ${tableOf(statement.node.relation)} while ${lockedBefore} is locked by a statement before it`,
-              rewrite: '-- in a migration of its own, in batches',
+              message: `writes rows of ${tableOf(statement.node.relation)} while an earlier statement holds a lock on ${lockedBefore}`,
+              rewrite: '-- in a separate migration, in batches',
             },
           ]
         : [],
@@ -137,7 +137,7 @@ export const dataRules: readonly Rule[] = [
     severity: 'error',
     section: 'up',
     isSized: true,
-    why: 'Every row is locked until the end, and the table doubles in size.',
+    why: 'Every row stays locked until the end, and the table doubles in size.',
     find: ({ kind, node }) =>
       (kind === 'UpdateStmt' || kind === 'DeleteStmt') && !node.whereClause
         ? [
@@ -153,13 +153,13 @@ export const dataRules: readonly Rule[] = [
     name: 'truncate',
     severity: 'error',
     section: 'up',
-    why: 'The values are gone at once and no way back brings them again.',
+    why: 'The rows are gone at once, and reverting the migration does not bring them back.',
     find: ({ kind, node }) =>
       kind === 'TruncateStmt'
         ? node.relations.map(({ RangeVar }: Node) => ({
             table: tableOf(RangeVar),
             message: `empties ${tableOf(RangeVar)}`,
-            rewrite: '-- a new table beside it, or DELETE in batches, in a contract migration',
+            rewrite: '-- use a new table beside it, or DELETE in batches in a contract migration',
           }))
         : [],
   },
@@ -167,14 +167,14 @@ export const dataRules: readonly Rule[] = [
     name: 'json-type',
     severity: 'warning',
     section: 'up',
-    why: 'json has no equality: SELECT DISTINCT and GROUP BY on such a row fail.',
+    why: 'json has no equality operator, so SELECT DISTINCT and GROUP BY fail on such a row.',
     find: (statement) => columnsOf(statement, ({ type }) => type === 'json', 'json', 'jsonb'),
   },
   {
     name: 'int-key',
     severity: 'warning',
     section: 'up',
-    why: 'It ends at 2,147,483,647, and widening it later rewrites the table.',
+    why: 'The key ends at 2,147,483,647, and widening it later rewrites the table.',
     find: (statement) =>
       columnsOf(
         statement,
@@ -192,13 +192,13 @@ export const dataRules: readonly Rule[] = [
     name: 'timestamp-without-zone',
     severity: 'warning',
     section: 'up',
-    why: 'It means another moment to every session with another time zone.',
+    why: 'The same value means different moments to connections with different time zones.',
     find: (statement) => columnsOf(statement, ({ type }) => type === 'timestamp', 'timestamp', 'timestamptz'),
   },
   {
     name: 'long-name',
     severity: 'error',
-    why: 'Postgres cuts it to 63 bytes and says so in a notice that nobody reads.',
+    why: 'Postgres cuts the name to 63 bytes, and reports it only in a notice.',
     find: ({ text }) =>
       [
         ...text.matchAll(
@@ -209,20 +209,20 @@ export const dataRules: readonly Rule[] = [
         .filter((name) => Buffer.byteLength(name) > 63)
         .map((name) => ({
           message: `uses the name ${name.slice(0, 24)}… of ${Buffer.byteLength(name)} bytes`,
-          rewrite: '-- a name of at most 63 bytes',
+          rewrite: '-- use a name of at most 63 bytes',
         })),
   },
   {
     name: 'opaque-block',
     severity: 'warning',
     section: 'up',
-    why: 'Neither lint nor the preview of losses sees what it does.',
+    why: 'Neither lint nor the preview of losses can look into a DO block.',
     find: ({ kind }) =>
       kind === 'DoStmt'
         ? [
             {
               message: 'runs a DO block',
-              rewrite: '-- plain statements; or -- gameops: allow=opaque-block, when it was looked at',
+              rewrite: '-- use plain statements; or add, after a review: -- gameops: allow=opaque-block',
             },
           ]
         : [],
@@ -230,13 +230,13 @@ export const dataRules: readonly Rule[] = [
   {
     name: 'set-session',
     severity: 'warning',
-    why: 'gameops sets timeouts for every migration; what a file sets for the session is taken back after it.',
+    why: 'gameops sets timeouts for every migration, and resets after each file what the file has SET.',
     find: ({ kind, node }) =>
       kind === 'VariableSetStmt' && !node.is_local && node.kind !== 'VAR_RESET'
         ? [
             {
-              message: `sets ${node.name} for the session`,
-              rewrite: `SET LOCAL ${node.name} = …;  -- or leave it out`,
+              message: `sets ${node.name} beyond its transaction`,
+              rewrite: `SET LOCAL ${node.name} = …;  -- or remove the statement`,
             },
           ]
         : [],
@@ -245,7 +245,7 @@ export const dataRules: readonly Rule[] = [
     name: 'claims-reversible',
     severity: 'warning',
     section: 'down',
-    why: 'What players made in the meantime goes with it; a rollback asks for --accept-loss, whatever the file says.',
+    why: 'Reverting would destroy what players made since; a rollback asks for --accept-loss, whatever the file says.',
     find: (statement, { reversible, isMadeHere }) => {
       if (reversible !== 'yes') return [];
       const known = removalsOf(statement).filter(
@@ -253,11 +253,11 @@ export const dataRules: readonly Rule[] = [
           !isMadeHere(tableNamed(one.path), one.column) &&
           !(one.to !== undefined && keepsValues(one.to, null)),
       );
-      const unseen = statement.kind === 'DoStmt' ? ['runs a DO block, and nobody sees what it loses,'] : [];
+      const unseen = statement.kind === 'DoStmt' ? ['runs a DO block, whose losses can not be seen,'] : [];
       return [...new Set([...known.map(wordsOf), ...unsavedBy(statement), ...unseen])].map((one) => ({
-        message: `${one} on the way back, while the file says reversible=yes`,
+        message: `${one} when it is reverted, although the file says reversible=yes`,
         rewrite:
-          '-- gameops: reversible=lossy\n-- or, where it takes nothing of players: allow=claims-reversible',
+          "-- gameops: reversible=lossy\n-- or, when no players' data is lost: allow=claims-reversible",
       }));
     },
   },

@@ -20,7 +20,7 @@ export interface Loss {
 
 export interface Uncounted {
   migration: string;
-  /** What its way back does: "drops the schema shop and all that hangs on it" */
+  /** What its way back does: "drops the schema shop and everything that depends on it" */
   what: string;
 }
 

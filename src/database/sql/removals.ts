@@ -1,6 +1,6 @@
 /**
- * What statements destroy, read from Postgres' own parse tree and from nothing else: lint warns of it, a way back counts
- * and saves it. What a DO block, a function or a trigger does is not seen.
+ * The data that statements destroy, read from Postgres' own parse tree alone: lint warns of it, and reverting a migration
+ * counts and saves it. What a DO block, a function or a trigger does can't be seen.
  */
 import { quoted } from '../server/facts.ts';
 import { splitStatements } from './split.ts';
@@ -18,31 +18,31 @@ import {
 
 export interface Removal {
   how: 'drops' | 'empties' | 'deletes rows of' | 'writes over' | 'changes the type of';
-  /** Schema, if it was written, and table; as the catalogue has them. */
+  /** Schema, if it is written, and table, spelled as in the catalogue. */
   path: readonly string[];
   /** null: whole rows. */
   column: string | null;
-  /** Of a column whose type changes. */
+  /** The new type, when the type of a column changes. */
   to?: NewType;
 }
 
 interface NewType {
-  /** As the catalogue has it: "int8", "_text". */
+  /** Spelled as in the catalogue: "int8", "_text". */
   name: string;
   /** varchar(20), numeric(10, 2) */
   isLimited: boolean;
-  /** By USING. */
+  /** Whether USING computes the new value. */
   isComputed: boolean;
 }
 
 export interface Removals {
-  /** Of known tables and columns. */
+  /** Removals of known tables and columns. */
   removals: Removal[];
-  /** What can be neither counted nor saved: "drops the schema shop and all that hangs on it" */
+  /** What can be neither counted nor saved: "drops the schema shop and everything that depends on it" */
   unsaved: string[];
-  /** Something runs that is not looked into. */
+  /** Something runs that can't be looked into. */
   isOpaque: boolean;
-  /** Names that tables, columns and schemas get on the way. */
+  /** New names of tables, columns and schemas that these statements rename. */
   renamed: string[];
 }
 
@@ -53,13 +53,15 @@ export const quotedPath = ({ path }: Removal): string => path.map(quoted).join('
 export const wordsOf = ({ how, path, column }: Removal): string =>
   `${how} ${tableNamed(path)}${column === null ? '' : `.${column}`}`;
 
-/** Statement by statement: what is not understood must not hide what stands beside it. */
+/** Statement by statement, so that one that can't be parsed does not hide the others. */
 export async function removalsIn(sql: string): Promise<Removals> {
   const all: Removals = { removals: [], unsaved: [], isOpaque: false, renamed: [] };
   for (const { text } of splitStatements(sql)) {
     const parsed = await parseSection(text).catch(() => null);
     if (parsed === null)
-      all.unsaved.push(`runs what gameops does not understand: ${text.replace(/\s+/g, ' ').slice(0, 60)}`);
+      all.unsaved.push(
+        `runs a statement that gameops can not parse: ${text.replace(/\s+/g, ' ').slice(0, 60)}`,
+      );
     for (const statement of parsed ?? []) {
       all.removals.push(...removalsOf(statement));
       all.unsaved.push(...unsavedBy(statement));
@@ -86,9 +88,9 @@ export function unsavedBy(statement: Statement): string[] {
   const holder = holders[node.removeType];
   if (kind === 'DropStmt' && isCascade && holder !== undefined)
     return node.objects.map(
-      (object: Node) => `drops the ${holder} ${objectName(object)} and all that hangs on it`,
+      (object: Node) => `drops the ${holder} ${objectName(object)} and everything that depends on it`,
     );
-  if (kind === 'DropOwnedStmt') return ['drops all that a role owns'];
+  if (kind === 'DropOwnedStmt') return ['drops everything that a role owns'];
   if (kind === 'TruncateStmt' && isCascade)
     return node.relations.map(
       ({ RangeVar }: Node) => `empties every table that refers to ${tableOf(RangeVar)}`,
@@ -100,7 +102,7 @@ export function unsavedBy(statement: Statement): string[] {
   return [];
 }
 
-/** With CASCADE columns or tables go that the statement does not name. */
+/** With CASCADE, columns or tables are dropped that the statement does not name. */
 const holders: Record<string, string> = {
   OBJECT_SCHEMA: 'schema',
   OBJECT_TYPE: 'type',
@@ -108,7 +110,7 @@ const holders: Record<string, string> = {
   OBJECT_EXTENSION: 'extension',
 };
 
-/** Functions that touch nobody's values. */
+/** Functions that change no rows. */
 const harmless = new Set(['setval', 'set_config', 'count']);
 
 function isOpaque({ kind, node }: Statement): boolean {
@@ -147,7 +149,7 @@ function newType(column: Node): NewType {
   };
 }
 
-/** What runs as it is written; rules, functions and views only keep theirs for later. */
+/** Statements that run at once; a rule, a function or a view only stores its statements. */
 const writing = new Set([
   'SelectStmt',
   'CreateTableAsStmt',
@@ -157,7 +159,7 @@ const writing = new Set([
   'MergeStmt',
 ]);
 
-/** A WITH may write, too. */
+/** Also looks into WITH, which may write. */
 function writesIn(node: Node): Removal[] {
   if (Array.isArray(node)) return node.flatMap(writesIn);
   if (node === null || typeof node !== 'object') return [];
@@ -182,12 +184,12 @@ const overwritten = (relation: Node, targets: Node[] = []): Removal[] =>
 
 const integers = new Set(['int2', 'int4', 'int8']);
 
-/** Nobody narrows into these. */
+/** A change into one of these never narrows a value. */
 const widest = new Set(['int8', 'numeric', 'timestamptz', 'jsonb']);
 
 /**
- * Whether a change of type leaves every value as it is, or fails whole where one does not fit.
- * @param from the type until now; null: not known
+ * Whether a change of type keeps every value, or fails as a whole when one does not fit.
+ * @param from the present type; null when it is not known
  */
 export function keepsValues({ name, isLimited, isComputed }: NewType, from: string | null): boolean {
   if (isComputed) return false;

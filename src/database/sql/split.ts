@@ -1,20 +1,20 @@
 /**
- * Splits SQL into statements as far as telling their first words and their names needs. Never judges whether the SQL
- * is right; the real parser is lint's.
+ * Splits SQL into statements, well enough to read their first words and their names. Never judges whether the SQL is
+ * right; tree.ts has the real parser.
  */
 
 export interface Statement {
   /** As written, comments inside included, without the semicolon. */
   text: string;
-  /** Comments dropped, what stands in quotes blanked: for telling words apart. */
+  /** Without comments, and with quoted texts blanked: for finding words. */
   bare: string;
-  /** Comments dropped, white space outside of quotes made one space: equal for what differs in looks only. */
+  /** Without comments, and with white space outside of quotes made one space. */
   code: string;
-  /** Where it begins in the whole text, behind comments. */
+  /** Where the statement begins in the whole text, after comments. */
   at: number;
 }
 
-/** Longest first; a quoted text that never ends runs to the end of the file. */
+/** Longest token first; a quoted text that is never closed runs to the end of the file. */
 const token = new RegExp(
   [
     String.raw`--[^\n]*`,
@@ -30,9 +30,9 @@ const token = new RegExp(
 
 const split = new Map<string, readonly Statement[]>();
 
-/** A function body in the standard's BEGIN ATOMIC … END stays one with its function. */
+/** A function body in the standard's BEGIN ATOMIC … END stays a part of its statement. */
 export function splitStatements(sql: string): readonly Statement[] {
-  // A file is asked about its statements by each that checks, sums up or runs it.
+  // Several callers ask for the statements of the same file: to check it and to run it.
   const known = split.get(sql) ?? splitAnew(sql);
   split.set(sql, known);
   return known;
@@ -82,7 +82,7 @@ function splitAnew(sql: string): Statement[] {
   return statements;
 }
 
-/** Only what tells statements apart, as in `bare`. */
+/** The statements as in `bare`. */
 export function statementsOf(sql: string): string[] {
   return splitStatements(sql).map(({ bare }) => bare);
 }
@@ -110,10 +110,10 @@ function endOfComment(sql: string, from: number): number {
 // Names -----------------------------------------------------------------------------------------------------------
 
 const part = String.raw`(?:"(?:[^"]|"")+"|[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*)`;
-/** Source of a regular expression for a name as it stands in SQL, with or without its schema. */
+/** Source of a regular expression for a name as written in SQL, with or without its schema. */
 export const namePattern = String.raw`${part}(?:\s*\.\s*${part})*`;
 
-/** `"Öl"` → Öl, `Table` → table: as the catalogue has it. */
+/** `"Öl"` → Öl, `Table` → table: spelled as in the catalogue. */
 export function unquoted(name: string): string {
   return name.startsWith('"') ? name.slice(1, -1).replaceAll('""', '"') : name.toLowerCase();
 }

@@ -230,12 +230,12 @@ describe('what a way back removes', () => {
   });
 
   it.each([
-    ['DROP SCHEMA shop CASCADE', 'drops the schema shop and all that hangs on it'],
-    ['DROP TYPE public.mood CASCADE', 'drops the type mood and all that hangs on it'],
-    ['DROP DOMAIN name CASCADE', 'drops the domain name and all that hangs on it'],
+    ['DROP SCHEMA shop CASCADE', 'drops the schema shop and everything that depends on it'],
+    ['DROP TYPE public.mood CASCADE', 'drops the type mood and everything that depends on it'],
+    ['DROP DOMAIN name CASCADE', 'drops the domain name and everything that depends on it'],
     ['TRUNCATE a CASCADE', 'empties every table that refers to a'],
     ['ALTER TYPE pair DROP ATTRIBUTE x CASCADE', 'changes x of the type pair'],
-    ['SELCT 1', 'runs what gameops does not understand: SELCT 1'],
+    ['SELCT 1', 'runs a statement that gameops can not parse: SELCT 1'],
   ])('beyond what can be counted is named: %s', async (sql, words) => {
     // What stands beside it is still seen.
     const { unsaved, removals } = await removalsIn(`DROP TABLE b; ${sql}`);

@@ -9,7 +9,7 @@ const context = (over: Partial<Context> = {}): Context =>
   ({ verb: 'rollback', project: 'arena', yes: true, isInteractive: false, ...over }) as Context;
 
 const loss = { migration: '2_b', table: 'public.a', columns: ['gold'], rows: 2, since: '2026-11-26T10:00' };
-const uncounted = [{ migration: '3_c', what: 'drops the schema shop and all that hangs on it' }];
+const uncounted = [{ migration: '3_c', what: 'drops the schema shop and everything that depends on it' }];
 
 describe('--yes', () => {
   it('answers for volumes and restores', async () => {
@@ -56,7 +56,7 @@ describe('what would be lost', () => {
       'Saved before it goes: public.a (gold): 2 rows since 2026-11-26 10:00.',
     );
     expect(lossText({ losses: [], uncounted })).toBe(
-      'NOT counted and NOT saved: 3_c drops the schema shop and all that hangs on it. Only a backup has it (gameops db backup).',
+      'NOT counted and NOT saved: 3_c drops the schema shop and everything that depends on it. Only a backup has it (gameops db backup).',
     );
     expect(lossText({ losses: [loss], uncounted })).toMatch(/^Saved before .* NOT counted/);
   });
