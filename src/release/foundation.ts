@@ -1,4 +1,4 @@
-/** The foundation planner: what is missing before a release can be planned. Pure, like its sibling. */
+/** The foundation planner: plans what is missing before a release can be planned. PURE. */
 import type { FoundationStep } from './model.ts';
 
 export interface FoundationState {
@@ -7,12 +7,12 @@ export interface FoundationState {
   /** Tag of the bundled server's image when it must be built. */
   imageToBuild: string | null;
   hasNetwork: boolean;
-  /** Accessories that are ours to run and do not. */
+  /** Accessories that gameops has to run and that are not running. */
   missingAccessories: string[];
   proxy: 'absent' | 'stopped' | 'running';
 }
 
-/** Fetches before anything that runs is touched. */
+/** Images are fetched before anything that runs is touched. */
 export function planImages(state: Pick<FoundationState, 'missingImages' | 'imageToBuild'>): FoundationStep[] {
   const steps: FoundationStep[] = [];
   if (state.missingImages.length > 0) {
@@ -26,7 +26,7 @@ export function planImages(state: Pick<FoundationState, 'missingImages' | 'image
     });
   }
   if (state.imageToBuild !== null) {
-    const cause = 'the bundled server in this version is not built yet';
+    const cause = 'this version of the bundled server is not built yet';
     steps.push({
       kind: 'build-image',
       phase: 'prepare',
@@ -45,11 +45,11 @@ export function planFoundation(state: FoundationState): FoundationStep[] {
   }
   const accessories = state.missingAccessories;
   if (accessories.length > 0) {
-    const cause = '.env points at the embedded ones';
+    const cause = '.env names the ones that gameops runs';
     steps.push({ kind: 'start-accessories', phase: 'prepare', accessories, cause, deadlineMs: 150_000 });
   }
   if (state.proxy !== 'running') {
-    const cause = state.proxy === 'absent' ? 'players meet Nginx, never a replica' : 'it is stopped';
+    const cause = state.proxy === 'absent' ? 'players connect to Nginx, never to a replica' : 'it is stopped';
     steps.push({ kind: 'start-proxy', phase: 'prepare', cause, deadlineMs: 60_000 });
   }
   return steps;

@@ -33,7 +33,7 @@ import { type Condemning, type Opening, retireStep, schemaBackStep } from './ste
 export type { Opening } from './steps.ts';
 export { quiesceMs } from './steps.ts';
 
-/** Bounds the trace: a plan that long means that some step does not change the position, which is a bug. */
+/** Bounds the trace: in a plan this long some step does not change the position, which is a bug. */
 const stepsMax = 1_000;
 
 function trace(start: Position, act: Act): { steps: ReleaseStep[]; end: Position } {
@@ -65,8 +65,8 @@ export function planAct(world: World, intent: Intent, opening: Opening): Plan<Re
 }
 
 /**
- * Additive ones are a deploy of their own, also of what is live; contract ones come along with the next. What a rollback
- * was still to take back, and does not, is not pending.
+ * Additive migrations are a reason to deploy, also when the release is live already; contract migrations wait for the next
+ * deploy. A migration that a given-up rollback still had to revert is not pending.
  */
 export function bringsMigrations(
   { verb, skipMigrations }: Pick<Intent, 'verb' | 'skipMigrations'>,
@@ -81,7 +81,7 @@ function isSameRelease(a: Release, b: Release): boolean {
   return a.fingerprint === b.fingerprint && a.replicas === b.replicas;
 }
 
-/** Finishes what the record says is under way; without that, repairs what the live release lacks. */
+/** Finishes the act that the record has under way; without one, repairs what the live release lacks. */
 export function planResume(world: World): Plan<ReleaseStep> {
   const steps = world.intent ? planUnfinished(world, null).steps : planRepair(world);
   const live = liveRelease(world)?.id ?? null;
@@ -91,9 +91,9 @@ export function planResume(world: World): Plan<ReleaseStep> {
 }
 
 /**
- * The fleet that players could be handed back to: it has lost its routes to an act that is committed, and runs whole.
- * null when there is none. Whether it still takes players only it can say; an image that does not speak our protocol was told
- * to end at once, and need not say so.
+ * The fleet that players could be handed back to: it lost its routes to an act that is committed, and all its replicas
+ * run. null when there is none. Only the fleet itself can say whether it still takes players; an image that does not
+ * speak our protocol got its SIGTERM at once and need not say so.
  */
 export function fleetBefore({ intent, releases, fleets }: World): Route | null {
   if (intent?.stage !== 'committed') return null;
@@ -103,11 +103,14 @@ export function fleetBefore({ intent, releases, fleets }: World): Route | null {
   return before && replicas.length >= before.replicas ? { release: before.id, replicas } : null;
 }
 
-/** Backs out of an act that is committed, to the fleet that `fleetBefore` names, while that one takes players. */
+/** Backs out of a committed act, to the fleet that `fleetBefore` names, while that fleet takes players. */
 export const planHandBack = (world: World, reason: string): Plan<ReleaseStep> =>
   planBackOut(world, {
-    ...{ verdict: 'abandoned', reason },
-    ...{ handsBack: true, metPlayers: true, isUndrained: true },
+    verdict: 'abandoned',
+    reason,
+    handsBack: true,
+    metPlayers: true,
+    isUndrained: true,
   });
 
 /** Backs out of the unfinished act: after a failure, or because the operator said `abort`. */
@@ -122,8 +125,9 @@ export function planBackOut(world: World, condemning: Condemning): Plan<ReleaseS
 }
 
 /**
- * What a rollback finds of an unfinished one: the schema's part of it is what is asked now. One to another release leaves
- * the schema to the act that follows it. The same intent: the same was asked, and some of it may be done.
+ * Merges a new rollback request into an unfinished rollback: the schema wish asked now replaces the old one. A rollback
+ * to another release leaves the schema to the act that follows. The world is returned as it is when the wish is the same,
+ * because part of it may be done already.
  */
 export function withNewestWish(world: World, target: ReleaseId, asked: SchemaWish | null): World {
   const { intent } = world;
@@ -134,8 +138,9 @@ export function withNewestWish(world: World, target: ReleaseId, asked: SchemaWis
 }
 
 /**
- * Goes back to what is live already: what is unfinished ends with that release, then the schema goes back where asked.
- * @param left newest release whose migrations go
+ * A rollback to the release that is live already: an unfinished act ends with that release, then the schema goes back if
+ * that was asked.
+ * @param left newest release whose migrations are reverted
  */
 export function planStay(world: World, wish: SchemaWish | null, left: ReleaseId): Plan<ReleaseStep> {
   const live = liveRelease(world)?.id ?? null;
@@ -144,13 +149,13 @@ export function planStay(world: World, wish: SchemaWish | null, left: ReleaseId)
   const { steps } = isAnother
     ? planBackOut(world, { verdict: 'abandoned', reason: `rollback to ${live}` })
     : planResume(world);
-  // An act that has a wish of its own ends with that one.
+  // An act with a schema wish of its own carries it out at its end.
   const isTaken = intent?.release === live && intent?.schema != null;
   const goes = wish === null || isTaken ? [] : [schemaBackStep(wish, left)];
   return { verb: 'rollback', release: live, previous: live, steps: [...steps, ...goes] };
 }
 
-/** What the live release lacks: dead replicas, unsettled traffic, strays. Empty when all is as it should be. */
+/** Repairs the live release: dead replicas, unsettled traffic, strays. Empty when all is as it should be. */
 export function planRepair(world: World): ReleaseStep[] {
   const live = liveRelease(world);
   if (!live)
@@ -168,7 +173,7 @@ function planUnfinished(world: World, condemning: Condemning | null): { steps: R
   return { steps, end: end.world };
 }
 
-/** A new act gives up an unfinished one only while no player ever met its release; else it is finished first. */
+/** A new act gives up an unfinished one only if no player was ever on its release; otherwise it finishes it first. */
 function supersededBy(world: World, candidate: Release): Condemning | null {
   const unfinished = world.intent;
   if (unfinished?.stage !== 'open') return null;

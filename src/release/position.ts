@@ -9,7 +9,7 @@ export interface Position {
   /** Replicas started in this plan, and those of them (and others) proven ready in it. */
   started: ReadonlySet<string>;
   ready: ReadonlySet<string>;
-  /** Nobody was asked to leave since the last switch before this plan. */
+  /** No replica was drained since the last switch before this plan. */
   isUndrained: boolean;
   /** Replicas drained in this plan. */
   drained: ReadonlySet<string>;
@@ -23,7 +23,7 @@ export interface Position {
 
 export const replicaKey = (release: ReleaseId, n: number) => `${release}/${n}`;
 
-/** @param known what the process that acts knows beside the world, see Condemning; without it the worse is assumed */
+/** @param known what this process knows beside the world, see Condemning; without it the worse case is assumed */
 export function startPosition(
   world: World,
   known: { metPlayers?: boolean; isUndrained?: boolean } = {},
@@ -141,8 +141,8 @@ function withWorld(position: Position, change: Partial<World>): Position {
 }
 
 /**
- * What served before stays what it was; its failure is in the history. Of an act that was committed already, the release
- * before is live again. The runner writes the same into the record.
+ * A release that served earlier keeps its verdict; its failure is in the history. When the act was committed already, the
+ * previous release is live again. The runner writes the same into the record.
  */
 export function condemned(
   releases: readonly Release[],

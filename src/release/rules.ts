@@ -36,9 +36,9 @@ import { batchSize } from './strategy.ts';
 /** What is asked of the planner beside the world. */
 export interface Act {
   intent: Intent;
-  /** Given when the act begins now: written with the intent by its first step. */
+  /** Given when the act begins now; its first step writes it with the intent. */
   opening?: Opening;
-  /** Given when the act is to be backed out of. */
+  /** Given when the plan is to back out of the act. */
   condemning?: Condemning;
   /** False for a mere repair of the live release: no intent to open or close. */
   recorded: boolean;
@@ -48,7 +48,7 @@ export function nextStep(position: Position, act: Act): ReleaseStep | null {
   const { world } = position;
   if (isUnopened(world, act) && act.opening) return openStep(act.intent, act.opening);
   const intent = world.intent ?? act.intent;
-  // `close` was the last step of a recorded act: what follows belongs to nobody.
+  // `close` was the last step of a recorded act: no further step belongs to it.
   if (act.recorded && !world.intent) return null;
 
   if (
@@ -68,7 +68,7 @@ export function nextStep(position: Position, act: Act): ReleaseStep | null {
   );
 }
 
-/** Replicas that run although they belong to no part of this act; nobody was ever sent to them. Memory first. */
+/** Replicas that run but have no part in this act; no player was ever sent to them. First, because they take memory. */
 function strays(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
   const { world } = position;
   const known = new Set([goal, intent.release, intent.previous, liveRelease(world)?.id ?? null]);
@@ -81,7 +81,7 @@ function strays(position: Position, goal: ReleaseId | null, intent: Intent): Rel
   return null;
 }
 
-/** Replicas that lost their routes: prove the new ones, then let players go, then stop. One batch at a time. */
+/** Replicas that lost their routes: prove the new ones, then drain the old ones, then stop them. One batch at a time. */
 function leavers(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
   const { world } = position;
   for (const fleet of world.fleets) {
@@ -92,11 +92,11 @@ function leavers(position: Position, goal: ReleaseId | null, intent: Intent): Re
     const metPlayers =
       intent.stage !== 'condemned' || position.dropped.has(fleet.release) || (fleet.players ?? 0) > 0;
     if (!metPlayers)
-      return retireStep(fleet.release, leaving, 'never met a player; kept stopped for inspection');
+      return retireStep(fleet.release, leaving, 'never had a player; kept stopped for inspection');
     return (
       watchStep(position, goal, intent) ??
       quiesceStep(position, intent) ??
-      // The last batch: from its drain on there is no way back but a rollback.
+      // Before the last batch drains: from there on only a rollback goes back.
       (isArrived(world, goal) ? commitment(position, goal, intent) : null) ??
       drainStep(position, fleet.release, leaving, intent, playersOn(position, fleet, leaving), goal) ??
       retireStep(
@@ -109,7 +109,7 @@ function leavers(position: Position, goal: ReleaseId | null, intent: Intent): Re
   return null;
 }
 
-/** Their share of what the fleet had when it was looked at, as nobody is asked replica by replica. */
+/** Their share of the players that the fleet had when it was observed: players are not counted for each replica. */
 function playersOn(position: Position, fleet: Fleet, leaving: readonly number[]): number | null {
   const { release, replicas, players } = fleet;
   const had = replicas.filter(({ n, running }) => running || position.drained.has(replicaKey(release, n)));
@@ -117,8 +117,8 @@ function playersOn(position: Position, fleet: Fleet, leaving: readonly number[])
 }
 
 /**
- * Backing out of a roll: replicas that lost their routes were already asked to leave, and a process that drains never
- * takes players again. They are stopped and started anew.
+ * Backing out of a rolling deploy: replicas that lost their routes are already draining, and a process that drains never
+ * takes players again. They are stopped and started again.
  */
 function halfDrained(position: Position, goal: ReleaseId | null, intent: Intent): ReleaseStep | null {
   if (intent.stage !== 'condemned' || intent.strategy !== 'rolling' || goal === null || position.isUndrained)
@@ -128,7 +128,7 @@ function halfDrained(position: Position, goal: ReleaseId | null, intent: Intent)
     (n) => !served.includes(n) && !position.started.has(replicaKey(goal, n)),
   );
   if (leaving.length === 0) return null;
-  return quiesceStep(position, intent) ?? retireStep(goal, leaving, 'asked to leave already: started anew');
+  return quiesceStep(position, intent) ?? retireStep(goal, leaving, 'already draining; started again');
 }
 
 /** The next batch of the goal's replicas: started, proven, then given its share of the traffic. */
@@ -138,7 +138,7 @@ function arrivals(position: Position, goal: ReleaseId | null, intent: Intent): R
   if (!release && goal !== null) throw new Error(`release ${goal} is not on record`);
   if (!release)
     return world.traffic.routes.length > 0
-      ? switchStep(world, [], 'nothing else to serve: maintenance answer')
+      ? switchStep(world, [], 'no release to serve; Nginx gives the maintenance answer')
       : null;
 
   const served = servedReplicas(world, release.id);
@@ -147,7 +147,7 @@ function arrivals(position: Position, goal: ReleaseId | null, intent: Intent): R
   const down = [...served, ...batch].filter((n) => !isUp(world, release.id, n));
   if (down.length > 0) return startStep(world, release, down);
   const revived = served.filter((n) => position.started.has(replicaKey(release.id, n)));
-  // The way back is never held up by a gate: replicas that have been running all the time were serving a moment ago.
+  // No gate delays the way back: replicas that have been running all the time were serving a moment ago.
   const gated =
     intent.stage === 'condemned'
       ? batch.filter((n) => position.started.has(replicaKey(release.id, n)))
@@ -160,14 +160,14 @@ function arrivals(position: Position, goal: ReleaseId | null, intent: Intent): R
   return switchStep(world, routes, switchCause(world, routes, release, intent));
 }
 
-/** Not begun: no intent on record, and the candidate has not become live in this very trace. */
+/** True before the first step: no intent is on record, and the candidate has not become live in this trace. */
 function isUnopened(world: World, act: Act): boolean {
   const candidate = act.opening?.candidate;
   if (!candidate || world.intent) return false;
   return findRelease(world, candidate.id)?.verdict !== 'live';
 }
 
-/** What an image needs is there before the image is. */
+/** The schema that an image needs is there before the image starts. */
 function schemaForward(world: World, intent: Intent): ReleaseStep | null {
   const { pending, isFilled } = world.schema;
   const isAsked = intent.verb === 'deploy' && intent.stage === 'open' && !intent.skipMigrations;
@@ -177,7 +177,7 @@ function schemaForward(world: World, intent: Intent): ReleaseStep | null {
   return migrateStep(intent.release, world.schema);
 }
 
-/** Traffic first: what goes was made for the release that was left, and by now nobody runs it. */
+/** After the traffic: what is reverted was made for the release that was left, and no replica of it runs any more. */
 function schemaBack({ schema }: World, intent: Intent): ReleaseStep | null {
   if (schema.wish === null || intent.schema === null || intent.stage !== 'committed') return null;
   return schemaBackStep(schema.wish, intent.previous ?? intent.release);
@@ -196,8 +196,8 @@ function retention(world: World, intent: Intent): ReleaseStep | null {
 }
 
 /**
- * Releases whose fleets stay: what runs, what the act under way is about, the newest `keep` that served (those can be
- * gone back to), and the newest that failed, for inspection.
+ * Releases whose fleets stay: those that run, those of the act under way, the newest `keep` that served (a rollback can
+ * go back to them), and the newest that failed, for inspection.
  */
 export function retained(world: World, keep: number): Set<ReleaseId> {
   const { intent } = world;
@@ -255,7 +255,7 @@ function routesAfter(world: World, goal: Release, arrived: number[]): Route[] {
 
 function switchCause(world: World, routes: Route[], goal: Release, intent: Intent): string {
   if (!world.traffic.settled && sameRoutes(routes, world.traffic.routes))
-    return 'what Nginx has on disk is not what is there';
+    return 'Nginx has another configuration on disk than the one it serves';
   if (intent.stage === 'condemned') return `back to ${goal.id}`;
   return `${goal.id} is ready`;
 }

@@ -15,11 +15,11 @@ import { findRelease, type Position, replicaKey } from './position.ts';
 
 /**
  * How long old Nginx workers may still use a keep-alive connection after a reload (`keepalive_min_timeout 5s` in
- * templates/nginx), and a little more. A replica must not go before that.
+ * templates/nginx), and a little more. A replica must not stop before that.
  */
 export const quiesceMs = 5_500;
 
-/** Work on the schema has bounds of its own, and may take hours on purpose: this one only ends what hangs. */
+/** Work on the schema has bounds of its own and may take hours on purpose: this deadline only ends a step that hangs. */
 const aDayMs = 86_400_000;
 
 const deadline = {
@@ -53,11 +53,11 @@ export function openStep(intent: Intent, { candidate, cause }: Opening): Release
 export interface Condemning {
   verdict: 'failed' | 'abandoned';
   reason: string;
-  /** Its switch was tried: some Nginx worker may have sent players to it, whatever is read back now. */
+  /** Its switch was tried: some Nginx worker may have sent players to it, whatever Nginx answers now. */
   metPlayers?: boolean;
-  /** Nobody was asked to leave since the last switch: who lost a route then can have it back at once. */
+  /** No replica was drained since the last switch, so a replica that lost its route then can have it back at once. */
   isUndrained?: boolean;
-  /** Also after the commitment: the fleet before still runs whole and takes players, who are handed back to it. */
+  /** Also after the commitment: the previous fleet is still complete and takes players, who are handed back to it. */
   handsBack?: boolean;
 }
 
@@ -85,21 +85,21 @@ export function migrateStep(release: ReleaseId, { pending, contracts }: SchemaWo
   const additive = pending.length - contracts.length;
   const cause = [
     ...(additive > 0 ? [`${additive} pending, additive`] : []),
-    ...(contracts.length > 0 ? [`${contracts.length} contract: no release that is kept uses what goes`] : []),
+    ...(contracts.length > 0 ? [`${contracts.length} contract: no kept release uses what is removed`] : []),
   ].join('; ');
   const deadlineMs = deadline.migrateMs;
   return { kind: 'migrate', phase: 'prepare', release, migrations: pending, cause, deadlineMs };
 }
 
-/** @param left the release whose migrations go, or before which the backup was taken */
+/** @param left the release whose migrations are reverted, or before which the backup was taken */
 export function schemaBackStep(wish: SchemaWish, left: ReleaseId): ReleaseStep {
   const base = { phase: 'settle', release: left } as const;
   if (wish.kind === 'restore') {
-    const cause = 'asked; nobody is on the release that was left';
+    const cause = `requested; no player is on release ${left} any more`;
     return { ...base, kind: 'restore', backup: wish.backup, cause, deadlineMs: deadline.backupMs };
   }
   const { migrations, acceptLoss } = wish;
-  const cause = `newest first${acceptLoss ? '; loss accepted' : ''}; nobody is on ${left} any more`;
+  const cause = `newest first${acceptLoss ? '; loss accepted' : ''}; no player is on release ${left} any more`;
   return { ...base, kind: 'take-back', migrations, acceptLoss, cause, deadlineMs: deadline.migrateMs };
 }
 
@@ -108,13 +108,17 @@ function firstWords(reason: string): string {
   return reason.length > 70 ? `${reason.slice(0, 69)}…` : reason;
 }
 
+const namesOf = (releases: readonly ReleaseId[]) =>
+  `release${releases.length === 1 ? '' : 's'} ${releases.join(', ')}`;
+
 export function commitStep(release: ReleaseId, leaving: ReleaseId[]): ReleaseStep {
-  const cause = leaving.length > 0 ? `no way back but a rollback: ${leaving.join(', ')} may go` : 'it serves';
+  const cause =
+    leaving.length > 0 ? `point of no return; ${namesOf(leaving)} may be stopped` : 'it serves players';
   return { kind: 'commit', phase: 'settle', release, cause, deadlineMs: deadline.bookkeepingMs };
 }
 
 export function forgetStep(release: ReleaseId, keep: number): ReleaseStep {
-  const cause = `older than the ${keep} kept for rollback`;
+  const cause = `older than the ${keep} releases kept for rollback`;
   return { kind: 'forget', phase: 'settle', release, cause, deadlineMs: deadline.retireMs };
 }
 
@@ -152,9 +156,9 @@ export function startStep(world: World, release: Release, replicas: number[]): R
   const known = world.fleets.find((fleet) => fleet.release === release.id)?.replicas ?? [];
   const wasThere = known.some((one) => one.current && replicas.includes(one.n));
   const cause = wasThere
-    ? 'kept stopped'
+    ? 'its stopped containers were kept'
     : known.length > 0
-      ? 'the next of them'
+      ? 'next batch'
       : `no fleet for ${release.id}`;
   return {
     kind: 'start-fleet',
@@ -206,18 +210,20 @@ export function drainStep(
     return one !== undefined && originOfRelease(one) === 'bundled';
   });
   const to = canHandOver ? goal : null;
-  const atMost = `at most ${Math.round(intent.drainMs / 1000)} s`;
-  // Told at its start, a server can't be told another pace: what it holds at the deadline is cut with the stop.
+  const drainSeconds = Math.round(intent.drainMs / 1000);
+  // A server learns its drain time when it starts. Players who are connected when it is stopped earlier lose their socket.
   const pacedMs = to === null ? (findRelease(position.world, release)?.drainMs ?? 0) : 0;
   const mayCut =
-    pacedMs > intent.drainMs ? `; its servers pace for ${pacedMs / 1000} s, who is left is cut` : '';
+    pacedMs > intent.drainMs
+      ? `; its servers were started with a ${pacedMs / 1000} s drain, so players still connected after ${drainSeconds} s are cut off`
+      : '';
   return {
     kind: 'drain',
     phase: 'settle',
     release,
     replicas,
     to,
-    cause: `${drainWords(players, to)}, ${atMost}${mayCut}`,
+    cause: `${drainWords(players, to)}, at most ${drainSeconds} s${mayCut}`,
     deadlineMs: intent.drainMs,
   };
 }
@@ -228,7 +234,7 @@ const handedOverPerSecond = 500;
 function drainWords(players: number | null, to: ReleaseId | null): string {
   if (players === null) return 'players unknown';
   const who = `${players} player${players === 1 ? '' : 's'}`;
-  if (to === null || players === 0) return `${who} let go`;
+  if (to === null || players === 0) return `${who} disconnected`;
   return `${who} handed over, about ${Math.ceil(players / handedOverPerSecond)} s`;
 }
 

@@ -39,7 +39,7 @@ export async function drain(act: RunningAct, step: DrainStep): Promise<string> {
   const wait = { everyMs: 200, signal: act.signal };
   const gone = await until(clock, { ...wait, deadlineMs: leftMs }, async () => {
     const rest = (await runningOf(act, step.release)).filter((n) => step.replicas.includes(n));
-    if (before) tell(act, 'let go', before - ((await countPlayers()) ?? 0), before);
+    if (before) tell(act, 'disconnected', before - ((await countPlayers()) ?? 0), before);
     return rest.length === 0 ? true : null;
   });
   const closed = await whoIsNotBack(act, step.release, earlier);
