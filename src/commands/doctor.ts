@@ -10,7 +10,8 @@ import { besideFleetsBytes, judgeRoom, type Need } from '../engine/capacity.ts';
 import type { Engine, EngineInfo } from '../engine/port.ts';
 import { looseMode } from '../env/read.ts';
 import { isOpsError, OpsError } from '../errors.ts';
-import { type AccessoryName, whichAccessories } from '../foundation/accessories.ts';
+import { managedOf, whichAccessories } from '../foundation/accessories.ts';
+import type { AccessoryName } from '../foundation/model.ts';
 import {
   error,
   type Finding,
@@ -237,7 +238,7 @@ function managedAccessories(context: Context): AccessoryName[] {
   try {
     const { database, redis } = context.readEnv().settings;
     const owned = whichAccessories(context.config, { ...database, ...redis });
-    return (['postgres', 'redis'] as const).filter((name) => owned[name] === 'managed');
+    return managedOf(owned);
   } catch (problem) {
     // A .env that can't be read is a finding of its own.
     if (isOpsError(problem)) return [];

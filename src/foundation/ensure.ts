@@ -3,20 +3,12 @@
  * deploy; a difference from gameops.yaml is reported and left. Fails at once when one exits, with its last words.
  */
 import { realClock, until } from '../clock.ts';
-import { namesOf, otherLogin, path } from '../contract.ts';
-import type { ContainerSpec, Engine, FileEntry, ObservedContainer } from '../engine/port.ts';
+import { path } from '../contract.ts';
+import type { ContainerSpec, Engine, ExecResult, ObservedContainer } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
-import {
-  type AccessoryName,
-  type AccessorySettings,
-  type Ownership,
-  postgresSecrets,
-  postgresSpec,
-  redisPassword,
-  redisSecrets,
-  redisSpec,
-} from './accessories.ts';
+import { accessories } from './accessories.ts';
+import type { Accessory, AccessoryName, AccessorySettings, MadeAccessory, Ownership } from './model.ts';
 
 export interface AccessoriesInput {
   project: string;
@@ -31,21 +23,11 @@ export interface AccessoriesInput {
   signal?: AbortSignal;
 }
 
-interface Accessory {
-  label: string;
-  spec: ContainerSpec;
-  /** What it was made by, if the database's login has changed since. */
-  formerSpec?: ContainerSpec;
-  secretVolume: string;
-  secrets: FileEntry[];
-  password: string;
-  /** Where the setting is that holds the password, for people. */
-  passwordKey: 'DB_PASSWORD' | 'REDIS_URL';
-}
+type Wanted = Accessory & MadeAccessory;
 
 /** The project's network must be there. @throws ACCESSORY_NOT_READY, REDIS_UNREACHABLE (another password) */
 export async function ensureAccessories(engine: Engine, input: AccessoriesInput, emit: Emit): Promise<void> {
-  const wanted = accessoriesOf(input);
+  const wanted = wantedOf(input);
   if (wanted.length === 0) return;
   const there = new Map(
     (await engine.observe(input.project)).map((container) => [container.name, container]),
@@ -54,82 +36,72 @@ export async function ensureAccessories(engine: Engine, input: AccessoriesInput,
   // All to their end, also when one fails: nothing may be in the making when the lock is let go.
   const ended = await Promise.allSettled(
     wanted.map(async (accessory) => {
-      const before = there.get(accessory.spec.name);
+      const { name } = accessory.spec;
+      const before = await untilRemoved(engine, accessory, there.get(name), deadline, input.signal);
       await ensureAccessory(engine, accessory, before, emit);
-      const wasReady = before?.state === 'running' && before.health === 'healthy';
-      if (!wasReady) await untilReady(engine, accessory, deadline, input.signal);
+      await untilReady(engine, accessory, before?.state === 'running', deadline, input.signal);
     }),
   );
   for (const part of ended) if (part.status === 'rejected') throw part.reason;
 }
 
-function accessoriesOf(input: AccessoriesInput): Accessory[] {
-  const { project, images } = input;
-  const { DB_NAME, DB_USER, DB_PASSWORD, REDIS_URL } = input.settings;
-  const names = namesOf(project);
-  const accessories: Accessory[] = [];
-  if (input.owned.postgres === 'managed' && DB_NAME && DB_USER && DB_PASSWORD) {
-    const connectionsPerReplica = input.connectionsPerReplica ?? 10;
-    const specFor = (login: string) =>
-      postgresSpec({
-        project,
-        image: images.postgres,
-        settings: { DB_NAME, DB_USER: login },
-        replicas: input.replicas,
-        connectionsPerReplica,
-      });
-    accessories.push({
-      label: 'Postgres',
-      spec: specFor(DB_USER),
-      formerSpec: specFor(otherLogin(DB_USER)),
-      secretVolume: names.volume.postgresSecret,
-      secrets: postgresSecrets({ DB_PASSWORD }),
-      password: DB_PASSWORD,
-      passwordKey: 'DB_PASSWORD',
+function wantedOf(input: AccessoriesInput): Wanted[] {
+  const { project, settings, replicas, connectionsPerReplica = 10 } = input;
+  return accessories
+    .filter(({ name }) => input.owned[name] === 'managed')
+    .flatMap((accessory) => {
+      const image = input.images[accessory.name];
+      const made = accessory.make({ project, image, settings, replicas, connectionsPerReplica });
+      return made ? [{ ...accessory, ...made }] : [];
     });
-  }
-  if (input.owned.redis === 'managed' && REDIS_URL) {
-    accessories.push({
-      label: 'Redis',
-      spec: redisSpec({ project, image: images.redis }),
-      secretVolume: names.volume.redisSecret,
-      secrets: redisSecrets({ REDIS_URL }),
-      password: redisPassword({ REDIS_URL }),
-      passwordKey: 'REDIS_URL',
-    });
-  }
-  return accessories;
 }
+
+/** @returns what is there; undefined once a container that was being removed is gone */
+async function untilRemoved(
+  engine: Engine,
+  accessory: Wanted,
+  before: ObservedContainer | undefined,
+  deadline: number,
+  signal: AbortSignal | undefined,
+): Promise<ObservedContainer | undefined> {
+  if (before?.state !== 'removing') return before;
+  const pace = { deadlineMs: deadline - Date.now(), everyMs: 200, signal };
+  const isGone = await until(realClock, pace, async () => {
+    const now = await find(engine, accessory.spec);
+    return now?.state === 'removing' ? null : true;
+  });
+  if (!isGone) throw await notReady(engine, accessory, before, 'is still being removed');
+  return find(engine, accessory.spec);
+}
+
+const find = async (engine: Engine, spec: ContainerSpec): Promise<ObservedContainer | undefined> =>
+  (await engine.observe(spec.project)).find(({ name }) => name === spec.name);
 
 async function ensureAccessory(
   engine: Engine,
-  accessory: Accessory,
+  accessory: Wanted,
   there: ObservedContainer | undefined,
   emit: Emit,
 ): Promise<void> {
-  const { spec, formerSpec, label } = accessory;
+  const { spec, formerSpec, title } = accessory;
   if (there) await mustKeepPassword(engine, accessory, there);
   else await makeVolumes(engine, accessory);
   const { created, drift: found } = await engine.ensureContainer(spec);
   const former = found.length > 0 && formerSpec ? (await engine.ensureContainer(formerSpec)).drift : found;
   const drift = former.length < found.length ? former : found;
-  if (created) emit({ type: 'note', level: 'info', message: `${label} started as ${spec.name}` });
+  if (created) emit({ type: 'note', level: 'info', message: `${title} started as ${spec.name}` });
   if (drift.length > 0) {
     emit({
       type: 'note',
       level: 'warning',
-      message: `${label} (${spec.name}) runs on as it was made; it differs from the settings in ${drift.join(', ')}`,
+      message: `${title} (${spec.name}) runs on as it was made; it differs from the settings in ${drift.join(', ')}`,
     });
   }
 }
 
 /** Postgres keeps its password in its data and refuses another at the next login. Redis would take it unseen at its next start. */
-async function mustKeepPassword(
-  engine: Engine,
-  accessory: Accessory,
-  there: ObservedContainer,
-): Promise<void> {
-  if (accessory.spec.role !== 'redis') return;
+async function mustKeepPassword(engine: Engine, accessory: Wanted, there: ObservedContainer): Promise<void> {
+  if (!accessory.takesAnyPassword) return;
   const present = await presentPassword(engine, accessory, there);
   if (present === null || present === accessory.password) return;
   throw new OpsError('REDIS_UNREACHABLE', {
@@ -144,20 +116,19 @@ async function mustKeepPassword(
 
 async function presentPassword(
   engine: Engine,
-  { spec, secretVolume }: Accessory,
+  { spec, secretVolume }: Wanted,
   there: ObservedContainer,
 ): Promise<string | null> {
-  if (there.state === 'running') {
-    const read = await engine.exec(spec.project, spec.name, ['cat', `${path.accessorySecrets}/password`]);
-    return read.exitCode === 0 ? read.stdout : null;
-  }
+  const secret = `${path.accessorySecrets}/password`;
+  const read = there.state === 'running' ? await execIn(engine, spec, ['cat', secret]) : null;
+  if (read?.exitCode === 0) return read.stdout;
   // Slower, through a carrier, but it needs nothing that runs.
   const file = (await engine.readFiles(spec.project, secretVolume, '')).get('password');
   return file === undefined ? null : Buffer.from(file).toString('utf8');
 }
 
 /** One run as root with one capability: an image that has no such folder leaves the volume to root. */
-async function makeVolumes(engine: Engine, accessory: Accessory): Promise<void> {
+async function makeVolumes(engine: Engine, accessory: Wanted): Promise<void> {
   const { spec, secretVolume } = accessory;
   const [dataMount] = spec.mounts ?? [];
   if (!dataMount || !spec.user) throw new Error(`${spec.name} has no data volume or user`);
@@ -184,7 +155,7 @@ async function makeVolumes(engine: Engine, accessory: Accessory): Promise<void> 
   const [uid, gid] = asked.stdout.trim().split(/\s+/).map(Number);
   if (asked.exitCode !== 0 || !Number.isInteger(uid) || !Number.isInteger(gid)) {
     throw new OpsError('ACCESSORY_NOT_READY', {
-      message: `the image ${spec.image} can't serve as ${accessory.label}: it has no user ${spec.user}`,
+      message: `the image ${spec.image} can't serve as ${accessory.title}: it has no user ${spec.user}`,
       next: [`set images.${spec.user} in gameops.yaml to an official image`],
       facts: { image: spec.image, exitCode: asked.exitCode, stderr: asked.stderr.trim().slice(-500) },
     });
@@ -197,22 +168,32 @@ async function makeVolumes(engine: Engine, accessory: Accessory): Promise<void> 
   );
 }
 
-/** Runs the health command itself: Docker's own first verdict comes only after a whole interval. */
+/**
+ * Runs the health command itself: Docker's own first verdict comes only after a whole interval, and its last one outlives a
+ * stop that has begun.
+ * @param ran it ran already when it was met. Then an end is one that was under way: it is waited for, and started once.
+ */
 async function untilReady(
   engine: Engine,
-  accessory: Accessory,
+  accessory: Wanted,
+  ran: boolean,
   deadline: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const { spec } = accessory;
   let restartsBefore: number | null = null;
+  let mayStart = ran;
   let now: ObservedContainer | undefined;
   const pace = { deadlineMs: deadline - Date.now(), everyMs: 200, signal };
   const ready = await until(realClock, pace, async () => {
-    now = (await engine.observe(spec.project)).find(({ name }) => name === spec.name);
+    now = await find(engine, spec);
     restartsBefore ??= now?.restartCount ?? 0;
-    if (now?.state === 'running' && (now.health === 'healthy' || (await isHealthy(engine, spec))))
-      return true;
+    if (now?.state === 'running' && (await isHealthy(engine, spec))) return true;
+    if (mayStart && now?.state === 'exited') {
+      mayStart = false;
+      await engine.ensureContainer(spec);
+      return null;
+    }
     if (!now || hasExited(now, restartsBefore)) throw await notReady(engine, accessory, now, 'exited');
     return null;
   });
@@ -227,27 +208,36 @@ function hasExited(container: ObservedContainer, restartsBefore: number): boolea
 }
 
 async function isHealthy(engine: Engine, spec: ContainerSpec): Promise<boolean> {
+  const answer = await execIn(engine, spec, spec.health?.command ?? ['true']);
+  return answer?.exitCode === 0;
+}
+
+/** @returns null when the container ended between the look and the call: the next look says why */
+async function execIn(
+  engine: Engine,
+  spec: ContainerSpec,
+  command: readonly string[],
+): Promise<ExecResult | null> {
   try {
-    return (await engine.exec(spec.project, spec.name, spec.health?.command ?? ['true'])).exitCode === 0;
+    return await engine.exec(spec.project, spec.name, command);
   } catch (error) {
-    // It went away between the look and the call: the next look says why.
-    if (isOpsError(error, 'ENGINE_FAILED')) return false;
+    if (isOpsError(error, 'ENGINE_FAILED')) return null;
     throw error;
   }
 }
 
 async function notReady(
   engine: Engine,
-  accessory: Accessory,
+  accessory: Wanted,
   container: ObservedContainer | undefined,
   what: string,
 ): Promise<OpsError> {
-  const { spec, label, password } = accessory;
+  const { spec, title, password } = accessory;
   const lines = await engine.logTail(spec.project, spec.name, 10).catch(() => []);
   // Redis quotes the line of a configuration that it refuses.
   const words = lines.map((line) => (password === '' ? line : line.replaceAll(password, '[secret]')));
   return new OpsError('ACCESSORY_NOT_READY', {
-    message: `${label} (${spec.name}) ${what}${words.length > 0 ? `; its last words:\n  ${words.join('\n  ')}` : ''}`,
+    message: `${title} (${spec.name}) ${what}${words.length > 0 ? `; its last words:\n  ${words.join('\n  ')}` : ''}`,
     next: [
       `docker logs ${spec.name}`,
       `check ${accessory.passwordKey} and images.${spec.role} in gameops.yaml`,

@@ -7,8 +7,9 @@ import { label, namesOf } from '../contract.ts';
 import { portTaken } from '../engine/failures.ts';
 import type { Engine, ImageInfo } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
-import { type AccessoryName, type Ownership, whichAccessories } from '../foundation/accessories.ts';
+import { managedOf, whichAccessories } from '../foundation/accessories.ts';
 import { ensureAccessories } from '../foundation/ensure.ts';
+import type { AccessoryName, Ownership } from '../foundation/model.ts';
 import { whyNotFree } from '../host/ports.ts';
 import { gameImage, gameImageTag, serverFiles } from '../images/bundled.ts';
 import { pullTold } from '../images/pull.ts';
@@ -79,7 +80,7 @@ async function observeContainers(
   // The engine removes no network that is in use: whatever is left of one that is gone reaches nobody.
   const containers = network === null ? [] : found;
   const isRunning = (name: string) => containers.some((one) => one.name === name && one.state === 'running');
-  const wanted = (['postgres', 'redis'] as const).filter((name) => owned[name] === 'managed');
+  const wanted = managedOf(owned);
   const proxy = containers.find((one) => one.name === names.proxy);
   return {
     hasNetwork: network !== null,

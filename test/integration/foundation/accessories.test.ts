@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { namesOf } from '../../../src/contract.ts';
 import { databaseEndpoint, withClient } from '../../../src/database/server/connection.ts';
-import { redisPassword } from '../../../src/foundation/accessories.ts';
+import { redisPassword } from '../../../src/foundation/redis.ts';
 import { openPlayers, redisEndpoint } from '../../../src/observe/players.ts';
 import { openTestProject, type TestProject } from '../../support/site/accessories.ts';
 

@@ -2,8 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { dockerEngine } from '../../../src/engine/docker/engine.ts';
 import type { Engine } from '../../../src/engine/port.ts';
-import type { AccessorySettings } from '../../../src/foundation/accessories.ts';
 import { type AccessoriesInput, ensureAccessories } from '../../../src/foundation/ensure.ts';
+import type { AccessorySettings } from '../../../src/foundation/model.ts';
 import type { Event } from '../../../src/report/events.ts';
 import { testProject } from '../leftovers.ts';
 import { engineImage } from './engine-image.ts';

@@ -1,12 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import {
-  type AccessorySettings,
-  postgresSecrets,
-  postgresSpec,
-  redisSecrets,
-  redisSpec,
-  whichAccessories,
-} from '../../../src/foundation/accessories.ts';
+import { whichAccessories } from '../../../src/foundation/accessories.ts';
+import type { AccessorySettings } from '../../../src/foundation/model.ts';
+import { postgresSecrets, postgresSpec } from '../../../src/foundation/postgres.ts';
+import { redisSecrets, redisSpec } from '../../../src/foundation/redis.ts';
 
 const settings: AccessorySettings = {
   DB_HOST: 'postgres',

@@ -1,0 +1,47 @@
+/** Whether an accessory is run by gameops or by the operator: what .env points to, held against gameops.yaml. PURE. */
+import { accessoryHost } from '../contract.ts';
+import { OpsError } from '../errors.ts';
+import { isLoopback } from '../hosts.ts';
+import type { Accessory, AccessorySettings, Ownership } from './model.ts';
+
+/** @throws DB_HOST_LOOPBACK, CONFIG_INVALID */
+export function ownership(
+  { name, pointer }: Pick<Accessory, 'name' | 'pointer'>,
+  wish: Ownership | 'auto',
+  settings: Partial<AccessorySettings>,
+): Ownership {
+  const { key } = pointer;
+  const host = pointer.host(settings);
+  const ours = accessoryHost[name];
+  if (host !== null && isLoopback(host)) {
+    throw new OpsError('DB_HOST_LOOPBACK', {
+      message: `${key} names ${host}, which inside a container is that container: the game server would find nothing there`,
+      next: [
+        `write ${ours} as the host in ${key} to use the one gameops runs`,
+        'or name a host that containers can reach',
+      ],
+      facts: { key, host },
+    });
+  }
+  const implied: Ownership = host === ours ? 'managed' : 'external';
+  if (wish === 'auto' || wish === implied) return implied;
+  const message =
+    wish === 'managed'
+      ? `accessories.${name} is "managed", but ${key} names ${host ?? 'nothing'}, not ${ours}: players' data would go elsewhere`
+      : `accessories.${name} is "external", but ${key} names ${ours}, the host name of the one gameops runs`;
+  const next = wish === 'managed' ? `write ${ours} as the host in ${key}` : `name your own server in ${key}`;
+  throw new OpsError('CONFIG_INVALID', {
+    message,
+    next: [next, `or set accessories.${name}: auto in gameops.yaml`],
+    facts: { key, host },
+  });
+}
+
+export function mustUsePort(what: string, given: number, wanted: number): void {
+  if (given === wanted) return;
+  throw new OpsError('CONFIG_INVALID', {
+    message: `${what} is ${given}, but the accessory listens on ${wanted}`,
+    next: [`set ${what} to ${wanted}`],
+    facts: { given, wanted },
+  });
+}
