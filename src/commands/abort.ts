@@ -1,4 +1,4 @@
-/** gameops abort: backs out of what was interrupted, while that is still possible. */
+/** gameops abort: backs out of an interrupted act, while that is still possible. */
 import { OpsError } from '../errors.ts';
 import { actOnProject } from '../operations/act.ts';
 import type { Context, Outcome } from '../operations/context.ts';
@@ -22,7 +22,7 @@ export async function run(context: Context): Promise<Outcome> {
     }
     if (intent?.stage === 'committed') {
       throw new OpsError('PAST_NO_RETURN', {
-        message: `Release ${intent.release} is live and release ${intent.previous ?? 'none'} takes no players any more: too late to back out. Nothing was changed.`,
+        message: `Release ${intent.release} is live and release ${intent.previous ?? 'none'} takes no players any more, so it is too late to back out. Nothing was changed.`,
         next: ['gameops resume', 'then gameops rollback'],
         facts: { release: intent.release, previous: intent.previous },
       });

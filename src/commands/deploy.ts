@@ -211,7 +211,7 @@ function tellWhichImage({ emit }: Context, options: DeployOptions, { imageRef, i
   if (digestRef === null || imageRef.includes('@')) return;
   const fetch =
     options.image === undefined ? 'gameops images prepare --source registry' : `docker pull ${imageRef}`;
-  const message = `${imageRef} is ${shortId(image)} on the engine; if that tag moved in its registry: ${fetch}, then deploy`;
+  const message = `${imageRef} is ${shortId(image)} on the engine; if that tag has moved in its registry, get the new image with ${fetch}, then deploy`;
   emit({ type: 'note', level: 'info', message });
 }
 

@@ -42,14 +42,14 @@ export async function lookForSecrets(context: Context, engine: Engine): Promise<
       findings.push(
         warning(
           'image-secrets',
-          `${ref} was not looked through whole for secrets: it is large, damaged, or packed in a way gameops does not read`,
-          'gameops doctor once more, when the engine has less to do',
+          `${ref} was searched for secrets only in part: it is large, damaged, or packed in a way that gameops can't read`,
+          'gameops doctor again, when the engine is less busy',
         ),
       );
   }
   return findings.length > 0
     ? findings
-    : [ok('image-secrets', 'no image of this project holds a secret of .env')];
+    : [ok('image-secrets', 'no image of this project contains a secret of .env')];
 }
 
 function leaked(ref: string, key: string, paths: readonly (string | null)[]): Finding {
@@ -63,20 +63,20 @@ function leaked(ref: string, key: string, paths: readonly (string | null)[]): Fi
   return error(
     'image-secrets',
     'ENV_INVALID',
-    `${ref} holds the value of ${key} in ${places.slice(0, 3).join(', ')}: whoever gets the image has it`,
-    `build it without (.dockerignore, no ENV or ARG with secrets), deploy that, then ${rotation}`,
+    `${ref} contains the value of ${key} in ${places.slice(0, 3).join(', ')}: everybody who gets the image has it`,
+    `build the image without it (.dockerignore, no ENV or ARG with secrets), deploy that image, then ${rotation}`,
   );
 }
 
 function carriesEnv(ref: string, files: readonly string[]): Finding {
   return warning(
     'image-secrets',
-    `${ref} holds ${files.slice(0, 3).join(', ')}; none of the values of today is in it`,
-    'name it in .dockerignore, and make sure that what it holds is of no use any more',
+    `${ref} contains ${files.slice(0, 3).join(', ')}, but none of the present secret values`,
+    'name the file in .dockerignore, and make sure that the secrets in it are not used any more',
   );
 }
 
-/** Key → its value as it stands, as JSON and as a part of a URL. */
+/** Key → its value as it is, as JSON and as part of a URL. */
 function needlesOf(context: Context): Map<string, string[]> {
   const needles = new Map<string, string[]>();
   try {
@@ -100,7 +100,7 @@ function needlesOf(context: Context): Map<string, string[]> {
   return needles;
 }
 
-/** Id → what people call it. */
+/** Id → reference. */
 async function imagesOf({ config, project }: Context, engine: Engine): Promise<Map<string, string>> {
   const images = new Map<string, string>();
   const record = await readRecord(engine, project).catch(() => null);

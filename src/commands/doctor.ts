@@ -1,6 +1,6 @@
 /**
- * Looks at everything a deploy will need and says of each finding how to put it right. Changes nothing. Ends with exit
- * 0 unless a finding is an error: then with the code of the first one.
+ * gameops doctor: checks everything that a deploy will need, and names a fix for each finding. Changes nothing. Exits with 0
+ * unless a finding is an error: then with the exit code of the first error.
  */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -48,7 +48,7 @@ export async function run(context: Context): Promise<Outcome> {
 function lookAtConfig({ configPath, configProblem }: Context): Finding {
   const file = relative(process.cwd(), configPath) || configPath;
   if (configProblem) return error('config', configProblem.code, configProblem.message, configProblem.next[0]);
-  return ok('config', existsSync(configPath) ? `${file} is valid` : `no ${file}: defaults are used`);
+  return ok('config', existsSync(configPath) ? `${file} is valid` : `there is no ${file}; defaults are used`);
 }
 
 function lookAtEnv(context: Context): Finding[] {
@@ -77,8 +77,12 @@ function lookAtEnv(context: Context): Finding[] {
     const mode = looseMode(context.envPath);
     findings.push(
       mode === null
-        ? ok('env-mode', `${file} is readable by its owner only`)
-        : warning('env-mode', `${file} has mode ${mode}: others can read its secrets`, `chmod 600 ${file}`),
+        ? ok('env-mode', `only its owner can read ${file}`)
+        : warning(
+            'env-mode',
+            `${file} has mode ${mode}: other users can read its secrets`,
+            `chmod 600 ${file}`,
+          ),
     );
   }
   return findings;
@@ -100,7 +104,7 @@ async function reach(context: Context): Promise<{ engine: Engine } | { finding: 
   }
 }
 
-/** A look that fails is a finding, and the next one is still taken. */
+/** A check that fails is a finding, and the other checks still run. */
 async function lookThrough(context: Context, engine: Engine): Promise<Finding[]> {
   const looks: Record<string, () => Promise<Finding[]>> = {
     engine: () => lookAtSize(context, engine),
@@ -134,7 +138,7 @@ async function lookAtSize({ config }: Context, engine: Engine): Promise<Finding[
   ];
 }
 
-/** What a blue-green deploy will ask for, so that it never refuses what was found good here. */
+/** What a blue-green deploy will ask for: a deploy never refuses what doctor found sufficient. */
 function needOf({ server }: Context['config']): Need {
   const { replicas, memoryBytes } = server;
   return { fleets: 2, replicas, memoryBytes, besideBytes: besideFleetsBytes, diskBytes: 0 };
@@ -161,10 +165,10 @@ async function lookAtPorts({ project, config }: Context, engine: Engine): Promis
     const port = config.http[key];
     if (port === 0) return ok(id, 'a free port is chosen at the first deploy');
     if (ours.has(port)) return ok(id, `${port} is served by our Nginx`);
-    if (!info.isLocal) return ok(id, `${port} on the engine's machine can't be looked at from here`);
+    if (!info.isLocal) return ok(id, `${port} on the engine's machine can't be checked from here`);
     if (await isPortFree(port, config.http.address)) return ok(id, `${config.http.address}:${port} is free`);
-    const taken = `${config.http.address}:${port} can't be had: it is taken, or not this user's to open`;
-    // An Nginx of ours that publishes something else keeps its ports: what gameops.yaml names is for the next one.
+    const taken = `${config.http.address}:${port} can't be used: it is taken, or this user may not open it`;
+    // A running Nginx of this project keeps its ports; gameops.yaml names those of the next one.
     if (proxy) return warning(id, taken, `choose another ${id} in gameops.yaml, or 0 for a free one`);
     return error(id, 'PORT_TAKEN', taken, `choose another ${id} in gameops.yaml, or 0 for a free one`);
   };
@@ -190,31 +194,31 @@ async function lookAtImages({ project, config }: Context, engine: Engine): Promi
 
 async function lookAtNames({ project }: Context, engine: Engine): Promise<Finding[]> {
   await engine.mustOwnNames(project);
-  return [ok('names', `nobody else has a name of ${project}`)];
+  return [ok('names', `no other container uses a name of ${project}`)];
 }
 
 async function lookAtLock({ project }: Context, engine: Engine): Promise<Finding> {
   const held = await engine.lockHolder(project);
   if (!held) return ok('lock', 'nobody holds the lock');
-  const who = `${held.holder} on ${held.host} runs ${held.verb} since ${held.since}`;
-  return warning('lock', who, 'wait for it; the lock goes with its process');
+  const who = `${held.holder} on ${held.host} has been running ${held.verb} since ${held.since}`;
+  return warning('lock', who, 'wait until it ends: the lock ends with its process');
 }
 
 async function lookAtRecord(context: Context, engine: Engine): Promise<Finding[]> {
   const { project } = context;
   const record = await readRecord(engine, project);
-  if (!record) return [ok('unfinished', 'nothing was deployed yet')];
+  if (!record) return [ok('unfinished', 'nothing has been deployed yet')];
   return [judgeUnfinished(record), await lookAtRunning(context, engine, record)];
 }
 
 function judgeUnfinished({ intent }: ProjectRecord): Finding {
   if (!intent) return ok('unfinished', 'nothing is unfinished');
   const { verb, release, startedAt, by } = intent;
-  const what = `${verb} of release ${release}, begun by ${by} at ${startedAt}, is unfinished`;
+  const what = `the ${verb} of release ${release}, begun by ${by} at ${startedAt}, is unfinished`;
   return warning('unfinished', what, 'gameops resume, or gameops abort');
 }
 
-/** What must run for the live release to be met, and does not. */
+/** What the live release needs, and does not run. */
 async function lookAtRunning(context: Context, engine: Engine, record: ProjectRecord): Promise<Finding> {
   const { project } = context;
   const live = record.releases.find(({ verdict }) => verdict === 'live');
@@ -225,12 +229,12 @@ async function lookAtRunning(context: Context, engine: Engine, record: ProjectRe
   const wanted = [...replicas, names.proxy, ...managedAccessories(context).map((name) => names[name])];
   const isUp = (name: string) => containers.some((one) => one.name === name && one.state === 'running');
   const down = wanted.filter((name) => !isUp(name));
-  // Containers keep no address of a network that is removed under them: only new ones get one.
+  // Containers lose their addresses when their network is removed; only new containers get new ones.
   if (network === null && down.length < wanted.length) {
     const gone = `the network ${names.network} was removed under its containers`;
     return warning('running', gone, 'gameops down, then gameops deploy: data and record are kept');
   }
-  if (down.length === 0) return ok('running', `release ${live.id} and all it needs run`);
+  if (down.length === 0) return ok('running', `release ${live.id} and everything it needs are running`);
   return warning('running', `not running: ${down.join(', ')}`, 'gameops resume');
 }
 
@@ -250,7 +254,7 @@ function unhealthy(context: Context, findings: readonly Finding[], errors: reado
   const [first] = errors as [Finding, ...Finding[]];
   const lines = findings.map(({ id, level, message }) => `${level}: ${id}: ${message}`);
   return new OpsError(first.code ?? 'ENGINE_FAILED', {
-    message: `${errors.length} of ${findings.length} findings of doctor must be put right first. Nothing was changed.${
+    message: `${errors.length} of ${findings.length} findings of doctor have to be fixed first. Nothing was changed.${
       context.json ? '' : `\n${lines.join('\n')}`
     }`,
     next: errors.map(({ fix }) => fix) as [string, ...string[]],

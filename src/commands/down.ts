@@ -1,4 +1,4 @@
-/** gameops down: removes all that carries the project's label; volumes, and with them the data, only when asked. */
+/** gameops down: removes everything that carries the project's label; volumes, and with them the data, only with --volumes. */
 
 import { namesOf } from '../contract.ts';
 import type { Engine, Lock } from '../engine/port.ts';
@@ -21,15 +21,19 @@ export async function run(context: Context, options: DownOptions): Promise<Outco
     return outcome(context, [], volumes);
   }
   if (options.volumes)
-    await confirmLoss(context, `This removes all data of ${project}: ${volumes.join(', ')}.`, '--volumes');
+    await confirmLoss(
+      context,
+      `This removes all data of ${project}: the volumes ${volumes.join(', ')}.`,
+      '--volumes',
+    );
   const image = await lockImage(context, containers);
   const remove = (lock?: Lock) => removeAll(engine, project, options.volumes === true, lock);
-  // Without any image nobody else can hold the lock or begin to deploy either.
+  // Without any image nobody else can hold the lock or begin a deploy either.
   const removed = image ? await withLock(context, image, remove) : await remove();
   return outcome(context, removed, options.volumes ? [] : volumes);
 }
 
-/** Players first meet no Nginx, then no server: the other way round they would meet errors. */
+/** Nginx is removed before the servers: the other way round players would get errors from it. */
 async function removeAll(
   engine: Engine,
   project: string,

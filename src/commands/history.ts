@@ -13,7 +13,7 @@ export async function run(context: Context): Promise<Outcome> {
 }
 
 function historyText(entries: readonly HistoryEntry[]): string {
-  if (entries.length === 0) return 'nothing happened yet';
+  if (entries.length === 0) return 'no history yet';
   const rows = entries.map((entry) => [
     entry.at.replace('T', ' ').slice(0, 19),
     `${entry.verb} ${entry.release}`,

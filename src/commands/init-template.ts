@@ -13,7 +13,8 @@ project: ${project}
 # Host name that players use. Without it Nginx answers on any name.
 # domain: play.example.com
 
-# Where Nginx is published. 127.0.0.1 is this machine only; 0.0.0.0 is the world. 0 picks a free port, once.
+# Address and ports of Nginx. 127.0.0.1: reachable from this machine only; 0.0.0.0: from everywhere.
+# Port 0: the first deploy chooses a free port and keeps it.
 http:
   address: 127.0.0.1
   port: ${port}
@@ -22,7 +23,7 @@ http:
 server:
   image: bundled      # or any image that answers /readyz
   replicas: 2
-  memory: 512m        # of one replica; a deploy runs two fleets for a while
+  memory: 512m        # of one replica; during a deploy two fleets run
   cpus: 1
   # env: { MOTD: welcome }   # settings that are not secret
 
@@ -33,7 +34,7 @@ deploy:
   drain: 5m              # how long the old fleet may take to hand over its players
   keep: 3                # releases kept for rollback
 
-# accessories: { postgres: auto, redis: auto }   # auto: run them here when .env names "postgres" and "redis"
+# accessories: { postgres: auto, redis: auto }   # auto: gameops runs them when .env names "postgres" and "redis"
 # images: { nginx: "nginx:1.30", postgres: "postgres:18", redis: "redis:8", node: "node:24-slim" }
 `;
 }

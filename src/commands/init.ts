@@ -1,6 +1,6 @@
 /**
- * Writes .env and gameops.yaml, each only where none is. Promises never to overwrite, and never to make a secret that
- * others on this machine or a git repository could read.
+ * gameops init: writes .env and gameops.yaml where they do not exist. Promises never to overwrite a file, and never to
+ * write a secret that other users of this machine or a git repository could read.
  */
 import { appendFileSync, existsSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -43,7 +43,7 @@ export async function run(context: Context): Promise<Outcome> {
   };
 }
 
-/** Exclusive creation: a file that appears between a look and a write is kept, too. */
+/** Creates exclusively: a file that appears at the last moment is kept, too. */
 function writeNew(path: string, text: string, mode: number): WrittenFile {
   try {
     writeFileSync(path, text, { flag: 'wx', mode });
@@ -60,7 +60,7 @@ function writeNew(path: string, text: string, mode: number): WrittenFile {
   }
 }
 
-/** The .gitignore that was extended, or null when there was no need. */
+/** @returns the .gitignore that was extended; null when that was not needed */
 async function ignoreInGit(envPath: string): Promise<string | null> {
   const folder = dirname(envPath);
   const answers = async (...args: string[]) => {

@@ -1,6 +1,6 @@
 /**
- * gameops load: load players join, play and count. They go to this project, or to the address that was given, and
- * nowhere else; their tokens are minted here, because a login for each would measure the hash.
+ * gameops load: load players join, play and count. Promises that they go to this project, or to the address that was given,
+ * and nowhere else. Their tokens are made here, because a login for each would measure the hashing of passwords.
  */
 import { readFileSync } from 'node:fs';
 import { OpsError } from '../errors.ts';
@@ -20,9 +20,9 @@ export interface LoadOptions {
 }
 
 const defaultMs = 30_000;
-/** Joining takes its time, too. */
+/** Joining takes time, too. */
 const tokenBeyondMs = 600_000;
-/** Beside the players' own sockets. */
+/** Open files of this process beside the players' sockets. */
 const filesBeside = 200;
 
 export async function run(context: Context, options: LoadOptions): Promise<Outcome> {
@@ -32,7 +32,12 @@ export async function run(context: Context, options: LoadOptions): Promise<Outco
   const url = options.url ?? (await ownAddress(context));
   context.emit({ type: 'note', level: 'info', message: `${players} players for ${formatMs(forMs)}: ${url}` });
   const report = await runLoad({
-    ...{ url, players, rate, forMs, threads, signal: context.signal },
+    url,
+    players,
+    rate,
+    forMs,
+    threads,
+    signal: context.signal,
     tokens: { secret, lifeMs: forMs + tokenBeyondMs },
     onProgress: (what, done) =>
       context.emit(
@@ -53,7 +58,7 @@ async function ownAddress(context: Context): Promise<string> {
   const wsUrl = record ? addressesOf(context, record)?.wsUrl : undefined;
   if (wsUrl) return wsUrl;
   throw new OpsError('USAGE', {
-    message: `${context.project} has no address yet: nothing was deployed here. No player was sent anywhere.`,
+    message: `${context.project} has no address yet, because nothing has been deployed. No load player was started.`,
     next: ['gameops deploy', 'gameops load --players <n> --url <ws-url>'],
     facts: { project: context.project },
   });
@@ -64,7 +69,7 @@ function refuseTooFewFiles(players: number): void {
   const limit = openFilesMax();
   if (limit === null || limit >= players + filesBeside) return;
   throw new OpsError('USAGE', {
-    message: `${players} players need as many open files, and this process may have ${limit}. No player was sent anywhere.`,
+    message: `${players} players need as many open files, but this process may have only ${limit}. No load player was started.`,
     next: [
       `ulimit -n ${players + filesBeside}`,
       `gameops load --players ${Math.max(1, limit - filesBeside)}`,
@@ -73,7 +78,7 @@ function refuseTooFewFiles(players: number): void {
   });
 }
 
-/** Node itself raises the soft limit to the hard one. Null where it can't be known. */
+/** Node itself raises the soft limit to the hard one. null: unknown. */
 function openFilesMax(): number | null {
   try {
     const [, limit] = /^Max open files\s+\d+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
@@ -85,7 +90,7 @@ function openFilesMax(): number | null {
 
 function refuseWithoutSecret({ envPath }: Context): never {
   throw new OpsError('ENV_INVALID', {
-    message: `${envPath} has no JWT_SECRET to sign the players' tokens with. No player was sent anywhere.`,
+    message: `${envPath} has no JWT_SECRET to sign the players' tokens with. No load player was started.`,
     next: ['write the JWT_SECRET of the server into .env'],
     facts: { key: 'JWT_SECRET' },
   });
@@ -94,7 +99,7 @@ function refuseWithoutSecret({ envPath }: Context): never {
 function stopped(context: Context, result: LoadReport): OpsError {
   const by = context.interruptedBy();
   return new OpsError(by === 'SIGTERM' ? 'TERMINATED' : 'INTERRUPTED', {
-    message: `load was stopped by ${by ?? 'a signal'}; its players are gone, nobody else noticed.`,
+    message: `load was stopped by ${by ?? 'a signal'}. Its load players have left; nothing else was changed.`,
     next: ['gameops status'],
     facts: { signal: by },
     result,
@@ -105,7 +110,7 @@ function nobodyCameIn(url: string, result: LoadReport): OpsError {
   const { lastCode, players } = result;
   const why = lastCode === null ? 'no answer' : `last close code ${lastCode}`;
   return new OpsError('GAME_UNREACHABLE', {
-    message: `None of ${players} load players came in at ${url} (${why}). Nothing was changed.`,
+    message: `None of ${players} load players could join at ${url} (${why}). Nothing was changed.`,
     next: ['gameops status', 'gameops doctor'],
     facts: { url, lastCode },
     result,
@@ -121,19 +126,31 @@ function reportText(style: Style, report: LoadReport): string {
     [
       'players',
       number(report.players),
-      `in ${report.rooms} rooms, all there after ${formatMs(report.joinMs)}`,
+      `in ${report.rooms} rooms; all had joined after ${formatMs(report.joinMs)}`,
     ],
     ['failed', good(report.failed), served.length > 0 ? `served by ${served.join(', ')}` : ''],
     ['sent', number(report.sent), `in ${formatMs(report.ms)}; ${report.unacknowledged} not acknowledged`],
     ['received', number(report.received), ''],
-    ['lost', good(report.lost), 'by offsets and by what every sender counted'],
+    ['lost', good(report.lost), 'by offsets and by the counts of every sender'],
     ['duplicated', good(report.duplicated), ''],
-    ['gone', good(report.falseOffline), 'times a player was told that another one had left who had not'],
-    ['moved', number(report.moved), `to another server without a gap; came back: ${number(report.resumed)}`],
+    [
+      'gone',
+      good(report.falseOffline),
+      'times a player was told that another player had left, although they had not',
+    ],
+    [
+      'moved',
+      number(report.moved),
+      `moved to another server without a gap; reconnected: ${number(report.resumed)}`,
+    ],
     ['gap', `${gapMs.max} ms`, `the longest; p50 ${gapMs.p50}, p99 ${gapMs.p99}`],
     ['round trip', `${rttMs.p50} ms`, `p50; p95 ${rttMs.p95}, p99 ${rttMs.p99}, max ${rttMs.max}`],
     ['delivery', `${deliveryMs.p50} ms`, `p50; p99 ${deliveryMs.p99}, max ${deliveryMs.max}`],
-    ['own delay', `${generatorLagMs.p99} ms`, `p99 of this process' event loop, max ${generatorLagMs.max}`],
+    [
+      'own delay',
+      `${generatorLagMs.p99} ms`,
+      `p99 of the event loop of gameops load, max ${generatorLagMs.max}`,
+    ],
   ];
   return columns(rows).join('\n');
 }

@@ -1,4 +1,4 @@
-/** gameops prune: frees what old releases keep, only labelled things, never what is live, warm or being worked on. */
+/** gameops prune: removes what old releases keep. Promises to remove only labelled objects, and nothing that serves, is kept for rollback or is part of an act. */
 
 import { label } from '../contract.ts';
 import type { Engine } from '../engine/port.ts';
@@ -19,7 +19,7 @@ export async function run(context: Context, options: PruneOptions): Promise<Outc
   const image = await lockImage(context, observed.containers);
   if (!image) return outcome([]);
   return withLock(context, image, async (lock) => {
-    // Seen again under the lock: a deploy may have ended in between.
+    // Read again under the lock: a deploy may have ended in between.
     const { observed: now } = await readProject(context);
     if (!now) return outcome([]);
     const old = oldReleases(now.world, options.keep ?? context.config.deploy.keep);
@@ -40,7 +40,7 @@ function oldReleases(world: World, keep: number): number[] {
     .filter((id) => !kept.has(id) && servedReplicas(world, id).length === 0);
 }
 
-/** Images that we built, that only forgotten releases of this project used. */
+/** Images that gameops built and that only removed releases of this project used. */
 async function removeUnusedImages(
   engine: Engine,
   context: Context,
@@ -57,7 +57,7 @@ async function removeUnusedImages(
     if (isGone) removed.push(release.imageRef);
     const message = isGone
       ? `removed image ${release.imageRef}`
-      : `kept image ${release.imageRef}: another one is built on it`;
+      : `kept image ${release.imageRef}: another image is built on it`;
     context.emit({ type: 'note', level: 'detail', message });
   }
   return [...new Set(removed)];

@@ -1,4 +1,4 @@
-/** gameops releases: every release on record, newest first, and whether going back to it is instant. */
+/** gameops releases: every release on record, newest first, and whether a rollback to it is instant. */
 
 import type { Context, Outcome, Style } from '../operations/context.ts';
 import { readProject } from '../operations/project.ts';

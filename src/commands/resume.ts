@@ -1,4 +1,4 @@
-/** gameops resume: finishes what was interrupted, from any machine; without that, mends what the live release lacks. */
+/** gameops resume: finishes an interrupted act, from any machine. Without one, it repairs what the live release lacks. */
 import { OpsError } from '../errors.ts';
 import { actOnProject } from '../operations/act.ts';
 import type { Context, Outcome } from '../operations/context.ts';
@@ -19,7 +19,7 @@ export async function run(context: Context): Promise<Outcome> {
 
 function rolledBack(failed: { release: number; reason: string | null }, result: object): OpsError {
   const error = new OpsError('ROLLED_BACK', {
-    message: `Release ${failed.release} had been given up (${failed.reason ?? 'no reason on record'}); backing out of it is finished. Players are where they were before it.`,
+    message: `Release ${failed.release} had failed or was given up (${failed.reason ?? 'no reason on record'}), and backing out of it is finished now. Players are where they were before it.`,
     next: ['gameops status', 'gameops deploy'],
     facts: { failed: failed.release },
   });

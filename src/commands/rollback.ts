@@ -1,4 +1,4 @@
-/** gameops rollback: the old image and settings, with today's secrets; instant while its fleet is kept here. */
+/** gameops rollback: an earlier release with its image and settings, and today's secrets; instant while its fleet is kept. */
 
 import { OpsError } from '../errors.ts';
 import { actOnProject, findLost, planLost, requestOf } from '../operations/act.ts';
@@ -56,7 +56,7 @@ export async function run(context: Context, options: RollbackOptions): Promise<O
     const back = await schemaBack(context, { options, target, world, database, env });
     await confirmSchemaLoss(context, { options, target }, back);
     const asked = await withWishAsked(context, { options, target, world, database, env }, back);
-    // On record first: whoever goes on from here does what was asked last.
+    // Recorded first, so that whoever continues from here does what was asked last.
     if (asked.intent && asked.intent !== world.intent) await setWish(act, asked.intent.schema);
     const plan = planFor(context, env, act.record, asked, target, back);
     return { plan, heading: headingOf(plan, world, target.replicas) };
@@ -80,7 +80,7 @@ function planFor(
   back: SchemaBack,
 ): Plan<ReleaseStep> {
   const { deploy } = context.config;
-  // Secrets that changed since are a deploy's business: what is live is only mended.
+  // Secrets that changed since are deployed by a deploy; here the live release is only repaired.
   if (liveRelease(world)?.id === target.id) return planStay(world, back.wish, back.left ?? target.id);
   const candidate = revivedCandidate(record, target, valuesFor(context, env, target));
   const intent = newIntent({
@@ -88,7 +88,7 @@ function planFor(
     strategy: 'blue-green',
     release: target.id,
     readyMs: deploy.readyMs,
-    // The way back is urgent, and its release has proven itself before: the probes of the gate must do.
+    // Going back is urgent, and the release has served before: the probes of the gate are enough.
     watchMs: 0,
     drainMs: deploy.drainMs,
     keep: deploy.keep,
@@ -96,14 +96,14 @@ function planFor(
     startedAt: new Date().toISOString(),
     by: context.operator,
   });
-  const cause = `asked; ${liveRelease(world)?.id ?? 'nothing'} is live`;
-  // The same image and settings under another number are still another fleet: asked for is asked for.
+  const cause = `rollback asked for; ${liveRelease(world)?.id ?? 'nothing'} is live`;
+  // The same image and settings under another number are still another fleet, and the operator asked for it.
   return planAct(world, intent, { candidate, cause, again: true });
 }
 
 /**
- * The newest one that served before the live one, unless the operator names another. What a rotation left behind is passed
- * over: it would come back as what is live. Where there is nothing else, it is what was asked for.
+ * The newest release that served before the live one, unless the operator names another. Releases that a rotation left
+ * behind are skipped, because they would come back equal to the live one; they are used only when there is no other.
  */
 function chooseTarget(
   context: Context,
@@ -117,7 +117,7 @@ function chooseTarget(
   if (to !== undefined) {
     const named = record.releases.find((release) => release.id === to);
     if (named && (named.id === live?.id || served.includes(named))) return named;
-    const why = named ? `never served: it is ${named.verdict}` : 'is not on record';
+    const why = named ? `never served (it is ${named.verdict})` : 'is not on record';
     throw new OpsError('RELEASE_UNKNOWN', {
       message: `Release ${to} ${why}. Nothing was changed; players are on ${live?.id ?? 'nothing'}.`,
       next: [
@@ -127,7 +127,7 @@ function chooseTarget(
       facts: { release: to, served: known },
     });
   }
-  // Asked again after it was interrupted: the same one, not the one before that.
+  // An interrupted rollback that is asked for again goes to the same release, not to the one before.
   const begun = record.releases.find(({ id }) => id === world.intent?.release);
   if (begun && world.intent?.verb === 'rollback' && world.intent.stage !== 'condemned') return begun;
   const before = served

@@ -1,4 +1,4 @@
-/** The schema in `status`: where it stands against the migrations of the newest release. Whatever hinders it is told. */
+/** The schema in `status`, compared with the migrations of the newest release. Promises to report whatever prevents that. */
 
 import { listMigrations } from '../database/migrate/files.ts';
 import { statusOf } from '../database/migrate/status.ts';
@@ -12,18 +12,18 @@ import type { ProjectRecord } from '../record/record.ts';
 import { originOfImage } from '../release/origin.ts';
 
 export interface SchemaStatus {
-  /** Why the rest is not known; null: it is. */
+  /** Why the rest is unknown; null: it is known. */
   unknown: string | null;
-  /** Newest that is applied. */
+  /** Newest applied migration. */
   current: string | null;
   applied: number;
   /** Names; the next deploy runs those that are expand. */
   pending: string[];
   /** Newest contract migration: images that do not know it are too old. */
   floor: string | null;
-  /** Somebody changed it without a migration; null: there is nothing to compare with. */
+  /** Whether somebody changed the schema without a migration; null: there is nothing to compare with. */
   drift: boolean | null;
-  /** Begun by a run that was killed: the next one goes on with them. */
+  /** Migrations that a killed run had begun: the next run continues them. */
   unfinished: string[];
 }
 
@@ -63,13 +63,13 @@ export async function schemaStatus(
 }
 
 export function schemaText(style: Style, schema: SchemaStatus): string {
-  if (schema.unknown !== null) return `schema   ${style.yellow('not known')}: ${schema.unknown}`;
+  if (schema.unknown !== null) return `schema   ${style.yellow('unknown')}: ${schema.unknown}`;
   const parts = [
     schema.current ?? 'no migration applied',
     ...(schema.pending.length > 0 ? [style.yellow(`${schema.pending.length} pending`)] : []),
     ...(schema.floor === null ? [] : [`floor ${schema.floor}`]),
     ...(schema.unfinished.length > 0 ? [style.yellow(`unfinished: ${schema.unfinished.join(', ')}`)] : []),
-    ...(schema.drift ? [style.yellow('drifted: gameops db status')] : []),
+    ...(schema.drift ? [style.yellow('drifted (see gameops db status)')] : []),
   ];
   return `schema   ${parts.join(' · ')}`;
 }

@@ -1,4 +1,4 @@
-/** gameops status: where traffic goes, what runs, who plays, what is unfinished. Reads only. */
+/** gameops status: where traffic goes, what runs, how many players are online, what is unfinished. Reads only. */
 import { accessoryHost, namesOf } from '../contract.ts';
 import type { ObservedContainer } from '../engine/port.ts';
 import type { Context, Outcome, Style } from '../operations/context.ts';
@@ -16,7 +16,7 @@ interface FleetStatus {
   wanted: number;
   /** Running replicas; the gate proved them before they got traffic. */
   ready: number;
-  /** serving · leaving (runs without traffic) · stopped */
+  /** starting: gets traffic once it is ready · leaving: runs without traffic */
   phase: 'serving' | 'starting' | 'leaving' | 'stopped';
   players: number | null;
   verdict: Release['verdict'] | 'unknown';
@@ -27,12 +27,12 @@ export interface Status {
   url: string | null;
   wsUrl: string | null;
   traffic: { release: number; replicas: number[] }[];
-  /** Nginx itself answered; else `traffic` is what it would serve. */
+  /** False: Nginx does not answer, and `traffic` is what its configuration says. */
   proxyAnswers: boolean;
   fleets: FleetStatus[];
   unfinished: Pick<Intent, 'verb' | 'release' | 'previous' | 'stage' | 'startedAt' | 'by'> | null;
   lockedBy: { holder: string; host: string; verb: string; since: string } | null;
-  /** null only when there is no database. */
+  /** null: there is no database. */
   schema: SchemaStatus | null;
   certificates: never[];
   accessories: { name: string; state: string; health: string }[];
@@ -104,13 +104,13 @@ function accessoriesOf(project: string, containers: readonly ObservedContainer[]
 
 function statusText(style: Style, status: Status): string {
   if (status.url === null && status.fleets.length === 0) {
-    return `${status.project}: nothing was ever deployed here\n  next: gameops deploy`;
+    return `${status.project}: nothing has been deployed yet\n  next: gameops deploy`;
   }
   const lines = [`${style.bold(status.project)}  ${status.url ?? 'no address yet'}`];
   const routes = status.traffic.map((route) => `${route.release} (${route.replicas.length})`).join(' + ');
   lines.push(
     status.proxyAnswers
-      ? `traffic  ${routes || style.yellow('nothing: the maintenance answer')}`
+      ? `traffic  ${routes || style.yellow('no release; Nginx gives the maintenance answer')}`
       : `traffic  ${style.red('Nginx does not answer')}${routes ? `; it would serve ${routes}` : ''}`,
   );
   if (status.schema) lines.push(schemaText(style, status.schema));

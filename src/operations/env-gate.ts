@@ -23,7 +23,9 @@ export function refuseEnvErrors(context: Context, env: EnvFile, image: string): 
   const { config, envPath, cwd } = context;
   const file = relative(cwd, envPath) || envPath;
   const { findings, errors } = checkEnv({
-    ...{ file, text: env.text, hasFile: env.exists },
+    file,
+    text: env.text,
+    hasFile: env.exists,
     values: winnersBeside(env.gathered, config.server.env),
     problems: env.gathered.problems,
     isBundled: originOfImage(image) === 'bundled',

@@ -52,17 +52,17 @@ export function roleRotation(context: Context, options: RotateOptions): Rotation
     facts: ({ file, roles, release }) => ({ user: file, owner: roles?.owner ?? null, release }),
     async perform(step, at) {
       if (step.kind === 'deploy') return deploySecrets(context, options, step.cause);
-      const admin = adminOf(context);
-      const as = (work: (admin: RoleAdmin) => Promise<void>) => withRoleAdmin(at.endpoint, admin, work);
+      const endpoint = adminOf(context);
+      const as = (work: (admin: RoleAdmin) => Promise<void>) => withRoleAdmin(at.endpoint, endpoint, work);
       switch (step.kind) {
         case 'take-over':
-          return locked(context, () => as((session) => takeOverFrom(session, at)));
+          return locked(context, () => as((admin) => takeOverFrom(admin, at)));
         case 'hand-on':
-          return locked(context, () => as((session) => handOn(context, session, at, step.to)));
+          return locked(context, () => as((admin) => handOn(context, admin, at, step.to)));
         case 'mark':
-          return locked(context, () => as((session) => markCurrent(session, at.file, otherOf(at))));
+          return locked(context, () => as((admin) => markCurrent(admin, at.file, otherOf(at))));
         case 'disable':
-          return as((session) => disable(context, options, session, at));
+          return as((admin) => disable(context, options, admin, at));
         default:
           return;
       }
@@ -86,7 +86,12 @@ async function look(context: Context, isBegun: boolean): Promise<Seen> {
   const states = roles?.logins.map(({ state }) => state) ?? [];
   return {
     names: roleNames(endpoint.user),
-    ...{ file: endpoint.user, roles, text, env, endpoint, release: live.id },
+    file: endpoint.user,
+    roles,
+    text,
+    env,
+    endpoint,
+    release: live.id,
     isLive: record.intent === null && isServed,
     isBegun: isBegun || states.some((state) => state === 'incoming' || state === 'outgoing'),
   };
@@ -144,15 +149,15 @@ function otherOf({ roles, file, names }: Seen): string {
 }
 
 /** Another call may have done it in the meantime. */
-async function takeOverFrom(session: RoleAdmin, { endpoint, names }: Seen): Promise<void> {
-  if ((await readRoles(session.client, endpoint.user)) !== null) return;
-  await takeOver(session, endpoint, names);
+async function takeOverFrom(admin: RoleAdmin, { endpoint, names }: Seen): Promise<void> {
+  if ((await readRoles(admin.client, endpoint.user)) !== null) return;
+  await takeOver(admin, endpoint, names);
 }
 
 /** Role and .env change under one lock: of two calls at the same time, one's password would be in .env and the other's in force. */
 async function handOn(
   context: Context,
-  session: RoleAdmin,
+  admin: RoleAdmin,
   { endpoint, text, env }: Seen,
   to: string,
 ): Promise<void> {
@@ -165,7 +170,7 @@ async function handOn(
     ...databaseUrl(env, endpoint.user, { user: to, password }),
   ];
   mustBeEditable(context, text, edits);
-  await enable(session, endpoint, { name: to, password });
+  await enable(admin, endpoint, { name: to, password });
   writeEnv(context, text, edits);
 }
 
@@ -184,13 +189,13 @@ function databaseUrl(
 async function disable(
   context: Context,
   { waitMs = defaultWaitMs }: RotateOptions,
-  session: RoleAdmin,
+  admin: RoleAdmin,
   at: Seen,
 ): Promise<void> {
   const role = otherOf(at);
   const deadline = Date.now() + waitMs;
   const owner = at.roles?.owner ?? at.names.owner;
-  const left = await disableWhenQuiet(session, role, { owner, deadline, signal: context.signal });
+  const left = await disableWhenQuiet(admin, role, { owner, deadline, signal: context.signal });
   if (left.length > 0) throw unfinished(role, at.file, left);
 }
 

@@ -73,7 +73,10 @@ async function look(context: Context, isBegun: boolean, lifeMs: number): Promise
     isBegun: false,
     soleSince: soleSince(record, live, env),
     now: Date.now(),
-    ...{ lifeMs, text, env, release: live.id },
+    lifeMs,
+    text,
+    env,
+    release: live.id,
   };
   mustBeSafe(context, at);
   // When the last deploy was killed, the release that it replaces still has the old key.

@@ -165,7 +165,9 @@ export function applyRoleStep(at: RolePosition, step: RotationStep): RolePositio
     case 'hand-on':
       return {
         ...at,
-        ...{ isBegun: true, isLive: false, file: step.to },
+        isBegun: true,
+        isLive: false,
+        file: step.to,
         roles: change(step.to, { state: 'incoming', canLogin: true }),
       };
     case 'mark':

@@ -1,4 +1,4 @@
-/** gameops db backup: a verified dump of the database, taken while players play; then the oldest beyond those kept go. */
+/** gameops db backup: a verified dump of the database, taken while players play. Afterwards backups beyond the kept number are removed. */
 
 import { pruneBackups, takeBackup } from '../../database/backup/take.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
@@ -25,9 +25,9 @@ export async function run(context: Context, { verify }: BackupOptions): Promise<
   const { bytes, databaseBytes, ms, rows } = taken.manifest;
   const count = Object.values(rows).reduce((sum, n) => sum + n, 0);
   const proof = {
-    sha256: 'its bytes are on the disk as they were dumped',
-    read: 'all of it unpacks',
-    restore: 'restored into a database of its own and found equal',
+    sha256: 'the file on disk has the checksum of the dump',
+    read: 'the dump unpacks to its end',
+    restore: 'restored into a database of its own, and equal',
   }[verify];
   return {
     ok: true,
@@ -37,7 +37,7 @@ export async function run(context: Context, { verify }: BackupOptions): Promise<
         `${style.bold(`backup ${taken.id}`)}: ${formatBytes(bytes)} of a database of ${formatBytes(databaseBytes)}, ${count} rows, in ${formatMs(ms)}`,
         `  verified: ${proof}`,
         `  ${taken.path}`,
-        ...(removed.length === 0 ? [] : [`  removed older ones: ${removed.join(', ')}`]),
+        ...(removed.length === 0 ? [] : [`  removed older backups: ${removed.join(', ')}`]),
       ].join('\n'),
   };
 }

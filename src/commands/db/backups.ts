@@ -1,4 +1,4 @@
-/** gameops db backups: what there is to go back to. Looks at names, sizes and manifests; with --verify proves each one. */
+/** gameops db backups: lists the backups. Reads names, sizes and manifests; with --verify it verifies each backup. */
 
 import { listBackups } from '../../database/backup/files.ts';
 import type { Backup, Level } from '../../database/backup/model.ts';
@@ -16,7 +16,7 @@ export interface BackupsOptions {
   verify?: 'sha256' | 'read' | 'restore';
 }
 
-/** @throws BACKUP_DAMAGED after all were looked at, when --verify found one */
+/** @throws BACKUP_DAMAGED after all were verified, when --verify found a damaged one */
 export async function run(context: Context, { verify }: BackupsOptions): Promise<Outcome> {
   const folder = backupFolder(context);
   const listed = await listBackups(folder);
@@ -26,8 +26,8 @@ export async function run(context: Context, { verify }: BackupsOptions): Promise
   const damaged = backups.filter(({ damage }) => damage !== null);
   if (verify && damaged.length > 0) {
     throw new OpsError('BACKUP_DAMAGED', {
-      message: `${damaged.length} of ${backups.length} backups can't be relied on: ${damaged.map(({ id, damage }) => `${id} (${damage})`).join(', ')}. The database was not touched.`,
-      next: ['gameops db backup', `remove what is damaged from ${folder}`],
+      message: `${damaged.length} of ${backups.length} backups are damaged: ${damaged.map(({ id, damage }) => `${id} (${damage})`).join(', ')}. The database was not touched.`,
+      next: ['gameops db backup', `remove the damaged ones from ${folder}`],
       facts: { damaged: damaged.map(({ id }) => id) },
       result,
     });
@@ -39,7 +39,7 @@ export async function run(context: Context, { verify }: BackupsOptions): Promise
   };
 }
 
-/** Databases that a restore has put aside; [] as well when the server can't be asked: the files are there all the same. */
+/** Databases that a restore has put aside; [] when the server does not answer, because the files can be listed without it. */
 async function undosOf(context: Context): Promise<Undo[]> {
   try {
     return await listUndos(await backupAccess(context));
@@ -48,7 +48,7 @@ async function undosOf(context: Context): Promise<Undo[]> {
     context.emit({
       type: 'note',
       level: 'detail',
-      message: `databases put aside are not known: ${error.message}`,
+      message: `databases that were put aside are unknown: ${error.message}`,
     });
     return [];
   }
@@ -57,7 +57,7 @@ async function undosOf(context: Context): Promise<Undo[]> {
 function undosText(undos: readonly Undo[]): string[] {
   if (undos.length === 0) return [];
   const rows = undos.map(({ name, bytes, comment }) => [name, formatBytes(bytes), comment]);
-  return ['put aside, and still on the server:', ...columns(rows, { indent: '  ' })];
+  return ['databases that a restore put aside, still on the server:', ...columns(rows, { indent: '  ' })];
 }
 
 async function verifyAll(context: Context, backups: readonly Backup[], level: Level): Promise<Backup[]> {

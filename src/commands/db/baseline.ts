@@ -1,4 +1,4 @@
-/** gameops db baseline: takes an existing database into the ledger, once its schema is proven to be that of the files. */
+/** gameops db baseline: records migrations as applied in an existing database, after proving that they lead to its schema. */
 
 import { unknownMigration } from '../../database/migrate/back.ts';
 import { adopt, compareWith, schemaOfFiles } from '../../database/migrate/baseline.ts';
@@ -31,10 +31,10 @@ export async function run(context: Context, { to, plan }: DbBaselineOptions): Pr
     const findings = differs('baseline', '', 'in this database', await compareWith(endpoint, expected));
     if (findings.length > 0) {
       throw new OpsError('BASELINE_DIFFERS', {
-        message: `the migrations up to ${names.at(-1)} do not lead to the schema of ${endpoint.database}; nothing was written.\n${findings.map(({ message }) => message).join('\n')}`,
+        message: `The migrations up to ${names.at(-1)} do not lead to the schema of ${endpoint.database}. Nothing was written.\n${findings.map(({ message }) => message).join('\n')}`,
         next: [
-          'write what is too much into a migration: gameops db create <name>',
-          'gameops db baseline --to <the last one it has>',
+          'write what the database has in addition into a migration: gameops db create <name>',
+          'gameops db baseline --to <the last migration it has>',
         ],
         facts: { to: names.at(-1) ?? '', differences: findings.length },
         result: { applied: [], reverted: [], pending: [], findings },
@@ -51,6 +51,6 @@ export async function run(context: Context, { to, plan }: DbBaselineOptions): Pr
     findings: [],
   };
   const text = () =>
-    `proven: ${names.length} migrations lead to this very schema; ${plan ? 'nothing was written' : `${added.length} new in the ledger`}`;
+    `proven: ${names.length} migrations lead to exactly this schema; ${plan ? 'nothing was written' : `${added.length} of them were added to the ledger`}`;
   return { ok: true, result, text };
 }

@@ -14,8 +14,8 @@ export interface DbCreateOptions {
 }
 
 const template = `-- gameops: phase=expand reversible=yes
--- expand: the release before can live with it; what removes is phase=contract, in a file of its own.
--- reversible: yes, lossy (players' values go with the way back) or no. CREATE INDEX CONCURRENTLY: transaction=off.
+-- phase=expand: the previous release works with it. What removes something is phase=contract, in a file of its own.
+-- reversible=yes, lossy (reverting it loses values of players) or no. For CREATE INDEX CONCURRENTLY: transaction=off.
 
 -- Up Migration
 
@@ -28,16 +28,16 @@ export async function run(context: Context, { name }: DbCreateOptions): Promise<
       .toLowerCase()
       .match(/[a-z0-9]+/g)
       ?.join('_') ?? '';
-  if (slug === '') throw refused('its name needs letters or digits', 'gameops db create add-guilds');
+  if (slug === '') throw refused('the name needs letters or digits', 'gameops db create add-guilds');
   const dir = migrationsFolder(context);
   if (originOfImage(context.config.server.image) === 'bundled' && context.cwd !== packageRoot())
     throw refused(
-      "the bundled server's migrations come with gameops and are replaced by the next one",
-      'name an image of your own in server.image; its migrations are in database.migrations',
+      'the migrations of the bundled server come with gameops, and an upgrade replaces them',
+      'name your own image in server.image; its migrations belong in the folder that database.migrations names',
     );
   const names = (await listMigrations(dir)).map((one) => one.name);
   const path = join(dir, `${nextPrefix(names, new Date())}_${slug}.sql`);
-  if (existsSync(path)) throw refused(`${path} is there already`, 'gameops db create <another name>');
+  if (existsSync(path)) throw refused(`${path} exists already`, 'gameops db create <another name>');
   await mkdir(dir, { recursive: true });
   await writeFile(path, template, { flag: 'wx' });
   const shown = shownPath(context, path);
@@ -45,7 +45,7 @@ export async function run(context: Context, { name }: DbCreateOptions): Promise<
   return { ok: true, result: { file: path, applied: [], reverted: [], pending: [], findings: [] }, text };
 }
 
-/** In the manner of the files that are there: an index, or a UTC date of 17 digits. */
+/** Numbered like the existing files: by an index, or by a UTC date of 17 digits. */
 export function nextPrefix(names: readonly string[], now: Date): string {
   const last = names.at(-1);
   const digits = last === undefined ? '' : (/^\d+/.exec(last)?.[0] ?? '');

@@ -1,4 +1,4 @@
-/** gameops db lint: what in the migrations would stall players, break the release that runs, or lose data. Reads only. */
+/** gameops db lint: finds statements that would stall players, break the running release, or lose data. Reads only. */
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { lintFolder, ruleTexts, type Sizes, sizesOf } from '../../database/lint/lint.ts';
@@ -23,7 +23,8 @@ export async function run(context: Context, { format, strict }: FindingsOptions)
   const live = await askDatabase(context);
   const shownDir = shownPath(context, dir);
   const findings = await lintFolder({
-    ...{ dir, shownDir },
+    dir,
+    shownDir,
     applied: live?.applied ?? new Set(),
     sizes: live?.sizes ?? null,
   });
@@ -31,15 +32,19 @@ export async function run(context: Context, { format, strict }: FindingsOptions)
   const folder = shownDir === '' ? '.' : shownDir;
   const result = { folder, findings, ...countsOf(findings), skipped, sized: live !== null };
   const report: Report = {
-    ...{ tool: 'gameops db lint', subject: folder, findings, ...countsOf(findings) },
-    ...(skipped > 0 && { remark: `${skipped} applied ones were not looked at` }),
+    tool: 'gameops db lint',
+    subject: folder,
+    findings,
+    ...countsOf(findings),
+    ...(skipped > 0 && { remark: `${skipped} applied migrations were not checked` }),
   };
   const refusal = refusalOf(report, strict === true);
   return {
     ok: true,
     result,
     ...(await written(report, format, {
-      ...{ result, rules: ruleTexts },
+      result,
+      rules: ruleTexts,
       excerpts: () => excerptsIn(context.cwd),
       summaryPath: context.environment.GITHUB_STEP_SUMMARY,
     })),
@@ -47,7 +52,7 @@ export async function run(context: Context, { format, strict }: FindingsOptions)
   };
 }
 
-/** Everything that keeps it away only makes lint know less. */
+/** Without the database, whatever the reason, lint only knows less. */
 async function askDatabase(context: Context): Promise<{ applied: Set<string>; sizes: Sizes } | null> {
   try {
     const endpoint = await openEndpoint(context);
@@ -61,7 +66,7 @@ async function askDatabase(context: Context): Promise<{ applied: Set<string>; si
     );
   } catch (error) {
     if (!isOpsError(error)) throw error;
-    const message = `no database to ask (${error.code}): every file is read, and tables count as large`;
+    const message = `the database was not asked (${error.code}), so every migration is checked and every table counts as large`;
     context.emit({ type: 'note', level: 'info', message });
     return null;
   }
@@ -83,7 +88,7 @@ function refusalOf(report: Report, isStrict: boolean): OpsError | undefined {
   const grave = findings.filter(({ severity }) => severity === (errors > 0 ? 'error' : 'warning'));
   return new OpsError('MIGRATION_UNSAFE', {
     message: `${subject} has ${failure}. Nothing was run.`,
-    next: ['rewrite them as shown', 'or say that you mean it, on top of the file: -- gameops: allow=<rule>'],
+    next: ['rewrite them as shown', 'or allow it, at the top of the file: -- gameops: allow=<rule>'],
     facts: { errors, warnings, rules: [...new Set(grave.map(({ rule }) => rule))] },
   });
 }

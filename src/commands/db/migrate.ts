@@ -1,4 +1,4 @@
-/** gameops db migrate: takes the schema forward without a deploy. Contract migrations only when they are asked for. */
+/** gameops db migrate: applies pending migrations without a deploy; contract migrations only with --contract. */
 
 import { unknownMigration } from '../../database/migrate/back.ts';
 import type { Migration } from '../../database/migrate/files.ts';
@@ -21,7 +21,7 @@ export interface DbMigrateOptions {
 
 export async function run(context: Context, options: DbMigrateOptions): Promise<Outcome> {
   const { dir, files } = await readMigrations(context);
-  // Needed for the lock; it connects while the database is asked.
+  // The lock needs the engine; it connects while the database is read.
   if (!options.plan) context.engine().catch(() => {});
   const endpoint = await openEndpoint(context);
   const { chosen, left, isUntidy } = await choose(endpoint, dir, files, options);
@@ -38,7 +38,7 @@ export async function run(context: Context, options: DbMigrateOptions): Promise<
     return { ok: true, result, text: () => planText(chosen, left, files) };
   }
   const { emit } = context;
-  // What somebody else applies in the meantime is passed over.
+  // Migrations that somebody else applies in the meantime are skipped.
   const { applied } =
     chosen.length === 0 && !isUntidy
       ? { applied: [] }
@@ -53,7 +53,7 @@ export async function run(context: Context, options: DbMigrateOptions): Promise<
 interface Chosen {
   chosen: string[];
   left: string[];
-  /** A killed run, or node-pg-migrate, left something that a run puts in order even when nothing is pending. */
+  /** A killed run, or node-pg-migrate, left something that the next run puts in order even when nothing is pending. */
   isUntidy: boolean;
 }
 
@@ -87,8 +87,8 @@ async function choose(
 
 function needsContract(name: string): OpsError {
   return new OpsError('USAGE', {
-    message: `${name} is a contract migration: it removes what releases before it still need. Nothing was run.`,
-    next: [`gameops db migrate --to ${name} --contract, once those are gone`, 'gameops releases'],
+    message: `${name} is a contract migration: it removes what earlier releases still need. Nothing was run.`,
+    next: [`gameops db migrate --to ${name} --contract, once those releases are gone`, 'gameops releases'],
     facts: { migration: name },
   });
 }
@@ -98,7 +98,7 @@ function planText(chosen: readonly string[], left: readonly string[], files: rea
   const lines = chosen.map((name) => {
     const file = files.find((one) => one.name === name);
     const how = file?.isTransactional ? 'one transaction' : 'statement by statement, journaled';
-    return `  ${name}  ${file?.phase}, ${how}, way back: ${file?.reversible}`;
+    return `  ${name}  ${file?.phase}, ${how}, reversible: ${file?.reversible}`;
   });
   return [`would apply ${chosen.length}:`, ...lines, ...leftText(left)].join('\n');
 }
@@ -113,4 +113,4 @@ function doneText(applied: readonly { name: string; ms: number }[], left: readon
 }
 
 const leftText = (left: readonly string[]): string[] =>
-  left.length === 0 ? [] : [`${left.length} wait: ${left.join(', ')}`];
+  left.length === 0 ? [] : [`${left.length} stay pending: ${left.join(', ')}`];

@@ -1,6 +1,6 @@
 /**
- * gameops db restore: the database as it was in a backup, or the one that a restore has put aside. Asks, because what
- * was written since is lost; holds the project's lock from the first change to the last.
+ * gameops db restore: brings back the database of a backup, or one that a restore has put aside. Asks first, because
+ * everything written since is lost; holds the project's lock from the first change to the last.
  */
 
 import { listBackups } from '../../database/backup/files.ts';
@@ -46,7 +46,7 @@ async function toBackup(context: Context, access: BackupAccess, id: string): Pro
   const stranded = await strandedReleases(context, access, async () =>
     isInBackup(manifest.newestMigration, await present()),
   );
-  const wayAlong = `gameops rollback --restore-backup ${id} takes the players to the release before first; `;
+  const wayAlong = `gameops rollback --restore-backup ${id} moves players to an earlier release first; `;
   const lost = [lossText(manifest, loss), ...stranded.map((release) => strandedText(release, wayAlong))];
   await confirmLoss(
     context,
@@ -70,8 +70,8 @@ const appliedIn = async (endpoint: DatabaseEndpoint) =>
   (await look(endpoint, readLedger)).applied.map(({ name }) => name);
 
 /**
- * A way back to players' data must not end at a server that was not asked about: it is told, not refused, and neither can
- * books that are beyond reading hold up who restores because of that.
+ * A restore of players' data must not fail because of a server that it did not ask about: stranded releases are reported,
+ * not refused, and a ledger that can't be read does not prevent the restore either.
  */
 async function strandedReleases(
   context: Context,
@@ -82,16 +82,16 @@ async function strandedReleases(
     return strandedBy(await schema(), await fleetsNow(context, engine));
   } catch (error) {
     if (!isOpsError(error)) throw error;
-    const message = `whether a release that runs needs more than is restored is not known: ${error.message}`;
+    const message = `it is unknown whether a running release needs more than is restored: ${error.message}`;
     context.emit({ type: 'note', level: 'warning', message });
     return [];
   }
 }
 
 const strandedText = ({ id, migrations }: Release, wayAlong: string) =>
-  `Release ${id} runs and needs ${migrations?.needs}, which is not in there: its servers miss what that added, and do not start again. ${wayAlong}gameops deploy brings the schema forward again.`;
+  `Release ${id} runs and needs ${migrations?.needs}, which the restored database does not have: its servers miss what that migration added, and would not start again. ${wayAlong}gameops deploy applies the migration again.`;
 
-/** The one before the last restore, or before the last going back. @throws BACKUP_UNKNOWN */
+/** Back to the database as it was before the last restore. @throws BACKUP_UNKNOWN */
 async function toUndo(context: Context, access: BackupAccess, name: string): Promise<Outcome> {
   const undo = (await listUndos(access)).find((one) => one.name === name);
   if (!undo)
@@ -106,7 +106,7 @@ async function toUndo(context: Context, access: BackupAccess, name: string): Pro
     return (migration) => applied.includes(migration);
   });
   const lost = [
-    `What was written since it was ${undo.comment} is not in it.`,
+    `Everything written since it was ${undo.comment} is missing in it.`,
     ...stranded.map((release) => strandedText(release, '')),
   ];
   await confirmLoss(
@@ -119,13 +119,14 @@ async function toUndo(context: Context, access: BackupAccess, name: string): Pro
     restoreUndo(held, name, (stage) => tell(context, stage)),
   );
   const result = {
-    ...{ id: name, ...resultOf(access, restored, began) },
+    id: name,
+    ...resultOf(access, restored, began),
     stranded: stranded.map((release) => release.id),
   };
   return { ok: true, result, text: () => text(access, restored, began, lost) };
 }
 
-/** Ctrl-C and a lost lock end it while it may still end; the exchange itself is over before they are seen. */
+/** Ctrl-C and a lost lock stop it while that is safe; the exchange of the databases is never interrupted. */
 async function locked(
   context: Context,
   access: BackupAccess,
@@ -139,9 +140,9 @@ async function locked(
 
 const told: Partial<Record<Stage, string>> = {
   creating: 'making a new database',
-  filling: 'restoring into it; players are still on the old one',
-  comparing: 'comparing rows and schema with what was dumped',
-  swapping: 'exchanging the two',
+  filling: 'restoring into it; players still use the old one',
+  comparing: 'comparing rows and schema with the backup',
+  swapping: 'exchanging the two databases',
 };
 
 function tell(context: Context, stage: Stage): void {
@@ -151,8 +152,8 @@ function tell(context: Context, stage: Stage): void {
 
 const schemaText = ({ newestMigration }: Manifest) =>
   newestMigration === null
-    ? 'The backup knows no migrations; gameops deploy brings the schema forward.'
-    : `Its newest migration is ${newestMigration}; gameops deploy brings the schema forward.`;
+    ? 'The backup has no migrations; gameops deploy applies them.'
+    : `Its newest migration is ${newestMigration}; gameops deploy applies later ones.`;
 
 function dropCommand({ endpoint }: BackupAccess, name: string): string {
   const { accessory, host, port, user } = endpoint;
@@ -163,9 +164,13 @@ function dropCommand({ endpoint }: BackupAccess, name: string): string {
 
 function resultOf(access: BackupAccess, { undo, ms, sessions }: Restored, began: number): object {
   return {
-    ...{ database: access.endpoint.database, undo },
-    ...{ goBack: `gameops db restore ${undo}`, drop: dropCommand(access, undo) },
-    ...{ restoreMs: Math.round(performance.now() - began), swapMs: ms, sessionsEnded: sessions },
+    database: access.endpoint.database,
+    undo,
+    goBack: `gameops db restore ${undo}`,
+    drop: dropCommand(access, undo),
+    restoreMs: Math.round(performance.now() - began),
+    swapMs: ms,
+    sessionsEnded: sessions,
   };
 }
 
@@ -173,7 +178,7 @@ function text(access: BackupAccess, restored: Restored, began: number, notes: st
   const { undo, ms, sessions } = restored;
   const took = formatMs(performance.now() - began);
   return [
-    `${access.endpoint.database} is restored, in ${took}; nobody could connect for ${ms} ms of them, ${sessions} sessions were ended`,
+    `${access.endpoint.database} is restored, in ${took}; no client could connect for ${ms} ms of that time, and ${sessions} connections were ended`,
     ...notes.map((note) => `  ${note}`),
     `  go back:  gameops db restore ${undo}`,
     `  drop it:  ${dropCommand(access, undo)}`,

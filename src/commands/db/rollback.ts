@@ -1,6 +1,6 @@
 /**
- * gameops db rollback: takes the schema back, newest first. What would be lost is shown and asked for, and saved as far as
- * it can be counted.
+ * gameops db rollback: reverts migrations, newest first. Promises to show what would be lost, to ask before that, and to
+ * save the rows that can be counted.
  */
 import { existsSync } from 'node:fs';
 import {
@@ -32,7 +32,7 @@ export interface DbRollbackOptions {
 
 export async function run(context: Context, options: DbRollbackOptions): Promise<Outcome> {
   const folder = migrationsFolder(context);
-  // Without a folder the ledger's own text has to do.
+  // Without a folder the text in the ledger is used.
   const dir = existsSync(folder) ? folder : null;
   const choice: Choice = options.to === undefined ? { count: options.count ?? 1 } : { to: options.to };
   const lookBack = async () => {
@@ -51,13 +51,17 @@ export async function run(context: Context, options: DbRollbackOptions): Promise
     const goes = new Set(plan.steps.map(({ name }) => name));
     const after = { applied: new Set(applied.filter((name) => !goes.has(name))), floor };
     for (const { id, migrations } of refuseTakingAway(after, await fleetsNow(context, engine))) {
-      const message = `release ${id} is kept, and can't be gone back to without ${migrations?.needs}`;
+      const message = `no rollback to the kept release ${id} will be possible without ${migrations?.needs}`;
       context.emit({ type: 'note', level: 'warning', message });
     }
     const loses = isLossy(plan);
     if (loses && !options.acceptLoss) {
       const next = waysToAccept(plan.uncounted, `gameops db rollback${asAsked(options)} --accept-loss`);
-      await confirmWayBack(context, `Going back loses what players made. ${lossText(plan)}`, next);
+      await confirmWayBack(
+        context,
+        `Reverting these migrations loses data of players. ${lossText(plan)}`,
+        next,
+      );
     }
     const names = plan.steps.map(({ name }) => name);
     const { emit } = context;
@@ -88,30 +92,30 @@ function planOutcome(plan: BackPlan): Outcome {
 }
 
 function planText({ steps, refusals, losses, uncounted }: BackPlan): string {
-  if (steps.length + refusals.length === 0) return 'nothing is applied that could be taken back';
+  if (steps.length + refusals.length === 0) return 'no migration is applied that could be reverted';
   const rows = [
     ...steps.map(({ name, source }) => [
       name,
-      source === 'file' ? 'by its file' : 'by the text in the ledger',
+      source === 'file' ? 'with its file' : 'with the text in the ledger',
     ]),
     ...refusals.map(({ name, reason }) => [name, `refused: ${reason}`]),
   ];
   const lost = isLossy({ losses, uncounted })
-    ? ['would lose what players made', lossText({ losses, uncounted })]
+    ? ['this would lose data of players:', lossText({ losses, uncounted })]
     : [];
-  return ['would take back, newest first:', ...columns(rows, { indent: '  ' }), ...lost].join('\n');
+  return ['would revert, newest first:', ...columns(rows, { indent: '  ' }), ...lost].join('\n');
 }
 
 function outcome({ reverted, rescued }: BackResult): Outcome {
   const result = { applied: [], reverted, rescued, pending: reverted.map(({ name }) => name), findings: [] };
   const text = () => {
-    if (reverted.length === 0) return 'nothing to do: nothing is applied that was asked for';
+    if (reverted.length === 0) return 'nothing to do: the migrations to revert are not applied';
     const lines = reverted.map(({ name, ms }) => `  ${name}  ${formatMs(ms)}`);
     const saved = rescued.map(
       ({ table, columns: lost, rows, savedAs }) =>
         `saved ${rows} rows of ${table}${lost.length > 0 ? ` (${lost.join(', ')})` : ''} as ${savedAs}`,
     );
-    return [`took back ${reverted.length}:`, ...lines, ...saved].join('\n');
+    return [`reverted ${reverted.length}:`, ...lines, ...saved].join('\n');
   };
   return { ok: true, result, text };
 }

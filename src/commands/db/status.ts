@@ -1,4 +1,4 @@
-/** gameops db status: what is applied, what is pending, and what does not fit. Reads only. */
+/** gameops db status: what is applied, what is pending, and what is wrong. Reads only. */
 import { listMigrations } from '../../database/migrate/files.ts';
 import { type SchemaStatus, statusOf } from '../../database/migrate/status.ts';
 import type { Context, Outcome, Style } from '../../operations/context.ts';
@@ -37,12 +37,12 @@ function stateText(style: Style, database: string, state: SchemaStatus): string 
   ];
   if (older > 0) lines.push(style.dim(`  … ${older} older`));
   lines.push(...columns(rows, { indent: '  ' }));
-  if (state.floor) lines.push(`floor  ${state.floor}: images that do not know it are too old`);
+  if (state.floor) lines.push(`floor  ${state.floor}: images that do not know this migration are too old`);
   const told = findings.filter(({ severity }) => severity !== 'info');
   if (told.length > 0) lines.push('', ...told.flatMap((one) => findingLines(one, null, style)));
   if (pending.some(({ phase }) => phase === 'expand'))
     lines.push('  next: gameops db migrate, or gameops deploy');
   else if (pending.length > 0)
-    lines.push('  next, once the releases before are gone: gameops db migrate --contract');
+    lines.push('  next: gameops db migrate --contract, once earlier releases are gone');
   return lines.join('\n');
 }

@@ -1,6 +1,6 @@
 /**
- * gameops db verify: every migration up, down and up again on a throw-away server. The project's database is asked for
- * its version and nothing else.
+ * gameops db verify: runs every migration up, down and up again on a throw-away server. The project's database is asked for
+ * its version only.
  */
 import { roundTrip } from '../../database/migrate/round-trip.ts';
 import { OpsError } from '../../errors.ts';
@@ -17,17 +17,17 @@ export async function run(context: Context): Promise<Outcome> {
   const errors = findings.map(({ file, message }) => `${file}: ${message}`);
   if (errors.length > 0) {
     throw new OpsError('MIGRATION_NOT_PROVEN', {
-      message: `${errors.length} finding${errors.length === 1 ? '' : 's'} on the way up, down and up again; the project's database was not touched.\n${errors.join('\n')}`,
-      next: ['correct what is named and run gameops db verify again'],
+      message: `${errors.length} finding${errors.length === 1 ? '' : 's'} while running up, down and up again; the project's database was not touched.\n${errors.join('\n')}`,
+      next: ['correct the migrations that are named, then run gameops db verify again'],
       facts: { files: [...new Set(findings.map(({ file }) => file))], proven: proven.length },
       result,
     });
   }
-  const rest =
-    oneWay.length > 0 ? `; ${oneWay.length} say that they have no way back: ${oneWay.join(', ')}` : '';
+  const rest = oneWay.length > 0 ? `; ${oneWay.length} are declared irreversible: ${oneWay.join(', ')}` : '';
   return {
     ok: true,
     result,
-    text: () => `proven: ${proven.length} up, down and up again lead to the same schema${rest}`,
+    text: () =>
+      `proven: ${proven.length} migrations lead to the same schema after up, down and up again${rest}`,
   };
 }

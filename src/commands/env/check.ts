@@ -1,6 +1,6 @@
 /**
- * `env check`: every rule over .env. Reads, and changes nothing but the step summary that GitHub asks for. No value
- * leaves, in no format and on no failure.
+ * `env check`: applies every rule to .env. Changes nothing but the step summary that GitHub asks for. Promises never to show
+ * a value, in no format and after no failure.
  */
 import { dirname } from 'node:path';
 import { factsOf } from '../../env/file/facts.ts';
@@ -68,14 +68,14 @@ function refusalOf(report: EnvReport, { envName }: EnvContext, isStrict: boolean
   if (failure === null) return undefined;
   return new OpsError('ENV_INVALID', {
     message: `${envName} has ${failure}. Nothing was changed.`,
-    next: ['correct the places named', 'gameops env check'],
+    next: ['correct the lines that are named', 'gameops env check'],
     facts: { file: envName, errors, warnings },
   });
 }
 
 function missing({ envName }: EnvContext): OpsError {
   return new OpsError('ENV_MISSING', {
-    message: `There is no ${envName}, and the environment holds none of the settings either. Nothing was changed.`,
+    message: `There is no ${envName}, and the environment has none of the settings either. Nothing was changed.`,
     next: ['gameops init', 'gameops env check --env-file <path>'],
     facts: { file: envName },
   });

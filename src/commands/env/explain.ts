@@ -1,6 +1,6 @@
 /**
- * `env explain <key>`: what a setting is for, what it accepts, and which of its sources counts. Of the value only length
- * and a fingerprint are told.
+ * `env explain <key>`: what a setting is for, what it accepts, and which of its sources is used. Promises to show only the
+ * length and a fingerprint of the value.
  */
 
 import { dirname } from 'node:path';
@@ -51,13 +51,13 @@ export async function run(context: EnvContext, { key }: { key: string }): Promis
     result: { key: name, ...about, secret: isSecret(asked, key), winner, overridden, failing },
     text: (style) =>
       [
-        `${style.bold(name)}: ${about?.purpose ?? `nobody here knows it; did you mean ${closest(key, known)}?`}`,
+        `${style.bold(name)}: ${about?.purpose ?? `gameops does not know this setting; did you mean ${closest(key, known)}?`}`,
         ...(about ? [`  accepts     ${about.accepts}`] : []),
-        `  is set by   ${winner?.where ?? `nothing${about?.fallback ? `; ${about.fallback} is used` : ''}`}`,
+        `  is set by   ${winner?.where ?? `nothing${about?.fallback ? `; the default ${about.fallback} is used` : ''}`}`,
         ...(winner
           ? [
               `  length      ${winner.length} characters; the value is never shown`,
-              `  fingerprint ${winner.fingerprint}; alike for alike values, on this machine`,
+              `  fingerprint ${winner.fingerprint}; equal for equal values, on this machine only`,
             ]
           : []),
         ...overridden.map(

@@ -1,5 +1,5 @@
 /**
- * `env fix`: repairs what is mechanical, says of each repair what it was. Values stay what they are, and are not shown.
+ * `env fix`: repairs mechanical mistakes and lists each repair. Promises that values stay as they are and are not shown.
  */
 import { fixEnv } from '../../env/file/fix.ts';
 import { replaceFile } from '../../env/file/write.ts';
@@ -16,7 +16,7 @@ export async function run(context: EnvContext, { dryRun = false }: FixOptions): 
   const { envFilePath, envName } = context;
   if (envFilePath === null) {
     throw new OpsError('USAGE', {
-      message: 'env fix repairs a file, and stdin is none. Nothing was changed.',
+      message: 'env fix can repair a file, but not stdin. Nothing was changed.',
       next: ['gameops env fix --env-file <path>', 'gameops env check --env-file -'],
     });
   }
@@ -33,7 +33,7 @@ export async function run(context: EnvContext, { dryRun = false }: FixOptions): 
   if (isChanged && !dryRun) write(envFilePath, text);
   const done = dryRun
     ? 'would be made; nothing was changed'
-    : 'made; values, comments and order are as they were';
+    : 'made; values, comments and order are unchanged';
   return {
     ok: true,
     result: { file: envName, repairs, written: isChanged && !dryRun },
@@ -54,7 +54,7 @@ function write(path: string, text: string): void {
   } catch (error) {
     const reason = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
     throw new OpsError('ENV_UNREADABLE', {
-      message: `${path} can't be written (${reason}). It is as it was.`,
+      message: `${path} can't be written (${reason}). It is unchanged.`,
       next: [`make ${path} and its folder writable for this user`],
       facts: { file: path, reason },
     });

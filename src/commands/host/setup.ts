@@ -1,4 +1,4 @@
-/** `gameops host setup`: has a Docker Engine answering. Decides nothing that engine/host.ts does not. */
+/** `gameops host setup`: makes sure that a Docker Engine answers. host/setup.ts decides how. */
 import { hostSetup } from '../../host/setup.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
 

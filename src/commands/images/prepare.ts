@@ -1,4 +1,4 @@
-/** `gameops images prepare`: has every image on the engine, so that a deploy needs no registry. */
+/** `gameops images prepare`: pulls or builds every image, so that a deploy needs no registry. */
 
 import type { Engine } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
@@ -36,7 +36,7 @@ export async function run(context: Context, options: { source?: string } = {}): 
   return { ok: true, result: { images }, text: () => table(images) };
 }
 
-/** A game server that is not ours comes from its registry or not at all. */
+/** The image of an own game server can only come from its registry. */
 async function ownImage(engine: Engine, context: Context, source: Source): Promise<Row> {
   const ref = context.config.server.image;
   const present = source === 'registry' ? null : await engine.image(ref);
@@ -58,7 +58,7 @@ function sourceOf(text: string): Source {
   const source = sources.find((name) => name === text);
   if (source) return source;
   throw new OpsError('USAGE', {
-    message: `--source is one of ${sources.join(', ')}; "${text}" is none of them.`,
+    message: `--source expects one of ${sources.join(', ')}, not "${text}".`,
     next: ['gameops images prepare --source auto'],
     facts: { source: text },
   });

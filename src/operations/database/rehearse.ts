@@ -68,16 +68,14 @@ export interface Rehearsal {
 export async function rehearse(context: Context, env: EnvFile, image: string): Promise<Outcome> {
   const began = performance.now();
   const seen: Rehearsal = {
-    ...{
-      pending: [],
-      notRehearsed: [],
-      backup: null,
-      release: null,
-      joined: null,
-      oneWay: [],
-      steps: [],
-      ms: 0,
-    },
+    pending: [],
+    notRehearsed: [],
+    backup: null,
+    release: null,
+    joined: null,
+    oneWay: [],
+    steps: [],
+    ms: 0,
   };
   const dir = migrationsDir(context, originOfImage(image));
   const files = dir === null ? [] : await listMigrations(dir);
@@ -138,7 +136,10 @@ async function onCopy(context: Context, env: EnvFile, stage: Stage): Promise<voi
 /** One replica more than now, a Postgres and a Redis: they must not take memory that players need. */
 async function mustHaveRoomForTrial(context: Context, release: Release, image: string): Promise<void> {
   await checkRoom(await context.engine(), {
-    ...{ project: context.project, image, fleets: 1, replicas: release.replicas + 1 },
+    project: context.project,
+    image,
+    fleets: 1,
+    replicas: release.replicas + 1,
     memoryBytes: release.shape.memoryBytes,
     besideBytes: besideFleetsBytes + throwAwayBytes + trialRedisBytes,
   });
@@ -165,7 +166,10 @@ async function timed<T>(tell: Tell, step: Omit<RehearsalStep, 'ms'>, act: () => 
 const rowsOf = ({ rows }: Manifest): number => Object.values(rows).reduce((sum, n) => sum + n, 0);
 
 const stepOf = ({ direction, name, ms, holdsUp, rescuedRows }: RehearsedMigration): RehearsalStep => ({
-  ...{ step: direction, name, ms, holdsUp },
+  step: direction,
+  name,
+  ms,
+  holdsUp,
   ...(direction === 'down' ? { rows: rescuedRows } : {}),
 });
 
@@ -215,7 +219,11 @@ async function bootOld(
   const { database: name, user, password, accessory } = endpoint;
   const tried = await timed(tell, { step: 'boot', name: String(release.id) }, () =>
     tryRelease(engine, {
-      ...{ project, release, signal, settings: inputs.settings(release), token: inputs.probeToken },
+      project,
+      release,
+      signal,
+      settings: inputs.settings(release),
+      token: inputs.probeToken,
       database: { host: accessory ?? '', name, user, password },
       redisImage: redis.info?.id ?? redis.ref,
       readyMs: config.deploy.readyMs,

@@ -22,8 +22,14 @@ it('stands on a backup of the schema of now, and not on one from before a migrat
 
 it('names the contract migrations that it left out', () => {
   const seen: Rehearsal = {
-    ...{ pending: [], notRehearsed: ['3_drop'], backup: null, release: null, joined: null, oneWay: [] },
-    ...{ steps: [], ms: 0 },
+    pending: [],
+    notRehearsed: ['3_drop'],
+    backup: null,
+    release: null,
+    joined: null,
+    oneWay: [],
+    steps: [],
+    ms: 0,
   };
   expect(rehearsalText(plain, seen)).toContain('not rehearsed: 3_drop');
   expect(rehearsalText(plain, { ...seen, notRehearsed: [] })).not.toContain('not rehearsed');

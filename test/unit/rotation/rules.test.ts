@@ -30,13 +30,16 @@ const ring = (signs: string, next: string | null = null, previous: string | null
 
 describe('JWT_SECRET', () => {
   const before: JwtPosition = {
-    ...{ file: ring('a'), live: ring('a'), isSettled: true, isBegun: false },
-    ...{ soleSince: null, now: 0, lifeMs: 1_000 },
+    file: ring('a'),
+    live: ring('a'),
+    isSettled: true,
+    isBegun: false,
+    soleSince: null,
+    now: 0,
+    lifeMs: 1_000,
   };
   const plan = (at: JwtPosition) => words(traceOf(at, nextJwtStep, applyJwtStep));
-  const whole = [
-    ...['write next', 'deploy', 'write promote', 'deploy', 'note', 'wait', 'write drop', 'deploy'],
-  ];
+  const whole = ['write next', 'deploy', 'write promote', 'deploy', 'note', 'wait', 'write drop', 'deploy'];
 
   it('a new key is accepted everywhere before it signs, and the old one until its last token is over', () => {
     expect(plan(before)).toEqual(whole);
@@ -103,7 +106,10 @@ describe("the database's role", () => {
     const end = traceOf(before, nextRoleStep, applyRoleStep).reduce(applyRoleStep, before);
     expect(plan(end)).toEqual([]);
     expect(plan({ ...end, isBegun: false })).toEqual([
-      ...['hand on to arena', 'deploy', 'mark', 'disable arena_alternate'],
+      'hand on to arena',
+      'deploy',
+      'mark',
+      'disable arena_alternate',
     ]);
   });
 
