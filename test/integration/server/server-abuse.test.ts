@@ -17,9 +17,9 @@ const region = 'r3-3';
 
 beforeAll(async () => {
   game = await gameGround('abuse');
+  server = await game.startKept();
 });
 beforeEach(async () => {
-  server = await game.startReady();
   speaker = await game.join(server, 'speaker', { region });
   listener = await game.join(server, 'listener', { region });
 });

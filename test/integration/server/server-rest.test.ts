@@ -1,6 +1,6 @@
 /** Accounts, the world and the OpenAPI document, on real Postgres and Redis. */
 import { createHash } from 'node:crypto';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { closeCode, world } from '../../../src/protocol.ts';
 import { attempts } from '../../../src/server/http/limits.ts';
 import { type GameGround, gameGround } from '../../support/players/game-ground.ts';
@@ -9,11 +9,17 @@ import { until } from '../../support/players/game-server.ts';
 import { joinAs } from '../../support/players/wire-player.ts';
 
 let game: GameGround;
+/** The server that a test asks; it is shared by all tests that do not start one. */
 let server: GameServer;
+let shared: GameServer;
 let people = 0;
 
 beforeAll(async () => {
   game = await gameGround('rest');
+  shared = await game.startKept();
+});
+beforeEach(() => {
+  server = shared;
 });
 afterEach(async () => {
   await game.clear();
@@ -73,7 +79,6 @@ const explore = (token: string, key: string, tile: object) =>
 
 describe('accounts', () => {
   test('a player who registers and then logs in on another server is the same player', async () => {
-    server = await game.startReady();
     const other = await game.startReady({ replica: 2 });
     const { player, name, password } = await register();
     const login = await ask<Login>('/api/login', {
@@ -93,7 +98,6 @@ describe('accounts', () => {
   });
 
   test('a name is given to one account, whatever its case, also when several players want it at the same time', async () => {
-    server = await game.startReady();
     const name = freshName();
     const answers = await Promise.all(
       [name, name.toUpperCase(), name.toLowerCase()].map((one) =>
@@ -104,7 +108,6 @@ describe('accounts', () => {
   });
 
   test('a wrong password and a name that nobody has get the same answer', async () => {
-    server = await game.startReady();
     const { name } = await register();
     const wrong = await ask('/api/login', { body: { name, password: 'not this one' } });
     const nobody = await ask('/api/login', { body: { name: 'Nobody At All', password: 'not this one' } });
@@ -128,7 +131,6 @@ describe('accounts', () => {
   });
 
   test('a refresh token is exchanged at every use; using an old one much later ends the login', async () => {
-    server = await game.startReady();
     const first = await register();
     const second = await ask<Login>('/api/refresh', { body: { refreshToken: first.refreshToken } });
     expect(second.status).toBe(200);
@@ -145,7 +147,6 @@ describe('accounts', () => {
   });
 
   test('a login that has ended can not be refreshed, another login of the same player can', async () => {
-    server = await game.startReady();
     const { name, password, refreshToken } = await register();
     const other = await ask<Login>('/api/login', { body: { name, password } });
     expect((await ask('/api/logout', { body: { refreshToken } })).status).toBe(204);
@@ -155,7 +156,6 @@ describe('accounts', () => {
   });
 
   test('an expired refresh token is refused', async () => {
-    server = await game.startReady();
     const { refreshToken, player } = await register();
     await game.database.query('update refresh_tokens set expires_at = now() where player_id = $1', [
       player.id,
@@ -164,7 +164,6 @@ describe('accounts', () => {
   });
 
   test('refreshing a login deletes its tokens that have expired', async () => {
-    server = await game.startReady();
     const { refreshToken, player } = await register();
     const second = await ask<Login>('/api/refresh', { body: { refreshToken } });
     await game.database.query(
@@ -184,7 +183,6 @@ describe('accounts', () => {
   });
 
   test('names and passwords that are not valid are refused', async () => {
-    server = await game.startReady();
     const password = 'a long password';
     for (const body of [
       { name: 'x', password },
@@ -201,7 +199,6 @@ describe('accounts', () => {
   });
 
   test('the same rules hold for names of guests, and no guest can be taken for a player with an account', async () => {
-    server = await game.startReady();
     const guest = (name?: string) =>
       ask<{ player: { id: string; name: string }; token: string }>('/api/session', { body: { name } });
     for (const name of [
@@ -230,7 +227,6 @@ describe('accounts', () => {
   });
 
   test('guessing passwords is stopped by name, from whatever address, and other players may log in', async () => {
-    server = await game.startReady();
     const { name, password } = await register();
     const other = await register();
     const tries = [];
@@ -249,7 +245,6 @@ describe('accounts', () => {
   });
 
   test('guessing refresh tokens is stopped by address, on every replica, and other addresses may refresh', async () => {
-    server = await game.startReady();
     const second = await game.startReady({ replica: 2 });
     const attempt = (n: number, address: string) =>
       ask('/api/refresh', {
@@ -269,7 +264,6 @@ describe('accounts', () => {
   });
 
   test('making guests or ending logins is limited by address, and other addresses may go on', async () => {
-    server = await game.startReady();
     for (const [path, body, good, { max }] of [
       ['/api/session', {}, 200, attempts.session],
       ['/api/logout', { refreshToken: 'none of mine' }, 204, attempts.logout],
@@ -291,7 +285,6 @@ describe('accounts', () => {
   });
 
   test('pings of a player are answered while passwords of others are being hashed', async () => {
-    server = await game.startReady();
     const player = await game.join(server, 'undisturbed');
     const crowd = Promise.all(
       Array.from({ length: 12 }, (_, n) =>
@@ -319,7 +312,6 @@ describe('accounts', () => {
 
 describe('the world', () => {
   test('the first player to explore a tile makes its discovery, and the region hears of it', async () => {
-    server = await game.startReady();
     const tile = { region: 'r4-4', x: 3, y: 9 };
     const listener = await game.join(server, 'listener', { region: 'r4-4' });
     const elsewhere = await game.join(server, 'elsewhere', { region: 'r4-5' });
@@ -339,7 +331,6 @@ describe('the world', () => {
   });
 
   test('an idempotency key that is sent again gets the same answer, even for another tile', async () => {
-    server = await game.startReady();
     const token = game.tokenOf('twice');
     const first = await explore(token, 'same-key-1', { region: 'r4-6', x: 1, y: 1 });
     const again = await explore(token, 'same-key-1', { region: 'r4-6', x: 2, y: 2 });
@@ -348,7 +339,6 @@ describe('the world', () => {
   });
 
   test('a discovery from before there were tiles has no tile and is still listed', async () => {
-    server = await game.startReady();
     await game.database.query(
       `insert into discoveries (player_id, player_name, region, what, idempotency_key)
        values ('old', 'Old Hand', 'Salt Marsh', 'iron ore', 'from-before')`,
@@ -384,7 +374,6 @@ describe('the world', () => {
   });
 
   test('one player can not fill a region at once, over however many replicas, and others may go on', async () => {
-    server = await game.startReady();
     const second = await game.startReady({ replica: 2 });
     const listener = await game.join(server, 'overwhelmed', { region: 'r5-5' });
     const token = game.tokenOf('hasty');
@@ -428,7 +417,6 @@ describe('the world', () => {
 
 describe('the OpenAPI document', () => {
   test('describes every route, with the limits that requests are checked against', async () => {
-    server = await game.startReady();
     interface Document {
       openapi: string;
       paths: Record<

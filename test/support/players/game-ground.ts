@@ -26,9 +26,11 @@ export interface GameGround {
   migrate(direction: 'up' | 'down'): Promise<void>;
   start(over?: Partial<GameServerRequest>): Promise<GameServer>;
   startReady(over?: Partial<GameServerRequest>): Promise<GameServer>;
+  /** A server for several tests: `clear` leaves it running, it ends with the ground. */
+  startKept(over?: Partial<GameServerRequest>): Promise<GameServer>;
   tokenOf(player: string): string;
   join(server: GameServer, player: string, hello?: Omit<Hello, 'token'>): Promise<WirePlayer>;
-  /** After each test: servers and players of it are gone. */
+  /** After each test: its servers and players are gone. */
   clear(): Promise<void>;
   remove(): Promise<void>;
 }
@@ -52,6 +54,7 @@ export async function gameGround(area: string, { isMigrated = true } = {}): Prom
   await database.query('ALTER SYSTEM SET fsync = off');
   await database.query('SELECT pg_reload_conf()');
   const running: GameServer[] = [];
+  const kept: GameServer[] = [];
   const players: WirePlayer[] = [];
 
   async function migrate(direction: 'up' | 'down'): Promise<void> {
@@ -72,10 +75,23 @@ export async function gameGround(area: string, { isMigrated = true } = {}): Prom
     }
   }
 
-  async function start(over: Partial<GameServerRequest> = {}): Promise<GameServer> {
+  async function start(over: Partial<GameServerRequest> = {}, among = running): Promise<GameServer> {
     const server = await startGameServer({ settings, project: lab.project, ...over });
-    running.push(server);
+    among.push(server);
     return server;
+  }
+
+  async function startReady(over: Partial<GameServerRequest> = {}, among = running): Promise<GameServer> {
+    const server = await start(over, among);
+    await until(async () => {
+      if (server.hasEnded()) throw new Error(`the server ended: ${server.log()}`);
+      return (await statusOf(`${server.url}/readyz`)) === 200;
+    });
+    return server;
+  }
+
+  async function end(servers: GameServer[]): Promise<void> {
+    for (const server of servers.splice(0)) if (!server.hasEnded()) await server.kill();
   }
 
   const tokenOf = (player: string) =>
@@ -88,15 +104,9 @@ export async function gameGround(area: string, { isMigrated = true } = {}): Prom
     database,
     keys: redisKeys(lab.project),
     migrate,
-    start,
-    async startReady(over = {}) {
-      const server = await start(over);
-      await until(async () => {
-        if (server.hasEnded()) throw new Error(`the server ended: ${server.log()}`);
-        return (await statusOf(`${server.url}/readyz`)) === 200;
-      });
-      return server;
-    },
+    start: (over) => start(over),
+    startReady: (over) => startReady(over),
+    startKept: (over) => startReady(over, kept),
     tokenOf,
     async join(server, player, hello = {}) {
       const joined = await joinAs(server.wsUrl, { token: tokenOf(player), ...hello });
@@ -105,9 +115,10 @@ export async function gameGround(area: string, { isMigrated = true } = {}): Prom
     },
     async clear() {
       for (const { socket } of players.splice(0)) socket.terminate();
-      for (const server of running.splice(0)) if (!server.hasEnded()) await server.kill();
+      await end(running);
     },
     async remove() {
+      await end(kept);
       redis.disconnect();
       await database.end();
       await lab.remove();
