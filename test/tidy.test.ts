@@ -5,6 +5,7 @@ import { basename, dirname, extname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
+import { buildProgram } from '../src/cli/program.ts';
 import { verbs } from '../src/cli/verbs.ts';
 import { catalogue, exitCode } from '../src/errors.ts';
 
@@ -243,6 +244,31 @@ describe('pages', () => {
     expect(broken).toEqual([]);
   });
 
+  it('every gameops command in a page is a verb with options that it takes', () => {
+    const program = buildProgram({ written: { out: '', err: '' }, version: '' }, () => undefined);
+    const shared = ['--help', '--version', ...program.options.map(({ long }) => long)];
+    const commands = pages.flatMap(commandsIn);
+    const wrong = commands.filter((words) => {
+      const first = program.commands.find((one) => one.name() === words[0]);
+      const second = first?.commands.find((one) => one.name() === words[1]);
+      const isGroup = first !== undefined && first.commands.length > 0;
+      const verb = isGroup ? second : first;
+      if (verb === undefined) return !(isGroup && words[1] === undefined) && words[0] !== '…';
+      const takes = [...shared, ...verb.options.map(({ long }) => long)];
+      return words.some((word) => word.startsWith('--') && !takes.includes(word));
+    });
+    expect(wrong.map((words) => words.join(' '))).toEqual([]);
+    expect(commands.length).toBeGreaterThan(100);
+  });
+
+  it('every npm script in a page exists, and the README names the two that a stranger needs', () => {
+    const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: object };
+    const texts = pages.map((page) => readFileSync(join(root, page), 'utf8'));
+    const named = texts.flatMap((text) => [...text.matchAll(/npm run (?:--silent )?([a-z][\w:-]*)/g)]);
+    expect(named.map(([, name = '']) => name).filter((name) => !(name in scripts))).toEqual([]);
+    for (const command of ['`npm run quickstart`', '`npm test`']) expect(texts[0]).toContain(command);
+  });
+
   it('docs/architecture.md has a line for every room, and for no other', () => {
     const page = readFileSync(join(root, 'docs/architecture.md'), 'utf8');
     const rows = [...page.matchAll(/^\| `([a-z]+)\/` \|/gm)].map(([, room]) => room);
@@ -299,6 +325,16 @@ describe('packages', () => {
 /** A page without its examples: what stands between fences is neither heading nor link. */
 function proseOf(page: string): string {
   return readFileSync(join(root, page), 'utf8').replace(/^```[\s\S]*?^```$/gm, '');
+}
+
+/** The words after "gameops", of code in the text and of examples; placeholders and what a shell adds are left out. */
+function commandsIn(page: string): string[][] {
+  const text = readFileSync(join(root, page), 'utf8');
+  const fences = text.match(/^```[\s\S]*?^```$/gm) ?? [];
+  const examples = fences.flatMap((fence) => [...fence.matchAll(/^(?:\$ )?gameops (.+)$/gm)]);
+  const spans = proseOf(page).matchAll(/`gameops ([^`]+)`/g);
+  const named = [...examples, ...spans].map(([, words = '']) => words.replaceAll(/<[^>]*>/g, '…'));
+  return named.map((words) => (words.split(/[|>&;]/)[0] ?? '').trim().split(/[\s=]+/));
 }
 
 /** Relative links, such as "operations.md#taking-data-out". */
