@@ -253,7 +253,8 @@ describe('pages', () => {
       const second = first?.commands.find((one) => one.name() === words[1]);
       const isGroup = first !== undefined && first.commands.length > 0;
       const verb = isGroup ? second : first;
-      if (verb === undefined) return !(isGroup && words[1] === undefined) && words[0] !== '…';
+      if (verb === undefined)
+        return !(isGroup && words[1] === undefined) && !words[0]?.match(/^(?:…|--help|--version)$/);
       const takes = [...shared, ...verb.options.map(({ long }) => long)];
       return words.some((word) => word.startsWith('--') && !takes.includes(word));
     });
@@ -267,6 +268,15 @@ describe('pages', () => {
     const named = texts.flatMap((text) => [...text.matchAll(/npm run (?:--silent )?([a-z][\w:-]*)/g)]);
     expect(named.map(([, name = '']) => name).filter((name) => !(name in scripts))).toEqual([]);
     for (const command of ['`npm run quickstart`', '`npm test`']) expect(texts[0]).toContain(command);
+  });
+
+  it('every decision has a number of its own, and its title says it', () => {
+    const names = filesIn('docs/adr', '.md')
+      .map((path) => basename(path))
+      .sort();
+    expect(names.map((name) => Number(name.slice(0, 4)))).toEqual(names.map((_, at) => at + 1));
+    const titles = names.map((name) => headingsOf(join('docs/adr', name))[0]?.text);
+    expect(titles.map((title) => Number.parseInt(title ?? '', 10))).toEqual(names.map((_, at) => at + 1));
   });
 
   it('docs/architecture.md has a line for every room, and for no other', () => {
