@@ -1,7 +1,7 @@
 /**
- * Takes the schema back, newest first, by the text that is on file or, without the file, by the one in the ledger.
- * Promises: what has no way back is refused before anything runs; what would be lost needs a yes of its own, and is counted
- * and saved in the transaction that removes it, or named as what is neither.
+ * Reverts migrations, newest first, with the down script of the file or, when the file is gone, of the ledger. Promises: a
+ * migration that can't be reverted is refused before anything runs; losing data needs a confirmation of its own; what is
+ * lost is counted and saved in the transaction that removes it, or named as neither counted nor saved.
  */
 import { distance } from 'fastest-levenshtein';
 import type pg from 'pg';
@@ -24,7 +24,7 @@ import {
 
 export type Choice =
   | { count: number }
-  /** Everything that was applied after that one. */
+  /** Every migration that was applied after this one. */
   | { to: string }
   /** Exactly these. */
   | { names: readonly string[] };
@@ -43,7 +43,7 @@ export interface BackPlan {
   steps: WayBack[];
   refusals: { name: string; reason: string }[];
   losses: Loss[];
-  /** What would be lost without a count and without being saved. */
+  /** What would be lost and is neither counted nor saved. */
   uncounted: Uncounted[];
 }
 
@@ -53,7 +53,7 @@ function chooseBack(ledger: Ledger, choice: Choice): string[] {
   if ('count' in choice) return names.slice(Math.max(0, names.length - choice.count)).reverse();
   const known = 'to' in choice ? [choice.to] : choice.names;
   const unknown = known.filter((name) => !names.includes(name));
-  // Repeats safely: of those a plan names, some may be back already.
+  // Safe to repeat: some of the migrations that a plan names may be reverted already.
   if ('names' in choice) return names.filter((name) => choice.names.includes(name)).reverse();
   if (unknown.length > 0) throw unknownMigration(choice.to, names);
   return names.slice(names.indexOf(choice.to) + 1).reverse();
@@ -71,8 +71,8 @@ export function unknownMigration(name: string, known: readonly string[]): OpsErr
 }
 
 /**
- * Those that releases after this one brought, failed ones included, and that are still applied; newest first. What was
- * applied by hand belongs to no release.
+ * Migrations that are still applied and that later releases brought, failed ones included; newest first. A migration that
+ * was applied by hand belongs to no release.
  */
 export function migrationsAfter(ledger: Ledger, release: number): string[] {
   return ledger.applied
@@ -125,16 +125,17 @@ function whyNot(
   isRehearsal: boolean,
 ): string | null {
   const one = row ?? file;
-  if (!one) return 'only node-pg-migrate knows it, and its file is gone: nobody has its way back';
+  if (!one)
+    return 'was applied by node-pg-migrate alone and its file is gone, so its down script is not known';
   if (one.phase === 'contract' && !isRehearsal)
-    return 'is a contract migration: what it removed can not be made again by a script';
-  if (one.reversible === 'no') return 'says that it has no way back (reversible=no)';
+    return 'is a contract migration, and no script can bring back what it removed';
+  if (one.reversible === 'no') return 'is marked as irreversible (reversible=no)';
   if (!file && (text?.down ?? null) === null)
-    return 'is code whose way back asks the database, and its file is gone';
+    return 'is code whose down function asks the database, and its file is gone';
   return null;
 }
 
-/** A file whose way forward is the one that was applied may have had its way back mended since. */
+/** When the up script of the file is the applied one, its down script counts: it may have been corrected since. */
 function wayBackOf(
   applied: AppliedMigration,
   file: Migration | undefined,
@@ -154,14 +155,14 @@ function wayBackOf(
 // Running it ------------------------------------------------------------------------------------------------------
 
 export interface BackOptions extends RunOptions {
-  /** Values that go may go; they are saved first. */
+  /** Data may be lost; it is saved first. */
   acceptLoss?: boolean;
-  /** On a throw-away database: also contract migrations, and nothing is saved. */
+  /** On a throw-away database: contract migrations are reverted, too, and nothing is saved. */
   isRehearsal?: boolean;
 }
 
 export interface Reverted extends Done {
-  /** Where the text of the way back came from. */
+  /** Where the down script came from. */
   source: WayBack['source'];
 }
 
@@ -213,14 +214,14 @@ async function revertOne(run: Run, plan: BackPlan, step: WayBack, done: BackResu
       const { since: _, ...rest } = loss;
       done.rescued.push({ ...rest, savedAs });
     }
-    const message = `migration ${step.name} taken back in ${ms} ms${step.source === 'ledger' ? ', by the text in the ledger' : ''}`;
+    const message = `migration ${step.name} reverted in ${ms} ms${step.source === 'ledger' ? ', with the down script in the ledger' : ''}`;
     options.emit({ type: 'note', level: 'info', message });
   } catch (error) {
     if (isOpsError(error) || isDisconnected(error) || codeOf(error) === '') throw error;
     const reverted = done.reverted.map(({ name }) => name);
-    const kept = reverted.length > 0 ? `; ${reverted.join(', ')} after it stay taken back` : '';
+    const kept = reverted.length > 0 ? `; ${reverted.join(', ')}, which came after it, stay reverted` : '';
     throw migrationFailed(run, step.name, error, {
-      what: `Its way back was rolled back whole${kept}`,
+      what: `Its down script was rolled back completely${kept}`,
       next: [`correct the "Down Migration" of ${step.name} and run the command again`, 'gameops db status'],
       facts: { reverted },
     });
@@ -231,11 +232,11 @@ export function refuseIrreversible({ refusals }: BackPlan): void {
   const [first] = refusals;
   if (!first) return;
   throw new OpsError('MIGRATION_IRREVERSIBLE', {
-    message: `the schema can't go back past ${first.name}: it ${first.reason}. Nothing was changed, players are where they were`,
+    message: `the schema can't go back past ${first.name}: it ${first.reason}. Nothing was changed, and players stay where they are`,
     next: [
-      'gameops rollback: the app alone, where the release before can live with this schema',
-      'gameops db restore <id>: a backup from before; what was written since is lost',
-      'gameops db create <name>: go forward with a migration that mends it',
+      'gameops rollback: only the app, when the previous release can live with this schema',
+      'gameops db restore <id>: restore an older backup; what was written since is lost',
+      'gameops db create <name>: write a new migration that corrects the schema',
     ],
     facts: { migration: first.name, refused: refusals.map(({ name }) => name) },
   });
@@ -248,7 +249,7 @@ function refuseLoss(plan: BackPlan): void {
   if (!isLossy(plan)) return;
   const { losses, uncounted } = plan;
   throw new OpsError('CONFIRMATION_NEEDED', {
-    message: `going back loses what players made. ${lossText(plan)} Nothing was changed, because nobody accepted it.`,
+    message: `reverting these migrations destroys what players made. ${lossText(plan)} Nothing was changed, because the loss was not accepted.`,
     next: ['gameops db rollback --plan', ...waysToAccept(uncounted, 'gameops db rollback --accept-loss')],
     facts: {
       tables: losses.map(({ table }) => table),
@@ -261,10 +262,10 @@ function refuseLoss(plan: BackPlan): void {
 export function waysToAccept(uncounted: readonly Uncounted[], command: string): [string, ...string[]] {
   return uncounted.length === 0
     ? [`${command} (saves the values first)`]
-    : ['gameops db backup: has what is not saved', command];
+    : ['gameops db backup: keeps what is not saved otherwise', command];
 }
 
-/** Sentences. What is saved and what is not are never told in one breath. */
+/** In sentences. What is saved and what is not saved are two sentences. */
 export function lossText({ losses, uncounted }: Pick<BackPlan, 'losses' | 'uncounted'>): string {
   const counted = losses.map(
     ({ table, columns, rows, since }) =>
@@ -272,7 +273,7 @@ export function lossText({ losses, uncounted }: Pick<BackPlan, 'losses' | 'uncou
   );
   const other = uncounted.map(({ migration, what }) => `${migration} ${what}`);
   return [
-    ...(counted.length > 0 ? [`Saved before it goes: ${counted.join('; ')}.`] : []),
+    ...(counted.length > 0 ? [`Saved before it is removed: ${counted.join('; ')}.`] : []),
     ...(other.length > 0
       ? [`NOT counted and NOT saved: ${other.join('; ')}. Only a backup has it (gameops db backup).`]
       : []),

@@ -1,6 +1,6 @@
 /**
- * Takes a database that exists into the ledger. Promises: only when the migrations, run on an empty database, lead to
- * the very schema it has; writes rows of the ledger and nothing else.
+ * Enters an existing database into the ledger. Promises: only when the migrations, run on an empty database, lead to
+ * exactly the schema that it has; writes rows of the ledger and nothing else.
  */
 import { catalogueOf, type Difference, differenceOf } from '../server/catalogue.ts';
 import { type DatabaseEndpoint, withClient } from '../server/connection.ts';
@@ -30,7 +30,7 @@ export async function compareWith(
   return differenceOf(expected, (await withClient(endpoint, catalogueOf)).lines);
 }
 
-/** What is applied already keeps its place and gets today's text. @returns names that are new in the ledger */
+/** An applied migration keeps its place and gets the text of the file. @returns names that are new in the ledger */
 export async function adopt(
   endpoint: DatabaseEndpoint,
   dir: string,

@@ -54,10 +54,13 @@ CREATE TABLE IF NOT EXISTS gameops.rescues (
 );
 INSERT INTO gameops.state (format) VALUES (${ledgerFormat}) ON CONFLICT DO NOTHING;`;
 
-/** Before anything is written in the new format: an older gameops that comes by from then on is told to upgrade. */
+/** Runs before anything is written in the new format: from then on, an older gameops asks for an upgrade. */
 const raiseFormat = `UPDATE gameops.state SET format = ${ledgerFormat} WHERE format < ${ledgerFormat}`;
 
-/** node-pg-migrate's table as it makes it itself; its own failure would hide the server's answer. @throws MIGRATION_FAILED */
+/**
+ * Makes node-pg-migrate's table exactly as node-pg-migrate would, because its own failure would hide the server's answer.
+ * @throws MIGRATION_FAILED
+ */
 export async function ensureLedger(client: pg.ClientBase): Promise<void> {
   try {
     const { rows } = await client.query<{ there: boolean }>(
@@ -71,20 +74,20 @@ export async function ensureLedger(client: pg.ClientBase): Promise<void> {
   }
 }
 
-/** SQLSTATE of a server that only reads: a standby, or one that was told to. */
+/** SQLSTATE of a read-only server: a standby, or a server with default_transaction_read_only. */
 export const readOnly = '25006';
 export const nextForReadOnly = [
-  'name the primary in DB_HOST: this server only reads',
-  'or let it write again (default_transaction_read_only)',
+  'name the primary in DB_HOST: this server is read-only',
+  'or turn off default_transaction_read_only on this server',
 ] as const;
 
-/** What the server says to gameops' own books; migrations have words of their own. */
+/** The server refused a write into the ledger; failures of migrations have their own error. */
 export function ledgerFailed(error: unknown): OpsError {
   const code = codeOf(error);
   const rights =
-    'let the role write it: GRANT CREATE ON DATABASE <DB_NAME> TO <DB_USER>; GRANT CREATE ON SCHEMA public TO <DB_USER>';
+    'allow the role to write it: GRANT CREATE ON DATABASE <DB_NAME> TO <DB_USER>; GRANT CREATE ON SCHEMA public TO <DB_USER>';
   return new OpsError('MIGRATION_FAILED', {
-    message: `the ledger of migrations could not be written: ${messageOf(error)}; players are where they were`,
+    message: `the ledger of migrations could not be written: ${messageOf(error)}; players are not affected`,
     next:
       code === '42501'
         ? [rights]
@@ -100,7 +103,7 @@ export function ledgerFailed(error: unknown): OpsError {
 
 export interface Entry {
   migration: Migration;
-  /** SQL of the way back as it is known when it is applied. */
+  /** SQL of the down script, as known when the migration is applied. */
   down: string | null;
   release: number | null;
   origin: LedgerRow['origin'];
@@ -111,7 +114,7 @@ export interface Entry {
 const literal = (value: string | number | boolean | null): string =>
   value === null ? 'NULL' : typeof value === 'string' ? pg.escapeLiteral(value) : String(value);
 
-/** SQL for the migration's own transaction. What is in the ledger already is an error. */
+/** SQL for the migration's own transaction. It fails when the migration is in the ledger already. */
 export function entrySql({ migration, down, release, origin, appliedAt }: Entry): string {
   const { name, phase, reversible, isTransactional, kind, up } = migration;
   const values = [
@@ -148,8 +151,8 @@ export const journalEndSql = (name: string): string =>
   `DELETE FROM gameops.steps WHERE migration = ${literal(name)};`;
 
 /**
- * Makes the ledger agree with node-pg-migrate's table: what only that one knows is adopted from the files, what it no
- * longer has is forgotten. Under the lock. @returns the ledger as it is then, and what was done, for people
+ * Makes the ledger agree with node-pg-migrate's table: a migration that is only in that table is adopted from its file, a
+ * migration that is no longer in it is removed. Under the lock. @returns the new ledger, and notes for people
  */
 export async function reconcileLedger(
   client: pg.ClientBase,
@@ -184,11 +187,11 @@ export async function reconcileLedger(
     ledger: { ...after, floor: floorOf(after.applied) },
     notes: [
       ...(adopted.length > 0
-        ? [`${named(adopted.map(({ migration }) => migration.name))} taken over from node-pg-migrate's table`]
+        ? [`${named(adopted.map(({ migration }) => migration.name))} adopted from node-pg-migrate's table`]
         : []),
       ...(before.orphans.length > 0
         ? [
-            `${named(before.orphans)} no longer in node-pg-migrate's table: somebody took it back without gameops`,
+            `${named(before.orphans)} removed from the ledger: no longer in node-pg-migrate's table, so somebody reverted without gameops`,
           ]
         : []),
     ],

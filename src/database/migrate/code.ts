@@ -1,7 +1,7 @@
 /**
  * Migrations written as JavaScript or TypeScript, as far as node-pg-migrate allows. Promises: what asks the database
- * while it runs (`pgm.db`) is inside the migration's transaction; a way back that can be known beforehand is known as
- * SQL, so that it works without the file. What can't be known beforehand needs the file.
+ * while it runs (`pgm.db`) is inside the migration's transaction; a down function whose SQL can be known beforehand is kept
+ * as SQL, so that it works without the file. Any other down function needs the file.
  */
 import { join } from 'node:path';
 import type { MigrationBuilder } from 'node-pg-migrate';
@@ -9,7 +9,7 @@ import { messageOf } from '../server/connection.ts';
 import { invalid, type Migration } from './files.ts';
 import type { Direction } from './ledger.ts';
 
-/** As node-pg-migrate takes them. */
+/** The exports of a file, as node-pg-migrate expects them. */
 export interface Actions {
   up?: Action | false;
   down?: Action | false;
@@ -32,7 +32,7 @@ export async function loadCode(dir: string, migration: Migration): Promise<Actio
 
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
-/** The SQL it would run, or null when only the database can tell. Runs the code, touches no database. */
+/** The SQL that it would run, or null when that depends on the database. Runs the code, touches no database. */
 export async function sqlOf(actions: Actions, direction: Direction): Promise<string | null> {
   const isInferred = direction === 'down' && actions.down === undefined;
   const action = isInferred ? actions.up : actions[direction];

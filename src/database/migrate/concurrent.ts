@@ -1,7 +1,7 @@
 /**
- * What Postgres runs outside of a transaction only, one statement at a time. Promises: a statement that was killed
- * half-way is recognized by what it left in the catalogue, cleared away and run again; what was done is not done twice;
- * what has a way back is taken back when a later statement fails.
+ * Statements that Postgres runs only outside of a transaction, one at a time. Promises: a statement that was killed
+ * half-way is recognized by what it left in the catalogue, removed and run again; a finished statement is not run twice;
+ * when a later statement fails, every statement that can be undone is undone.
  */
 import type pg from 'pg';
 import { namePattern, unquoted } from '../sql/split.ts';
@@ -31,13 +31,13 @@ const detach = rx(
 /** @param code without comments, see `Statement.code` */
 export function classify(code: string): StatementClass {
   const created = createIndex.exec(code);
-  // `ON` has no business as a name: then the index has none.
+  // When the name reads `ON`, the index has no name.
   if (created?.[1] && created[2] && !/^on$/i.test(created[1]))
     return { kind: 'create-index', index: created[1], table: created[2] };
   if (/^create\s+(unique\s+)?index\s+concurrently\b/i.test(code))
     return {
       kind: 'refused',
-      why: 'builds a concurrent index without a name: after a crash it could not be found',
+      why: 'builds a concurrent index without a name, which could not be found again after a crash',
     };
   const dropped = dropIndex.exec(code);
   if (dropped?.[1]) return { kind: 'drop-index', index: dropped[1] };
@@ -46,16 +46,19 @@ export function classify(code: string): StatementClass {
   if (/^drop\s+index\s+concurrently\b/i.test(code))
     return {
       kind: 'refused',
-      why: 'drops several indexes concurrently in one statement, which Postgres can not',
+      why: 'drops several indexes concurrently in one statement, which Postgres does not allow',
     };
   if (/^reindex\b.*\bconcurrently\b/is.test(code)) return { kind: 'reindex' };
   if (/^vacuum\b/i.test(code)) return { kind: 'repeatable' };
   if (/^((create|drop|alter)\s+(database|tablespace|subscription)|alter\s+system)\b/i.test(code))
-    return { kind: 'refused', why: 'changes the server, not the schema: that is no migration' };
+    return {
+      kind: 'refused',
+      why: 'changes the server and not the schema, so it does not belong into a migration',
+    };
   return { kind: 'transactional' };
 }
 
-/** Building an index takes as long as it takes; the session's own limits are for everything else. */
+/** Building an index may take long; the limits of the connection are for all other statements. */
 export async function runLong(client: pg.ClientBase, sql: string): Promise<void> {
   await client.query({ text: sql, query_timeout: 86_400_000 } as pg.QueryConfig);
 }
@@ -63,7 +66,7 @@ export async function runLong(client: pg.ClientBase, sql: string): Promise<void>
 interface Index {
   /** Qualified and quoted. */
   name: string;
-  /** null: something else has that name. */
+  /** null: the object of this name is not an index. */
   valid: boolean | null;
   definition: string | null;
 }
@@ -90,7 +93,7 @@ async function indexNamed(client: pg.ClientBase, index: string): Promise<Index |
   return rows[0] ?? null;
 }
 
-/** SQL that takes the step back, or null where nothing does. Asked before it runs. */
+/** SQL that undoes the statement, or null when nothing does. Must be asked before the statement runs. */
 export async function undoOf(client: pg.ClientBase, step: StatementClass): Promise<string | null> {
   if (step.kind === 'create-index') {
     const there = await indexOn(client, step.table, step.index);
@@ -110,8 +113,8 @@ export async function undoOf(client: pg.ClientBase, step: StatementClass): Promi
 }
 
 /**
- * Clears away what a killed or failed attempt left. @returns true when the step is done already.
- * @param begun it was begun before, and there was nothing to be done at that time that only looks like it
+ * Removes what a killed or failed attempt left. @returns true when the statement is done already.
+ * @param begun an earlier attempt began it, and the object that it makes was not there before that attempt
  */
 export async function reconcile(
   client: pg.ClientBase,
@@ -156,7 +159,7 @@ async function reconcileDetach(
   return rows[0]?.pending === true || (begun && rows.length === 0);
 }
 
-/** Undoes the undone safely, too: what it would make may be there half. */
+/** Safe to repeat: the object that the undo makes may be there already, complete or not. */
 export async function undoStatement(client: pg.ClientBase, undo: string): Promise<void> {
   if (undo === '') return;
   const step = classify(undo);

@@ -1,6 +1,6 @@
 /**
- * Whether somebody changed the live schema without a migration: it is compared with what it was when the last run
- * ended. Reads the catalogue; writes only its own line.
+ * Whether somebody changed the live schema without a migration: it is compared with the schema at the end of the last
+ * run. Reads the catalogue; writes only its own column.
  */
 import type pg from 'pg';
 import {
@@ -12,7 +12,7 @@ import {
 } from '../server/catalogue.ts';
 import type { Ledger } from './ledger.ts';
 
-/** What the remembered schema belongs to: after a killed run it belongs to something else and tells nothing. */
+/** The applied migrations that the remembered schema belongs to. After a killed run they differ, and drift is not known. */
 const headSql = `SELECT coalesce(count(*) || ':' || max(id), '') AS head FROM public.pgmigrations`;
 
 /** Under the lock. */
@@ -29,14 +29,14 @@ export async function rememberSchema(client: pg.ClientBase): Promise<void> {
 }
 
 export type Drift =
-  /** No run has ended since gameops keeps the ledger, the last one was killed, or the server has another version since. */
+  /** Not known: no run has ended yet, the last run was killed, or the server has another version now. */
   { known: false; fingerprint: string } | ({ known: true; fingerprint: string } & Difference);
 
 export async function driftOf(client: pg.ClientBase, ledger: Ledger): Promise<Drift> {
   const catalogue = await catalogueOf(client);
   const fingerprint = fingerprintOf(catalogue);
   const { drift } = ledger;
-  // Half an index is no drift: the next run goes on with it.
+  // An index that is only half built is not drift: the next run continues it.
   if (!drift || ledger.unfinished.length > 0 || !areComparable(drift.fingerprint, fingerprint))
     return { known: false, fingerprint };
   const { rows } = await client.query<{ head: string }>(headSql);

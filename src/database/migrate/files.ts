@@ -1,6 +1,6 @@
 /**
- * Reads a folder of migrations, strictly: what node-pg-migrate would run in part, run twice or run without a
- * transaction is refused here, before a database is touched. Never connects to anything, never runs code of a file.
+ * Reads a folder of migrations, strictly: files that node-pg-migrate would run only in part, run twice or run without a
+ * transaction are refused here, before a database is touched. Never connects to anything, never runs code of a file.
  */
 import { isUtf8 } from 'node:buffer';
 import { readFileSync } from 'node:fs';
@@ -18,16 +18,16 @@ export interface Migration {
   name: string;
   file: string;
   kind: 'sql' | 'code';
-  /** expand: the release before can live with it. contract: only after that one is gone. */
+  /** expand: the previous release can live with it. contract: it may run only when that release is gone. */
   phase: 'expand' | 'contract';
   reversible: 'yes' | 'lossy' | 'no';
-  /** false: its statements run one by one and are journaled, as CREATE INDEX CONCURRENTLY needs. */
+  /** false: its statements run one by one and are journaled, as CREATE INDEX CONCURRENTLY requires. */
   isTransactional: boolean;
   /** Rules of lint that this file may break. */
   allow: string[];
   /** SQL, or the whole source of a JavaScript or TypeScript file. */
   up: string;
-  /** SQL; '' for code, whose way back is known when it is loaded. */
+  /** SQL; '' for code, whose down function is known when it is loaded. */
   down: string;
 }
 
@@ -49,18 +49,19 @@ export async function listMigrations(dir: string): Promise<Migration[]> {
     );
   }
   const names = files.map(({ name }) => name).sort(byPrefix);
-  // One after the other: a thousand small files are read four times as fast as through the thread pool.
+  // One by one: a thousand small files are read four times as fast as through the thread pool.
   const migrations = names.map((name) => parseMigration(name, readText(dir, name)));
   const seen = new Map<string, string>();
   for (const { name, file } of migrations) {
     const twin = seen.get(name);
-    if (twin !== undefined) throw invalid(file, `has the name of ${twin}: only one of them could ever run`);
+    if (twin !== undefined)
+      throw invalid(file, `has the same name as ${twin}, so only one of them could ever run`);
     seen.set(name, file);
   }
   return migrations;
 }
 
-/** Neither hidden nor a page for people. */
+/** Neither a hidden file nor a page for people. */
 export const isOfMigrations = (name: string): boolean => !name.startsWith('.') && !/\.(md|txt)$/i.test(name);
 
 function readText(dir: string, file: string): string {
@@ -70,14 +71,17 @@ function readText(dir: string, file: string): string {
   } catch (error) {
     throw unreadable(join(dir, file), error as NodeJS.ErrnoException);
   }
-  if (!isUtf8(content)) throw invalid(file, 'is not UTF-8: parts of it would be read as something else');
+  if (!isUtf8(content)) throw invalid(file, 'is not UTF-8, so parts of it would be read wrongly');
   return content.toString('utf8');
 }
 
 export function unreadable(path: string, cause: NodeJS.ErrnoException): OpsError {
   return new OpsError('MIGRATION_INVALID', {
     message: `${path} can't be read (${cause.code ?? cause.message}); nothing was run`,
-    next: ['make it a folder of readable files', 'or correct database.migrations in gameops.yaml'],
+    next: [
+      'make it a folder of files that this user can read',
+      'or correct database.migrations in gameops.yaml',
+    ],
     facts: { path, reason: cause.code ?? '' },
     cause,
   });
@@ -93,7 +97,7 @@ export function parseMigration(file: string, text: string): Migration {
   if (!first || !second || markers.length !== 2 || isDown(first) || !isDown(second)) {
     throw invalid(
       file,
-      'must hold exactly one line "-- Up Migration" and after it exactly one "-- Down Migration" (no other comment may begin so)',
+      'must have exactly one line "-- Up Migration" and after it exactly one "-- Down Migration"; no other comment may begin with these words',
     );
   }
   const head = text.slice(0, first.index);
@@ -103,18 +107,18 @@ export function parseMigration(file: string, text: string): Migration {
     throw invalid(file, 'has SQL above "-- Up Migration", which would never run');
   const header = headerOf(file, head);
   if (statementsOf(up).length === 0)
-    throw invalid(file, 'does nothing: the part after "-- Up Migration" is empty');
+    throw invalid(file, 'does nothing, because the part after "-- Up Migration" is empty');
   if (statementsOf(down).length === 0 && header.reversible !== 'no') {
     throw invalid(
       file,
-      'has an empty "-- Down Migration": write how to go back, or "-- gameops: reversible=no" on top',
+      'has an empty "-- Down Migration": write SQL that reverts it, or "-- gameops: reversible=no" at the top',
     );
   }
   for (const sql of [up, down]) checkStatements(file, sql, header.isTransactional);
   return { name, file, kind: 'sql', ...header, up, down };
 }
 
-/** @throws MIGRATION_INVALID for what can not be whole or not at all */
+/** @throws MIGRATION_INVALID for statements that could take effect only in part */
 export function checkStatements(file: string, sql: string, isTransactional: boolean): void {
   for (const statement of splitStatements(sql)) {
     refuseTransactionControl(file, statement.bare);
@@ -123,7 +127,7 @@ export function checkStatements(file: string, sql: string, isTransactional: bool
     if (isTransactional && step.kind !== 'transactional') {
       throw invalid(
         file,
-        `holds "${shortened(statement.code)}", which Postgres runs outside of a transaction only: write "-- gameops: transaction=off" on top`,
+        `has "${shortened(statement.code)}", which Postgres runs only outside of a transaction: write "-- gameops: transaction=off" at the top`,
       );
     }
   }
@@ -143,7 +147,7 @@ const allowed = {
   transaction: ['on', 'off'],
 } as const;
 
-/** `-- gameops: phase=expand reversible=yes transaction=on`, which is also what holds without a header. */
+/** `-- gameops: phase=expand reversible=yes transaction=on`, which is also the default without a header. */
 function headerOf(file: string, head: string): Header {
   const header = { phase: 'expand', reversible: 'yes', transaction: 'on' };
   const allow: string[] = [];
@@ -160,7 +164,7 @@ function headerOf(file: string, head: string): Header {
       if (!values?.includes(value)) {
         throw invalid(
           file,
-          `has "${word}" in its gameops header; known: phase=expand|contract, reversible=yes|lossy|no, transaction=on|off, allow=<rule of lint>`,
+          `has "${word}" in its gameops header; allowed are phase=expand|contract, reversible=yes|lossy|no, transaction=on|off, allow=<rule of lint>`,
         );
       }
       header[key as keyof typeof header] = value;
@@ -176,7 +180,7 @@ function refuseTransactionControl(file: string, statement: string): void {
   if (/^rollback\s+(work\s+|transaction\s+)?to\b/i.test(statement)) return;
   throw invalid(
     file,
-    `controls the transaction itself ("${statement.split(/\s+/, 2).join(' ')}"): each migration runs in one of its own, so that a failure leaves nothing behind`,
+    `controls the transaction itself ("${statement.split(/\s+/, 2).join(' ')}"): gameops runs each migration in its own transaction, so that a failure leaves nothing behind`,
   );
 }
 

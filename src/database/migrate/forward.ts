@@ -1,7 +1,7 @@
 /**
- * Takes the schema forward. Promises: each migration is whole or not at all; waits for a lock never hold players up
- * longer than the session's lock timeout; two runners never run the same migration; a failed batch goes back to where
- * it began. Runs contract migrations only when they are asked for by name: the release before may need what they remove.
+ * Applies migrations. Promises: each migration is applied completely or not at all; waiting for a lock never holds up
+ * players longer than the lock timeout; two runs never apply the same migration; a failed run reverts the migrations that
+ * it applied. Contract migrations are applied only by name: the previous release may need what they remove.
  */
 import type pg from 'pg';
 import { isOpsError, OpsError } from '../../errors.ts';
@@ -26,13 +26,13 @@ import {
 export interface PendingMigrations {
   /** Names that a deploy runs, in order. */
   expand: string[];
-  /** Names that wait for a separate act. */
+  /** Names that wait until they are asked for. */
   contract: string[];
 }
 
 /**
- * Reads, changes nothing: not even the ledger is made. @throws MIGRATION_INVALID, also when one was changed since it
- * was applied
+ * Changes nothing: not even the ledger is made. @throws MIGRATION_INVALID, also when a migration was changed after it was
+ * applied
  */
 export async function pendingMigrations(
   client: pg.ClientBase,
@@ -42,7 +42,7 @@ export async function pendingMigrations(
   return pendingOf(files ?? (await listMigrations(dir)), await readLedger(client));
 }
 
-/** @throws MIGRATION_INVALID when one was changed since it was applied */
+/** @throws MIGRATION_INVALID when a migration was changed after it was applied */
 export function pendingOf(migrations: readonly Migration[], { applied }: Ledger): PendingMigrations {
   refuseChanged(migrations, applied);
   const names = new Set(applied.map(({ name }) => name));
@@ -69,9 +69,9 @@ function refuseChanged(files: readonly Migration[], applied: readonly AppliedMig
 
 function changed({ file, name }: Migration): OpsError {
   return new OpsError('MIGRATION_INVALID', {
-    message: `the migration ${file} was changed since it was applied, so this folder no longer leads to this database; nothing was run`,
+    message: `the migration ${file} was changed after it was applied, so this folder no longer leads to the schema of this database; nothing was run`,
     next: [
-      `put the former text back, and what you want into a new one (gameops db create <name>)`,
+      `put the former text back, and write the change into a new migration (gameops db create <name>)`,
       'or prove that the new text leads to the same schema: gameops db baseline',
     ],
     facts: { file, migration: name },
@@ -79,16 +79,16 @@ function changed({ file, name }: Migration): OpsError {
 }
 
 export interface MigrateOptions extends RunOptions {
-  /** Those of the plan, of either phase; others that are pending are left. Default: every pending expand migration. */
+  /** Migrations of the plan, of either phase; no others are applied. Default: every pending expand migration. */
   names?: readonly string[];
-  /** The release that brings them: a rollback of that one finds them by it. */
+  /** The release that brings them; rolling it back finds its migrations by this number. */
   release?: number;
 }
 
 export type { Done as Applied };
 
 /**
- * Those of `names` that are applied already are passed over, so it repeats safely.
+ * Safe to repeat: names that are applied already are skipped.
  * @throws MIGRATION_INVALID, MIGRATION_FAILED, MIGRATION_BUSY, DATABASE_UNREACHABLE; the reason of `signal`
  */
 export async function migrateForward(
@@ -99,7 +99,7 @@ export async function migrateForward(
   return underLock(endpoint, dir, options, async (run) => {
     const { files, ledger } = run;
     refuseChanged(files, ledger.applied);
-    // Looked at under the lock: another runner may just have applied some of them.
+    // Read under the lock: another run may have applied some of them a moment ago.
     const there = new Set(ledger.applied.map(({ name }) => name));
     const chosen = chooseMigrations(files, options.names).filter(({ name }) => !there.has(name));
     await settleUnfinished(
@@ -134,7 +134,7 @@ function chooseMigrations(
   const missing = names.filter((name) => !known.has(name));
   if (missing.length > 0) {
     throw new OpsError('MIGRATION_INVALID', {
-      message: `the plan names migrations that the folder no longer has: ${missing.join(', ')}; nothing was run`,
+      message: `the plan names migrations that are no longer in the folder: ${missing.join(', ')}; nothing was run`,
       next: ['gameops deploy --plan'],
       facts: { missing },
     });
@@ -143,16 +143,16 @@ function chooseMigrations(
   return migrations.filter(({ name }) => wanted.has(name));
 }
 
-/** Two branches were merged. Each was right by itself, so it is said and not refused; the ledger keeps the real order. */
+/** Two branches were merged, and each was right by itself: a warning, not a refusal. The ledger keeps the real order. */
 function tellOutOfOrder({ ledger, options }: Run, chosen: readonly Migration[]): void {
   const newest = newestExpand(ledger.applied);
   const late = chosen.filter(({ name, phase }) => phase === 'expand' && newest && byPrefix(name, newest) < 0);
   if (late.length === 0) return;
-  const message = `${late.map(({ name }) => name).join(', ')} out of order: ${newest} was applied before`;
+  const message = `applying ${late.map(({ name }) => name).join(', ')} out of order: the later ${newest} is applied already`;
   options.emit({ type: 'note', level: 'warning', message });
 }
 
-/** By number; contract ones wait their turn, so they are never late. */
+/** By number. Contract migrations wait on purpose, so they are never late. */
 export function newestExpand(applied: readonly AppliedMigration[]): string | null {
   const names = applied.filter(({ row }) => row?.phase !== 'contract').map(({ name }) => name);
   return names.sort(byPrefix).at(-1) ?? null;
@@ -184,10 +184,10 @@ async function upTask(run: Run, migration: Migration, release: number | null): P
     if (!isTransactional && up === null)
       throw invalid(
         file,
-        'asks the database while it makes up its statements, which only works with transaction=on',
+        'asks the database while it builds its statements, which works only with transaction=on',
       );
     if (actions.down === false && migration.reversible !== 'no')
-      throw invalid(file, 'has down = false: write "gameops: reversible=no" on top');
+      throw invalid(file, 'has down = false: write "gameops: reversible=no" at the top');
     what = up ?? actions;
     down = await sqlOf(actions, 'down');
   }
@@ -219,10 +219,16 @@ async function afterFailure(
   const facts = { applied: kept, reverted };
   const what = [
     run.partly.has(failed.name)
-      ? 'Part of it is done and has no way back: the next run goes on behind that'
-      : 'It was rolled back whole',
-    ...(reverted.length > 0 ? [`${reverted.join(', ')} before it ${isOrAre(reverted)} taken back, too`] : []),
-    ...(kept.length > 0 ? [`${kept.join(', ')} before it stay applied: they have no safe way back`] : []),
+      ? 'Part of it is done and can not be undone: the next run continues after that part'
+      : 'It was rolled back completely',
+    ...(reverted.length > 0
+      ? [`${reverted.join(', ')}, applied before it, ${wasOrWere(reverted)} reverted, too`]
+      : []),
+    ...(kept.length > 0
+      ? [
+          `${kept.join(', ')}, applied before it, ${kept.length === 1 ? 'stays' : 'stay'} applied, because reverting is not safe`,
+        ]
+      : []),
   ].join('; ');
   if (isOpsError(error)) {
     const { code, message, next } = error;
@@ -238,9 +244,9 @@ async function afterFailure(
   return migrationFailed(run, failed.name, error, { what, next: [...next], facts });
 }
 
-const isOrAre = (names: readonly string[]): string => (names.length === 1 ? 'was' : 'were');
+const wasOrWere = (names: readonly string[]): string => (names.length === 1 ? 'was' : 'were');
 
-/** Newest first, until one that has no way back or whose values are gone already. */
+/** Newest first, until a migration can't be reverted or has destroyed data already. */
 async function goBack(run: Run, names: readonly string[]): Promise<{ reverted: string[]; kept: string[] }> {
   const kept = [...names];
   const reverted: string[] = [];
@@ -252,7 +258,7 @@ async function goBack(run: Run, names: readonly string[]): Promise<{ reverted: s
     try {
       await runWithRetry(run, await downTask(run, name, migration));
     } catch (error) {
-      const message = `${name} could not be taken back (${codeOf(error) || 'unknown'})`;
+      const message = `migration ${name} could not be reverted (${codeOf(error) || 'unknown reason'})`;
       run.options.emit({ type: 'note', level: 'warning', message });
       break;
     }
@@ -262,7 +268,7 @@ async function goBack(run: Run, names: readonly string[]): Promise<{ reverted: s
   return { reverted, kept };
 }
 
-/** @param down SQL of the way back; default: the file's */
+/** @param before SQL that runs first in the same transaction */
 export async function downTask(
   run: Run,
   name: string,

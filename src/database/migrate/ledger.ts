@@ -1,7 +1,8 @@
 /**
- * What was applied, with its full text: the schema `gameops` beside node-pg-migrate's own table. Promises: a migration
- * is in both or in neither, because both are written in the migration's own transaction; a rollback needs nothing else
- * when the files are gone. node-pg-migrate's table says what is applied, so a stray run of it is met, not overlooked.
+ * The applied migrations with their full text, in the schema `gameops` beside node-pg-migrate's own table. Promises: a
+ * migration is in both or in neither, because both are written in the migration's own transaction; a rollback needs
+ * nothing else when the files are gone. node-pg-migrate's table says what is applied, so that a run of node-pg-migrate
+ * itself is not overlooked.
  */
 import type pg from 'pg';
 import { OpsError } from '../../errors.ts';
@@ -19,7 +20,7 @@ export interface LedgerRow {
   kind: Migration['kind'];
   upSum: string;
   downSum: string | null;
-  /** applied: by gameops. adopted: found in node-pg-migrate's table. baseline: was there before it was a migration. */
+  /** applied: by gameops. adopted: found in node-pg-migrate's table. baseline: entered by `db baseline`. */
   origin: 'applied' | 'adopted' | 'baseline';
 }
 
@@ -27,18 +28,18 @@ export interface AppliedMigration {
   name: string;
   /** ISO time */
   appliedAt: string;
-  /** null: only node-pg-migrate's table knows it. */
+  /** null: it is only in node-pg-migrate's table. */
   row: LedgerRow | null;
 }
 
 export interface Ledger {
   /** In the order in which they were applied. */
   applied: AppliedMigration[];
-  /** In the ledger, but taken out of node-pg-migrate's table by somebody else. */
+  /** In the ledger, but no longer in node-pg-migrate's table: somebody else reverted it. */
   orphans: string[];
-  /** Newest contract migration: images that do not know it are too old. */
+  /** Newest applied contract migration: images that do not know it are too old. */
   floor: string | null;
-  /** Begun outside of a transaction and never ended: the next run goes on with them. */
+  /** Begun outside of a transaction and never ended: the next run continues them. */
   unfinished: { name: string; direction: Direction }[];
   drift: { fingerprint: string; head: string; catalogue: string[] } | null;
 }
@@ -117,7 +118,7 @@ function tooNewSums(): OpsError {
 
 export interface MigrationText {
   up: string;
-  /** null: code whose way back needs its file. */
+  /** null: code whose down function needs its file. */
   down: string | null;
 }
 
@@ -132,7 +133,7 @@ export async function readTexts(
   return new Map(rows.map(({ name, up, down }) => [name, { up, down }]));
 }
 
-/** Newest contract migration among those that are applied, by its number. */
+/** Newest applied contract migration, by its number. */
 export function floorOf(applied: readonly AppliedMigration[]): string | null {
   const names = applied.filter(({ row }) => row?.phase === 'contract').map(({ name }) => name);
   return names.sort(byPrefix).at(-1) ?? null;

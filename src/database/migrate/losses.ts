@@ -1,6 +1,7 @@
 /**
- * What a way back would destroy: found in its SQL, counted in the live tables, and saved before it goes. Counting
- * changes nothing. What can be neither counted nor saved is named by itself, so that nobody takes it for safe.
+ * The data that reverting a migration would destroy: found in its down script, counted in the live tables, and saved
+ * before it is removed. Counting changes nothing. What can be neither counted nor saved is named separately, so that
+ * nobody takes it for safe.
  */
 import type pg from 'pg';
 import { quoted, quotedText } from '../server/facts.ts';
@@ -12,7 +13,7 @@ export interface Loss {
   table: string;
   /** Empty: the whole table. */
   columns: string[];
-  /** Rows of the table, or rows that have a value in one of the columns: the most that a condition may leave of. */
+  /** Rows of the table, or rows with a value in one of the columns. A condition in the script may destroy fewer. */
   rows: number;
   /** ISO time: when the migration that brought it was applied. */
   since: string;
@@ -20,7 +21,7 @@ export interface Loss {
 
 export interface Uncounted {
   migration: string;
-  /** What its way back does: "drops the schema shop and everything that depends on it" */
+  /** What its down script does: "drops the schema shop and everything that depends on it" */
   what: string;
 }
 
@@ -37,9 +38,9 @@ interface Back {
 }
 
 /**
- * Nothing is lost with what is empty or not there. Whatever its header claims, what is seen counts.
- * @param isLossy its header says that it loses values
- * @param renamed names that the ways back before it and this one give: who has them can't be counted under them yet
+ * An empty or absent table loses nothing. What the script does counts, whatever the header of the file claims.
+ * @param isLossy its header says that reverting loses data
+ * @param renamed new names that this and earlier down scripts give: a table can't be counted under its new name yet
  */
 export async function lossesOf(
   client: pg.ClientBase,
@@ -57,11 +58,11 @@ export async function lossesOf(
     const absent = mine.filter(
       (one) => isAbsent(one, there) && partsOf(one).some((part) => renamed.has(part)),
     );
-    what.push(...absent.map((one) => `${wordsOf(one)}, which has another name now`));
+    what.push(...absent.map((one) => `${wordsOf(one)}, which has another name at present`));
     if (there === null) continue;
     if (!there.isTable) {
       const writes = mine.filter(({ how }) => how === 'writes over' || how === 'deletes rows of');
-      what.push(...writes.map((one) => `${wordsOf(one)}, which is no table`));
+      what.push(...writes.map((one) => `${wordsOf(one)}, which is not a table`));
       continue;
     }
     const columns = columnsLost(mine, there);
@@ -72,7 +73,7 @@ export async function lossesOf(
       what.push(...(await takenAlong(client, there.table)));
   }
   if (isLossy && (isOpaque || removals.length + unsaved.length === 0))
-    what.push('says itself that it loses values, and gameops does not see which');
+    what.push('is marked as lossy (reversible=lossy), and gameops can not see what is lost');
   return { losses, uncounted: [...new Set(what)].map((one) => ({ migration, what: one })) };
 }
 
@@ -100,7 +101,7 @@ const partsOf = ({ path, column }: Removal): string[] => (column === null ? [...
 const isAbsent = ({ column }: Removal, there: Table | null): boolean =>
   there === null || (column !== null && !Object.hasOwn(there.columns, column));
 
-/** Empty: the whole table. null: nothing of it. */
+/** []: the whole table. null: nothing of it. */
 function columnsLost(mine: readonly Removal[], there: Table): string[] | null {
   if (mine.some(({ column }) => column === null)) return [];
   const lost = mine.flatMap(({ column, to }) => {
@@ -110,7 +111,7 @@ function columnsLost(mine: readonly Removal[], there: Table): string[] | null {
   return lost.length === 0 ? null : [...new Set(lost)];
 }
 
-/** Rows that refer to deleted ones, and go or lose a value with them. */
+/** Tables with rows that refer to deleted rows, and are deleted or lose a value with them. */
 async function takenAlong(client: pg.ClientBase, table: string): Promise<string[]> {
   const { rows } = await client.query<{ name: string }>(
     `SELECT DISTINCT conrelid::regclass::text AS name FROM pg_constraint
@@ -120,7 +121,9 @@ async function takenAlong(client: pg.ClientBase, table: string): Promise<string[
   const taken: string[] = [];
   for (const { name } of rows)
     if ((await countOf(client, `(SELECT FROM ${name} LIMIT 1) one`)) > 0)
-      taken.push(`deletes rows of ${table}, and takes along what ${name} holds of them`);
+      taken.push(
+        `deletes rows of ${table}, and with them deletes or changes rows of ${name} that refer to them`,
+      );
   return taken;
 }
 
@@ -140,13 +143,14 @@ export interface Rescue {
   loss: Loss;
   /** Table that holds the values now. */
   savedAs: string;
-  /** For the transaction of the way back. Writers wait while it copies, readers do not. */
+  /** For the transaction that reverts. Writers wait while it copies, readers do not. */
   sql: string;
 }
 
 /**
- * Whole rows of a table that goes; of columns that go or change, those with a value, with the primary key beside them. Where
- * there is no key, whole rows again: nothing else would tell whose value it was. null: a way back before this one took it.
+ * Copies whole rows of a dropped table. Of dropped or changed columns it copies the values with the primary key beside
+ * them, or whole rows when there is no key, because nothing else would tell whose value it was.
+ * @returns null when an earlier down script removed the table already
  */
 export async function rescueOf(
   client: pg.ClientBase,
@@ -168,7 +172,7 @@ export async function rescueOf(
   const isWhole = loss.columns.length === 0 || !rows.some(({ isKey }) => isKey);
   const what = rows
     .filter(({ name, isKey }) => isWhole || isKey || columns.includes(name))
-    // The way back may drop the type next: it would fail, or with CASCADE take the saved values along.
+    // The down script may drop the type next: that would fail, or with CASCADE drop the saved values.
     .map(({ name, isOurs }) => (isOurs ? `${quoted(name)}::text AS ${quoted(name)}` : quoted(name)));
   return {
     loss,

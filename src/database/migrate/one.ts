@@ -1,7 +1,7 @@
 /**
- * One migration, one direction, through node-pg-migrate's runner. Promises: transaction, node-pg-migrate's row and the
- * ledger's row become real together or not at all; statements that can't be in a transaction are journaled one by one.
- * Never retries and never decides what to run.
+ * Runs one migration in one direction through node-pg-migrate's runner. Promises: the migration, node-pg-migrate's row and
+ * the ledger's row are committed together or not at all; statements that can't be in a transaction are journaled one by
+ * one. Never retries and never decides what to run.
  */
 import { existsSync } from 'node:fs';
 import { basename, dirname, extname, join } from 'node:path';
@@ -21,30 +21,30 @@ export interface Task {
   file: string;
   direction: Direction;
   isTransactional: boolean;
-  /** SQL, or code's own actions, which then have to be transactional. */
+  /** SQL, or the functions of a code file, which then must be transactional. */
   what: string | Actions;
-  /** SQL that runs first, inside the same transaction; outside of one, in that of the first statement that has its own. */
+  /** SQL that runs first in the same transaction. Without one, in the transaction of the first transactional statement. */
   before: string;
-  /** SQL of the ledger, inside the same transaction. */
+  /** SQL for the ledger, in the same transaction. */
   book: string;
 }
 
 export interface Pace {
   lockMs: number;
   statementMs: number;
-  /** How long a statement that holds nobody up may wait for others. */
+  /** How long a statement that holds up nobody may wait for a lock. */
   patienceMs: number;
 }
 
 /**
- * The runner wants a folder and finds one file in it, whichever: what runs comes from the loader, so that it also runs
- * when its own file is gone. A small folder, because it is listed for each migration.
+ * The runner needs a folder with a file, and any file will do: the loader supplies what runs, also when the migration's
+ * own file is gone. The folder is small, because the runner lists it for each migration.
  */
 const self = fileURLToPath(import.meta.url);
 const program = join(dirname(self), '../../bin/gameops.js');
 const anyFile = existsSync(program) ? program : self;
 
-/** After any failure the session may be inside a failed transaction. */
+/** After a failure, the connection may be inside a failed transaction. */
 export async function runMigration(client: pg.Client, task: Task, pace: Pace): Promise<void> {
   const stage = task.isTransactional
     ? transactionalStage(client, task, pace)
@@ -69,7 +69,7 @@ export async function runMigration(client: pg.Client, task: Task, pace: Pace): P
     ],
   });
   if (!stage.isDone())
-    throw invalid(task.file, 'calls pgm.noTransaction(): write "gameops: transaction=off" on top');
+    throw invalid(task.file, 'calls pgm.noTransaction(): write "gameops: transaction=off" at the top');
 }
 
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
@@ -84,7 +84,7 @@ function actionsOf({ what, isTransactional }: Task): Actions {
 }
 
 interface Stage {
-  /** What node-pg-migrate takes for its connection. */
+  /** The function that node-pg-migrate uses as its connection. */
   query(text: string | pg.QueryConfig, values?: unknown[]): Promise<unknown>;
   isDone(): boolean;
 }
@@ -92,8 +92,8 @@ interface Stage {
 const nothing = { rows: [], rowCount: 0 };
 
 /**
- * Its questions about its own table, which is there, and about what is applied, which the caller knows. They come first;
- * what comes after them is the migration's own.
+ * Answers the runner's questions about its own table, which exists, and about the applied migrations, which the caller
+ * knows. The runner asks them first; every later query belongs to the migration.
  */
 function answering({ name, direction }: Task): (text: string) => object | null {
   let isOver = false;
@@ -110,8 +110,8 @@ const isBookkeeping = (text: string): boolean =>
   /^(INSERT INTO|DELETE FROM) "public"\."pgmigrations" /.test(text);
 
 /**
- * Everything inside one transaction, also what code asks while it makes up its statements. The first statement brings
- * BEGIN along, the last one the books and COMMIT. SQL asks nothing, so all of it is one round trip.
+ * Everything runs inside one transaction, also what code asks while it builds its statements. BEGIN is sent with the first
+ * statement; the ledger's row and COMMIT are sent with the last. An SQL migration asks nothing, so it is one round trip.
  */
 function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
   let isOpen = false;
@@ -135,7 +135,7 @@ function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
       }
       const known = answerTo(text);
       if (known) return known;
-      // Its own, once; any other of the kind is the migration's, and refused below.
+      // The first BEGIN is the runner's own. Any other belongs to the migration, and is refused below.
       if (text === 'BEGIN;' && !isBegun) {
         isBegun = true;
         return nothing;
@@ -152,7 +152,7 @@ function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
         return nothing;
       }
       if (typeof task.what === 'string') {
-        // Its last statement may end in a comment, or in nothing.
+        // The text may end in a comment, and without a semicolon.
         sql += `${text}\n;\n`;
         return nothing;
       }
@@ -162,7 +162,7 @@ function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
   };
 }
 
-/** What a migration may have SET for the session must not meet the next one. */
+/** Resets what a migration may have SET on the connection, so that it does not affect the next migration. */
 const resetSql = ({ lockMs, statementMs }: Pace): string =>
   `RESET ROLE; RESET search_path; SET lock_timeout = ${lockMs}; SET statement_timeout = ${statementMs};`;
 
@@ -218,11 +218,11 @@ async function runStatements(
     if (!(await revertStatements(client, task.name, task.direction)))
       throw invalid(
         task.file,
-        'was half done with another text, and parts of that have no way back: put the former text back',
+        'was half done with another text, and parts of that text can not be undone: put the former text back',
       );
     journal = [];
   }
-  // What is saved has to be saved before it goes. A run that goes on saves what is still there.
+  // Data must be saved before it is removed. A run that continues a killed one saves what is still there.
   let { before } = task;
   for (const [at, statement] of statements.entries()) {
     const row = journal.find(({ step }) => step === at);
@@ -250,7 +250,7 @@ async function runStatement(
     await client.query('COMMIT');
     return;
   }
-  // An index that was there before this migration began is not the one it makes.
+  // An index that was there before this migration began is not the index that it makes.
   const isBegun = row !== undefined && (step.kind !== 'create-index' || row.undo !== null);
   if (!(await reconcile(client, step, isBegun))) {
     if (!row) await client.query(note(await undoOf(client, step), false));
@@ -259,7 +259,7 @@ async function runStatement(
   await client.query(note(row?.undo ?? null, true));
 }
 
-/** @returns false, and nothing is changed, when something that was done has no way back */
+/** @returns false, and nothing is changed, when a finished statement can't be undone */
 export async function revertStatements(
   client: pg.Client,
   name: string,
@@ -279,8 +279,8 @@ export async function revertStatements(
 }
 
 /**
- * Concurrent statements hold up neither readers nor writers, so they may wait and take long; a short lock timeout
- * would only leave invalid indexes.
+ * Concurrent statements hold up neither readers nor writers, so they may wait long and run long; a short lock timeout would
+ * only leave invalid indexes.
  */
 export async function withPatience<T>(client: pg.Client, pace: Pace, work: () => Promise<T>): Promise<T> {
   const timeouts = (lockMs: number, statementMs: number) =>

@@ -1,4 +1,4 @@
-/** Where a database stands, as far as deploys and rollbacks ask. One connection, changes nothing. */
+/** The schema state of a database, as deploys and rollbacks need it: applied and pending migrations. Changes nothing. */
 import { type DatabaseEndpoint, withClient } from '../server/connection.ts';
 import { hasTables } from '../server/facts.ts';
 import { listMigrations, type Migration } from './files.ts';
@@ -8,15 +8,15 @@ import { type Ledger, readLedger } from './ledger.ts';
 export interface SchemaState {
   ledger: Ledger;
   applied: ReadonlySet<string>;
-  /** What the folder holds, in order. */
+  /** The migrations of the folder, in order. */
   files: readonly Migration[];
   pending: PendingMigrations;
-  /** There is a table that a backup could bring back. */
+  /** Whether there is a table that a backup could bring back. */
   isFilled: boolean;
 }
 
 /**
- * @param dir null: there is no folder, so nothing is pending
+ * @param dir null when there is no folder; then nothing is pending
  * @throws MIGRATION_INVALID, DATABASE_UNREACHABLE
  */
 export async function schemaStateOf(endpoint: DatabaseEndpoint, dir: string | null): Promise<SchemaState> {
@@ -27,7 +27,7 @@ export async function schemaStateOf(endpoint: DatabaseEndpoint, dir: string | nu
   });
 }
 
-/** Of a database that is still to be made: everything is pending. */
+/** For a database that is not made yet: everything is pending. */
 export async function schemaStateOfNewDatabase(dir: string | null): Promise<SchemaState> {
   const ledger: Ledger = { applied: [], orphans: [], floor: null, unfinished: [], drift: null };
   return { ...schemaStateBy(ledger, dir === null ? [] : await listMigrations(dir)), isFilled: false };

@@ -1,6 +1,6 @@
 /**
- * A deploy's migrations on a copy of the database: how long each takes, whom it would hold up, and whether its way back
- * leads to where it began. Never touches a database that matters.
+ * Runs a deploy's migrations on a copy of the database: how long each takes, whom it would hold up, and whether reverting
+ * it leads back to the same schema. Never touches a database that matters.
  */
 import type { Manifest } from '../backup/model.ts';
 import { type ToolsAccess, withTools } from '../backup/pg-tools.ts';
@@ -24,11 +24,11 @@ export interface HeldUp {
 export interface RehearsedMigration {
   direction: 'up' | 'down';
   name: string;
-  /** Nobody is held up for longer. */
+  /** Nobody is held up for longer than this. */
   ms: number;
-  /** At its end; null: statement by statement, outside of a transaction. */
+  /** Tables that it locks at its end; null when it runs statement by statement, outside of a transaction. */
   holdsUp: HeldUp[] | null;
-  /** Saved before they went. */
+  /** Rows that were saved before they were removed. */
   rescuedRows: number;
 }
 
@@ -39,7 +39,7 @@ export interface Copy {
   options: RunOptions;
 }
 
-/** What a dump names and does not bring along: whoever owns something or may use it. @returns their names */
+/** The roles of a server: a dump names owners and grantees, but does not contain them. @returns their names */
 export function rolesOf(endpoint: DatabaseEndpoint): Promise<string[]> {
   return withClient(endpoint, async (client) => {
     const { rows } = await client.query<{ name: string }>(
@@ -49,7 +49,10 @@ export function rolesOf(endpoint: DatabaseEndpoint): Promise<string[]> {
   });
 }
 
-/** Into the empty database of `access`, found equal to what was dumped. @throws BACKUP_DAMAGED, RESTORE_FAILED */
+/**
+ * Restores a backup into the empty database of `access`, and compares it with what was dumped.
+ * @throws BACKUP_DAMAGED, RESTORE_FAILED
+ */
 export async function fillCopy(
   access: ToolsAccess,
   backup: { path: string; manifest: Manifest },
@@ -84,7 +87,7 @@ export async function rehearseUps(
   }
 }
 
-/** Newest first, as far as there is a way back. @returns those that have none @throws as migrateBack */
+/** Newest first, until one that can't be reverted. @returns the names of irreversible migrations @throws as migrateBack */
 export async function rehearseDowns(
   copy: Copy,
   names: readonly string[],
@@ -114,7 +117,7 @@ export async function differenceSince(copy: Copy, before: readonly string[]): Pr
 
 const notesSql = `CREATE SCHEMA IF NOT EXISTS gameops; CREATE TABLE gameops.rehearsed_locks (relation oid, mode text)`;
 
-/** By the migration itself, at the end of its transaction: nobody else could be sure to look in time. */
+/** The migration itself notes its locks at the end of its transaction: no other connection could be sure to look in time. */
 const noteLocks = `INSERT INTO gameops.rehearsed_locks SELECT relation, mode FROM pg_locks
   WHERE pid = pg_backend_pid() AND locktype = 'relation' AND granted;`;
 
@@ -138,7 +141,7 @@ async function watchingLocks<T>(
 ): Promise<{ result: T; holdsUp: HeldUp[] | null }> {
   const query = <Row extends object>(sql: string) =>
     withClient(endpoint, async (client) => (await client.query<Row>(sql)).rows);
-  // Before it runs: tables that it makes are nobody's yet, and those that it drops have no name afterwards.
+  // Read before it runs: nobody uses a table that it makes, and a table that it drops has no name afterwards.
   const tables = await query<{ oid: number; table: string; rows: number }>(
     `SELECT c.oid::int, format('%I.%I', n.nspname, c.relname) AS table, greatest(c.reltuples, 0)::float8 AS rows
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

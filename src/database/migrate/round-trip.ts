@@ -1,6 +1,6 @@
 /**
- * Proves ways back on a throw-away database: each migration up, down and up again, with the schema compared after every
- * step. Never touches a database that matters.
+ * Proves on a throw-away database that migrations can be reverted: each is applied, reverted and applied again, and the
+ * schema is compared each time. Never touches a database that matters.
  */
 import { isOpsError } from '../../errors.ts';
 import type { Finding } from '../../report/findings/model.ts';
@@ -12,9 +12,9 @@ import { migrateForward } from './forward.ts';
 import type { RunOptions } from './run.ts';
 
 export interface RoundTrip {
-  /** Up, down and up again led where they should. */
+  /** Migrations whose up, down and second up led to the expected schemas. */
   proven: string[];
-  /** Say that they have no way back. */
+  /** Migrations that are marked as irreversible. */
   oneWay: string[];
   findings: Finding[];
 }
@@ -46,7 +46,7 @@ export async function roundTrip(
       seen.findings.push(stuck);
       continue;
     }
-    const gone = differs('down-differs', file, 'after its way back', differenceOf(before, await schema()));
+    const gone = differs('down-differs', file, 'after reverting it', differenceOf(before, await schema()));
     const again = await failureOf('up-again-fails', file, up);
     if (again) return { ...seen, findings: [...seen.findings, ...gone, again] };
     const other = differs('up-again-differs', file, 'the second time', differenceOf(after, await schema()));
@@ -69,7 +69,7 @@ async function failureOf(rule: string, file: string, run: () => Promise<unknown>
 export function differs(rule: string, file: string, when: string, { missing, extra }: Difference): Finding[] {
   const place = { rule, severity: 'error' as const, file, line: 1, column: 1 };
   return [
-    ...missing.map((line) => ({ ...place, message: `${when} this is missing: ${line}` })),
-    ...extra.map((line) => ({ ...place, message: `${when} this is too much: ${line}` })),
+    ...missing.map((line) => ({ ...place, message: `${when}, this is missing: ${line}` })),
+    ...extra.map((line) => ({ ...place, message: `${when}, this should not be there: ${line}` })),
   ];
 }

@@ -1,6 +1,6 @@
 /**
- * What going forward and going back have in common: one session that holds the lock, limits that players don't feel,
- * retries with an end, and the words for what went wrong.
+ * What applying and reverting migrations have in common: one connection that holds the lock, limits that players don't
+ * notice, bounded retries, and the errors.
  */
 import type pg from 'pg';
 import { realClock } from '../../clock.ts';
@@ -24,15 +24,15 @@ import { revertStatements, runMigration, type Task, withPatience } from './one.t
 
 export interface RunOptions {
   emit: Emit;
-  /** What the folder holds, when the caller has read it already. */
+  /** The migrations of the folder, when the caller has read them already. */
   files?: readonly Migration[];
-  /** Heeded between migrations and while waiting, never inside one. */
+  /** Stops the run between migrations and while it waits, never inside a migration. */
   signal?: AbortSignal;
-  /** Bound of waiting for the lock, and of each migration's waiting for its tables. */
+  /** Limit of the wait for the lock of migrations, and of each migration's wait for its tables. */
   waitMs?: number;
-  /** Bound of one statement of a migration. */
+  /** Limit of one statement of a migration. */
   statementMs?: number;
-  /** SQL that runs last in the transaction of each migration; of one without, in that of its books. */
+  /** SQL that runs last in the transaction of each migration. Without one, in the transaction that writes the ledger. */
   beforeCommit?: string;
 }
 
@@ -45,12 +45,12 @@ export interface Run {
   endpoint: DatabaseEndpoint;
   client: pg.Client;
   pid: number;
-  /** null: there is no folder, as when only an old image is left. */
+  /** null when there is no folder. */
   dir: string | null;
   files: readonly Migration[];
   ledger: Ledger;
   options: RunOptions;
-  /** Failed outside of a transaction, with a part done that has no way back. */
+  /** Migrations that failed outside of a transaction, with a finished part that can't be undone. */
   partly: Set<string>;
 }
 
@@ -65,14 +65,14 @@ export async function underLock<T>(
 ): Promise<T> {
   // Read before a database is touched.
   const files = dir === null ? [] : (options.files ?? (await listMigrations(dir)));
-  // Takes a moment to load, and so does connecting.
+  // Loaded while the connection is made: both take a moment.
   if (files.length > 0) import('node-pg-migrate').catch(() => {});
   const work = async (client: pg.Client): Promise<T> => {
     await takeLock(client, Date.now() + waitMsOf(options), options.signal);
-    options.emit({ type: 'note', level: 'detail', message: 'the lock of migrations is ours' });
+    options.emit({ type: 'note', level: 'detail', message: 'took the lock of migrations' });
     const ended = await endOrphans(client);
     if (ended > 0)
-      options.emit({ type: 'note', level: 'info', message: `ended ${ended} dump(s) whose gameops is gone` });
+      options.emit({ type: 'note', level: 'info', message: `ended ${ended} dump(s) of a killed gameops` });
     await ensureLedger(client);
     const { ledger, notes } = await reconcileLedger(client, files);
     for (const message of notes) options.emit({ type: 'note', level: 'info', message });
@@ -92,8 +92,8 @@ export async function underLock<T>(
 }
 
 /**
- * A commit waits for the disk, a thousand of them a thousand times. The log is written in order and a migration is in it
- * together with its books, so one wait at the end, before anybody is told, is worth the same.
+ * Each commit waits for the disk. The server's log is written in order and has a migration together with its row in the
+ * ledger, so one wait at the end, before the result is reported, is as safe as one for each migration.
  */
 async function flushedOnce<T>(client: pg.Client, work: () => Promise<T>): Promise<T> {
   const flush = () => client.query('RESET synchronous_commit; UPDATE gameops.state SET format = format');
@@ -117,10 +117,13 @@ const paceOf = (options: RunOptions, deadline: number) => ({
   patienceMs: deadline - Date.now(),
 });
 
-/** lock_not_available and deadlock_detected: nothing was done and it may well work in a moment. */
+/** lock_not_available and deadlock_detected: nothing was done, and it may work in a moment. */
 const worthRetrying = ['55P03', '40P01'];
 
-/** Whole or not at all, what was done outside of a transaction too. @returns ms @throws MIGRATION_BUSY, or as the server */
+/**
+ * Runs a migration completely or not at all, also outside of a transaction.
+ * @returns ms @throws MIGRATION_BUSY, or the server's error
+ */
 export async function runWithRetry(run: Run, task: Task): Promise<number> {
   const { client, endpoint, options } = run;
   const started = performance.now();
@@ -128,7 +131,7 @@ export async function runWithRetry(run: Run, task: Task): Promise<number> {
   let blocker: Blocker | undefined;
   for (let attempt = 1, pauseMs = 100; ; attempt += 1, pauseMs = Math.min(pauseMs * 2, 2_000)) {
     const once = () => runMigration(client, task, paceOf(options, deadline));
-    // A concurrent statement waits long in its first attempt, too.
+    // A concurrent statement waits long already in its first attempt.
     const isWatched = attempt > 1 || !task.isTransactional;
     const see = (one: Blocker) => {
       blocker = one;
@@ -137,7 +140,7 @@ export async function runWithRetry(run: Run, task: Task): Promise<number> {
       await (isWatched ? watchingBlockers(endpoint, run.pid, see, once) : once());
       return Math.round(performance.now() - started);
     } catch (error) {
-      // node-pg-migrate leaves the session inside the failed transaction.
+      // node-pg-migrate leaves the connection inside the failed transaction.
       await client.query('ROLLBACK').catch(() => {});
       const isWaiting = worthRetrying.includes(codeOf(error));
       if (!isWaiting || Date.now() + pauseMs > deadline) {
@@ -149,13 +152,13 @@ export async function runWithRetry(run: Run, task: Task): Promise<number> {
         );
       }
     }
-    const message = `migration ${task.name} found its table in use; trying again in ${pauseMs} ms`;
+    const message = `migration ${task.name} can't lock its table yet; trying again in ${pauseMs} ms`;
     options.emit({ type: 'note', level: 'detail', message });
     await realClock.sleep(pauseMs, options.signal);
   }
 }
 
-/** Best effort here: what is left is in the journal, and the next run goes on with it. */
+/** Best effort: what is not undone stays in the journal, and the next run continues it. */
 async function clearAway({ client, options, partly }: Run, { name, direction }: Task): Promise<void> {
   const pace = paceOf(options, Date.now() + 30_000);
   const isBack = await withPatience(client, pace, () => revertStatements(client, name, direction)).catch(
@@ -163,17 +166,17 @@ async function clearAway({ client, options, partly }: Run, { name, direction }: 
   );
   if (isBack) return;
   partly.add(name);
-  const message = `part of ${name} is done and has no way back: the next run goes on behind it`;
+  const message = `part of migration ${name} is done and can't be undone; the next run continues after that part`;
   options.emit({ type: 'note', level: 'warning', message });
 }
 
-/** What a killed run left half done and this one does not go on with is taken back. @throws MIGRATION_INVALID */
+/** Undoes migrations that a killed run left half done and that this run does not continue. @throws MIGRATION_INVALID */
 export async function settleUnfinished(run: Run, goingOn: (name: string, direction: string) => boolean) {
   const { client, ledger, options } = run;
   for (const { name, direction } of ledger.unfinished.filter((one) => !goingOn(one.name, one.direction))) {
     const pace = paceOf(options, Date.now() + waitMsOf(options));
     const isBack = await withPatience(client, pace, () => revertStatements(client, name, direction));
-    const message = `${name} was half ${direction === 'up' ? 'applied' : 'taken back'} by a run that was killed; ${isBack ? 'that is undone' : 'it stays so'}`;
+    const message = `a killed run left migration ${name} half ${direction === 'up' ? 'applied' : 'reverted'}; ${isBack ? 'this was undone' : "it can't be undone and stays so"}`;
     options.emit({ type: 'note', level: isBack ? 'info' : 'warning', message });
   }
 }
@@ -188,7 +191,7 @@ export function migrationFailed(
   const { constraint, table, column, hint } = error as Record<string, string | undefined>;
   const next = codeOf(error) === readOnly ? nextForReadOnly : around.next;
   return new OpsError('MIGRATION_FAILED', {
-    message: `migration ${name} failed: ${messageOf(error)}. ${around.what}; players are where they were`,
+    message: `migration ${name} failed: ${messageOf(error)}. ${around.what}; players are not affected`,
     next: [...next, ...(hint ? [hint] : [])],
     facts: {
       migration: name,

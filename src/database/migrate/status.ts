@@ -1,6 +1,6 @@
 /**
- * Where a database stands against a folder of migrations: applied, pending, changed since, missing, out of order,
- * unfinished, drifted. Pure but for the reading; decides nothing.
+ * Compares a database with a folder of migrations: applied, pending, changed, missing, out of order, unfinished, drifted.
+ * Changes nothing and decides nothing.
  */
 import type pg from 'pg';
 import { imageNeeds } from '../../boot-rule.ts';
@@ -21,9 +21,9 @@ export interface SchemaStatus {
     onFile: boolean;
   }[];
   pending: { name: string; phase: Migration['phase']; reversible: Migration['reversible'] }[];
-  /** Newest contract migration that is applied: images that do not know it are too old. */
+  /** Newest applied contract migration: images that do not know it are too old. */
   floor: string | null;
-  /** What an image with this folder needs, and the newest that it knows. */
+  /** The migration that an image with this folder needs, and the newest that it knows. */
   needs: string | null;
   knows: string | null;
   fingerprint: string;
@@ -58,7 +58,7 @@ export function compare(ledger: Ledger, files: readonly Migration[], drift: Drif
           'unfinished',
           'warning',
           `${name}.sql`,
-          `a run was killed while it ${direction === 'up' ? 'applied' : 'took back'} it; the next run goes on by itself`,
+          `a run was killed while it ${direction === 'up' ? 'applied' : 'reverted'} it; the next run continues it by itself`,
         ),
       ),
       ...outOfOrder(ledger, pending),
@@ -75,10 +75,15 @@ function findingsOf(applied: AppliedMigration, file: Migration | undefined): Fin
   const { name, row } = applied;
   if (!file) {
     const way = row
-      ? 'the ledger has its text, so it can still be taken back'
-      : 'nobody has its text any more';
+      ? 'the ledger has its text, so it can still be reverted'
+      : "its text is lost, so it can't be reverted";
     return [
-      finding('missing', row ? 'info' : 'warning', `${name}.sql`, `applied, but not in this folder; ${way}`),
+      finding(
+        'missing',
+        row ? 'info' : 'warning',
+        `${name}.sql`,
+        `is applied, but not in this folder; ${way}`,
+      ),
     ];
   }
   if (isChanged(file, applied))
@@ -87,7 +92,7 @@ function findingsOf(applied: AppliedMigration, file: Migration | undefined): Fin
         'changed',
         'error',
         file.file,
-        'was changed since it was applied: this folder leads to another schema',
+        'was changed after it was applied, so this folder leads to another schema',
       ),
     ];
   if (row?.downSum && file.kind === 'sql' && !isSumOf(row.downSum, file.down))
@@ -96,7 +101,7 @@ function findingsOf(applied: AppliedMigration, file: Migration | undefined): Fin
         'changed-down',
         'info',
         file.file,
-        'its way back was changed since it was applied; the one on file counts',
+        'its down script was changed after it was applied; the script in the file counts',
       ),
     ];
   return row
@@ -106,7 +111,7 @@ function findingsOf(applied: AppliedMigration, file: Migration | undefined): Fin
           'not-in-ledger',
           'info',
           file.file,
-          'applied by node-pg-migrate; the next run takes it over into the ledger',
+          'was applied by node-pg-migrate; the next run adds it to the ledger',
         ),
       ];
 }
@@ -124,7 +129,7 @@ function driftFindings(drift: Drift): Finding[] {
   if (!drift.known) return [];
   const line = (what: string) => (text: string) => finding('drift', 'warning', '', `${what}: ${text}`);
   return [
-    ...drift.missing.map(line('somebody removed without a migration')),
-    ...drift.extra.map(line('somebody made without a migration')),
+    ...drift.missing.map(line('removed without a migration')),
+    ...drift.extra.map(line('added without a migration')),
   ];
 }

@@ -1,6 +1,6 @@
 /**
- * The lock of a migration run, and who is in its way. Promises: waits by polling, so that nobody deadlocks with a
- * concurrent index; every wait has an end, and its end names the session that was in the way.
+ * The lock of migrations, and who is in the way of a run. Promises: waits by polling, so that there is no deadlock with a
+ * concurrent index; every wait has a limit, and the error names the connection that was in the way.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
@@ -8,13 +8,13 @@ import { realClock, until } from '../../clock.ts';
 import { OpsError } from '../../errors.ts';
 import { type DatabaseEndpoint, withClient } from './connection.ts';
 
-/** node-pg-migrate's PG_MIGRATE_LOCK_ID, held equal by a test: the package itself is loaded only to run a migration. */
+/** Equal to node-pg-migrate's PG_MIGRATE_LOCK_ID, as a test checks: the package is loaded only to run a migration. */
 export const migrationLockKey = 7_241_865_325_823_964;
 
 /**
- * node-pg-migrate's own key, so that a stray run of it is excluded too. By polling: a session that waits inside
- * pg_advisory_lock holds a snapshot that CREATE INDEX CONCURRENTLY of the holder waits for, and both wait for ever.
- * The lock ends with the session, so no unlock can fail or be forgotten. @throws MIGRATION_BUSY
+ * Uses node-pg-migrate's own key, which excludes a run of node-pg-migrate itself, too. It polls, because a connection that
+ * waits inside pg_advisory_lock holds a snapshot that the holder's CREATE INDEX CONCURRENTLY waits for: both would wait
+ * for ever. The lock ends with the connection, so no unlock can fail or be forgotten. @throws MIGRATION_BUSY
  */
 export async function takeLock(
   client: pg.Client,
@@ -56,12 +56,12 @@ async function blockersBy(client: pg.Client, query: string): Promise<Blocker[]> 
   );
 }
 
-/** Who is in our way most probably, when nobody was seen there. */
+/** The most probable blocker, when none was seen: the oldest transaction. */
 export async function likelyBlocker(client: pg.Client): Promise<Blocker | undefined> {
   return (await blockersBy(client, oldestTransaction))[0];
 }
 
-/** Runs the work and meanwhile looks, from a session of its own, who blocks `pid`. */
+/** Runs the work, and meanwhile looks from another connection who blocks `pid`. */
 export async function watchingBlockers<T>(
   endpoint: DatabaseEndpoint,
   pid: number,
@@ -89,12 +89,12 @@ export async function watchingBlockers<T>(
 
 export function busy(what: string, blocker: Blocker | undefined): OpsError {
   const name = blocker
-    ? `session ${blocker.pid} of ${blocker.user} (${blocker.application || 'unnamed'}), ${blocker.state} for ${blocker.seconds} s`
+    ? `connection ${blocker.pid} of ${blocker.user} (${blocker.application || 'unnamed'}), ${blocker.state} for ${blocker.seconds} s`
     : '';
   return new OpsError('MIGRATION_BUSY', {
-    message: `${what}${name ? `: ${name}` : ''}; the schema is as it was, players are not affected`,
+    message: `${what}${name ? `: ${name}` : ''}; the schema is unchanged, and players are not affected`,
     next: [
-      'run the command again when that session is done',
+      'run the command again when that connection is done',
       ...(blocker ? [`or end it: SELECT pg_terminate_backend(${blocker.pid})`] : []),
     ],
     facts: blocker

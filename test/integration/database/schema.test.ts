@@ -90,7 +90,7 @@ describe('db status, migrate and rollback', () => {
     await site.query('INSERT INTO t1 VALUES (1)');
     const refused = await site.run(['db', 'rollback', '--yes']);
     expect(refused).toMatchObject({ exitCode: 2, json: { error: { code: 'CONFIRMATION_NEEDED' } } });
-    expect(refused.json?.error?.message).toMatch(/Saved before it goes: public\.t1: 1 row since/);
+    expect(refused.json?.error?.message).toMatch(/Saved before it is removed: public\.t1: 1 row since/);
     expect(refused.json?.error?.message).toMatch(/NOT counted and NOT saved: 2_b drops the schema shop/);
     expect(refused.json?.error?.message).toContain('--yes does not accept this loss');
     expect(refused.json?.error?.next).toEqual([

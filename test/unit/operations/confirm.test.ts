@@ -53,7 +53,7 @@ describe('--yes', () => {
 describe('what would be lost', () => {
   it('is told apart: what is saved, and what is not', () => {
     expect(lossText({ losses: [loss], uncounted: [] })).toBe(
-      'Saved before it goes: public.a (gold): 2 rows since 2026-11-26 10:00.',
+      'Saved before it is removed: public.a (gold): 2 rows since 2026-11-26 10:00.',
     );
     expect(lossText({ losses: [], uncounted })).toBe(
       'NOT counted and NOT saved: 3_c drops the schema shop and everything that depends on it. Only a backup has it (gameops db backup).',

@@ -29,7 +29,7 @@ function rollbackTo(target: number, applied: Record<string, number | null>, refu
     }),
     planBack: async () => ({
       steps: [],
-      refusals: refused.map((name) => ({ name, reason: 'says that it has no way back (reversible=no)' })),
+      refusals: refused.map((name) => ({ name, reason: 'is marked as irreversible (reversible=no)' })),
       losses: [],
       uncounted: [],
     }),
