@@ -1,4 +1,4 @@
-/** A few of the blows that `npm run test:soak -- deploy` deals by the dozen: test/chaos/. */
+/** A few of the kills and failures that `npm run test:soak -- deploy` causes by the dozen: test/chaos/. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { namesOf } from '../../../src/contract.ts';
 import {
@@ -11,6 +11,7 @@ import {
 } from '../../chaos/scenarios.ts';
 import { type Clients, startClients } from '../../support/players/clients.ts';
 import { statusOf, until } from '../../support/players/game-server.ts';
+import { mendAfterFailure } from '../../support/site/mend.ts';
 import { openSite, type Site } from '../../support/site/site.ts';
 
 describe('a deploy under load', () => {
@@ -27,13 +28,15 @@ describe('a deploy under load', () => {
     await site?.close();
   });
 
+  mendAfterFailure(() => site);
+
   it.each([
     ['before the fleet is up', { at: 'step-started', nth: 2 }, 'resume', 'blue-green'],
     ['at the switch', { at: 'step-started', nth: 4 }, 'deploy', 'blue-green'],
     ['after the point of no return', { at: 'step-done', nth: 7 }, 'resume', 'blue-green'],
     ['between two batches', { at: 'step-done', nth: 7 }, 'resume', 'rolling'],
   ] as const)(
-    'killed %s is finished by the next command, and nobody notices',
+    'that is killed %s is finished by the next command, and nobody notices',
     async (_, moment, recovery, strategy) => {
       const struck = await killAndRecover(site, clients, { strategy, moment, recovery });
       expect(struck).toMatchObject({ hit: true, problems: [] });
@@ -48,12 +51,12 @@ describe('a deploy under load', () => {
     expect(struck).toMatchObject({ hit: true, problems: [] });
   });
 
-  it('backs out when a new replica is killed while it is watched', async () => {
+  it('is backed out when a new replica is killed during the watch', async () => {
     const struck = await killReplicaIn(site, { kind: 'watch', whose: 'new', strategy: 'blue-green' });
     expect(struck).toMatchObject({ hit: true, problems: [], exitCode: 5 });
   });
 
-  it('comes back whole when every container is restarted, as by a reboot', async () => {
+  it('serves again when every container was restarted, as by a reboot', async () => {
     const live = await liveOf(site);
     const running = (await site.containers()).filter(({ State }) => State === 'running');
     await Promise.all(running.map(({ Id }) => site.docker.getContainer(Id).restart({ t: 60 })));
@@ -61,7 +64,7 @@ describe('a deploy under load', () => {
     expect(await whatIsNotWhole(site, live)).toEqual([]);
   });
 
-  it('comes back whole when its network was removed under it', async () => {
+  it('serves again after resume when its network was removed', async () => {
     const live = await liveOf(site);
     const network = site.docker.getNetwork(namesOf(site.project).network);
     for (const { Id, State } of await site.containers())
@@ -72,7 +75,7 @@ describe('a deploy under load', () => {
     expect(await whatIsNotWhole(site, live)).toEqual([]);
   });
 
-  it('comes back at the address it had when Nginx and Postgres were removed, by what doctor says', async () => {
+  it('serves again at its old address when Nginx and Postgres were removed and the advice of doctor was followed', async () => {
     const live = await liveOf(site);
     const url = await site.url();
     const { proxy, postgres } = namesOf(site.project);

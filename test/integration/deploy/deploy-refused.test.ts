@@ -10,6 +10,7 @@ import { type Clients, inDetail, startClients } from '../../support/players/clie
 import type { ImageMaker } from '../../support/site/bad-images.ts';
 import { engineImage } from '../../support/site/engine-image.ts';
 import { fullDisk } from '../../support/site/full-disk.ts';
+import { mendAfterFailure } from '../../support/site/mend.ts';
 import {
   badImages,
   expectRefused,
@@ -48,6 +49,8 @@ describe('with a release live', () => {
     await site?.close();
   });
 
+  mendAfterFailure(() => site);
+
   const refused = async (args: string[], refusal: Refusal, options: RunOptions = {}) => {
     await clients.window();
     const ran = await site.run(args, options);
@@ -63,9 +66,9 @@ describe('with a release live', () => {
     return ran;
   };
 
-  // First, because players are to stay on their sockets for as long as all that follows takes.
-  it('an image that crashes while it is watched sends players back to where they were', async () => {
-    // Players and requests that were on it meet its crash; no operator can undo that, but everybody is back at once.
+  // First, because players stay on their sockets in all tests that follow.
+  it('an image that crashes during the watch is backed out, and players return to the live release', async () => {
+    // Players and requests on the crashed replica are interrupted; nobody can undo that, but they are back at once.
     await refused(['deploy', '--image', made.crashes ?? '', '--watch', '10s'], {
       exitCode: 5,
       code: 'REPLICA_EXITED',
@@ -94,7 +97,7 @@ describe('with a release live', () => {
     await site.configure({ http: { templates: undefined } });
   });
 
-  it('an image that exits at boot is refused at once, with its last words', async () => {
+  it('an image that exits at boot is refused at once, with the last lines of its log', async () => {
     const ran = await unnoticed(['deploy', '--image', made.exits ?? '', ...quick], {
       exitCode: 5,
       code: 'REPLICA_EXITED',
@@ -108,7 +111,7 @@ describe('with a release live', () => {
     expect(kept?.State).toBe('exited');
   });
 
-  it('an image that never gets ready is given up at the deadline', async () => {
+  it('an image that never becomes ready is refused at the deadline', async () => {
     await site.configure(short);
     await unnoticed(['deploy', '--image', made.never ?? '', ...quick], {
       exitCode: 5,
@@ -117,7 +120,7 @@ describe('with a release live', () => {
     });
   });
 
-  it('an image that lets no player join is refused though its HTTP is fine', async () => {
+  it('an image that lets no player join is refused although it answers HTTP', async () => {
     await site.configure(short);
     await unnoticed(['deploy', '--image', made.refuses ?? '', ...quick], {
       exitCode: 5,
@@ -126,7 +129,7 @@ describe('with a release live', () => {
     });
   });
 
-  it('an image that nobody has is refused before anything is touched', async () => {
+  it('an image that no registry has is refused before anything is changed', async () => {
     await unnoticed(['deploy', '--image', noSuchImage, ...quick], {
       exitCode: 4,
       code: 'REGISTRY_UNREACHABLE',
@@ -158,7 +161,7 @@ describe('with a release live', () => {
     await site.configure({ http: { templates: undefined } });
   });
 
-  it('a disk that is full is met before anything is touched', async () => {
+  it('a full disk is found before anything is changed', async () => {
     const disk = await fullDisk(join(site.folder, 'full.sock'), 'from the start');
     const env = { DOCKER_HOST: disk.host };
     await unnoticed(
@@ -169,7 +172,7 @@ describe('with a release live', () => {
     disk.close();
   });
 
-  it('a disk that fills up on the way leaves players where they are, and nothing running', async () => {
+  it('a disk that fills up during a deploy leaves players on the live release, and no new replica running', async () => {
     const volume = namesOf(site.project).volume.web;
     const disk = await fullDisk(join(site.folder, 'filling.sock'), { volume });
     const env = { DOCKER_HOST: disk.host };
@@ -181,7 +184,7 @@ describe('with a release live', () => {
     disk.close();
   });
 
-  it('a container of somebody else under our name is left alone', async () => {
+  it('a container of somebody else that has the name of a replica is left alone', async () => {
     const next = (await site.run(['deploy', '--again', '--plan'])).json?.result.release;
     const name = `${site.project}-game-${next}-1`;
     const foreign = await site.docker.createContainer({ name, Image: await engineImage(), Cmd: ['true'] });
@@ -197,7 +200,7 @@ describe('with a release live', () => {
     }
   });
 
-  it('requests that make no sense change nothing', async () => {
+  it('wrong options and wrong settings change nothing', async () => {
     const cases: [string[], Refusal][] = [
       [['deploy', '--replicas', '0'], { exitCode: 2, code: 'USAGE', says: /1 to 50/ }],
       [['deploy', '--strategy', 'red-black'], { exitCode: 2, code: 'USAGE', says: /blue-green and rolling/ }],
@@ -219,7 +222,7 @@ describe('with a release live', () => {
     expectRefused(ran, { exitCode: 3, code: 'CONFIG_INVALID', says });
   }
 
-  it('and what was refused is forgotten: the live release still needs nothing', async () => {
+  it('a deploy after all these refusals has nothing to do', async () => {
     await site.configure({ server: { replicas: 1 }, servr: undefined });
     const { json } = await site.run(['deploy', '--plan']);
     expect(json?.result.plan.steps).toEqual([]);

@@ -1,10 +1,11 @@
-/** Deploys that bring migrations: what is saved first, what a failure leaves, and which images may run on what. */
+/** Deploys that bring migrations: what is backed up first, what a failure leaves, and which images may run on which schema. */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Event } from '../../../src/report/events.ts';
 import { until } from '../../support/players/game-server.ts';
 import { badServers, type ImageMaker, imageMaker } from '../../support/site/bad-images.ts';
+import { mendAfterFailure } from '../../support/site/mend.ts';
 import { type MigratingSite, openMigratingSite } from '../../support/site/migrating-site.ts';
 import { type Ran, stepsOf } from '../../support/site/site.ts';
 import { tinyGame } from '../../support/site/tiny-game.ts';
@@ -40,11 +41,37 @@ describe('a deploy with migrations', () => {
     await game('three', { needs: '3_clan', knows: '3_clan' });
     made.exits = (await images.make('schema-exits', badServers.exitsAtBoot)).tag;
     site = await openMigratingSite({ replicas: 1, name: 'mig' });
-    await site.write('1_players', 'CREATE TABLE players (id int)', 'DROP TABLE players', 'reversible=lossy');
   });
   afterAll(() => site?.close());
+  mendAfterFailure(() => site);
 
-  it('that is the first has nothing to save, and keeps its migrations in the ledger under its number', async () => {
+  const lossy = 'reversible=lossy';
+  /** What each release brings, by the name of its image. */
+  const brought: Record<string, [name: string, up: string, down: string]> = {
+    one: ['1_players', 'CREATE TABLE players (id int)', 'DROP TABLE players'],
+    two: ['2_rank', 'ALTER TABLE players ADD rank int', 'ALTER TABLE players DROP rank'],
+    three: ['3_clan', 'ALTER TABLE players ADD clan int', 'ALTER TABLE players DROP clan'],
+    killed: ['3_deed', 'CREATE TABLE deeds (id int)', 'DROP TABLE deeds'],
+  };
+  const writeOf = (name: string) => site.write(...(brought[name] as [string, string, string]), lossy);
+  /** Deploys what an earlier test has deployed, unless that one failed. */
+  async function given(...names: string[]): Promise<void> {
+    const applied = await site.applied().catch((): string[] => []);
+    for (const name of names) {
+      if (applied.includes(brought[name]?.[0] ?? '')) continue;
+      await writeOf(name);
+      if (!(name in made)) await game(name);
+      expectDone(await deploy(name));
+    }
+  }
+
+  async function makeFour(): Promise<void> {
+    await site.write('4_more', 'CREATE TABLE more (id int)', 'DROP TABLE more', lossy);
+    if (!('four' in made)) await game('four', { needs: '4_more', knows: '4_more' });
+  }
+
+  it('that is the first has nothing to back up, and keeps its migrations in the ledger under its number', async () => {
+    await writeOf('one');
     const ran = await deploy('one');
     expectDone(ran);
     expect(kindsOf(ran)).not.toContain('backup');
@@ -55,13 +82,9 @@ describe('a deploy with migrations', () => {
     await site.query('INSERT INTO players VALUES (1), (2)');
   });
 
-  it('shows in its plan that it saves first what is there, and changes nothing by showing it', async () => {
-    await site.write(
-      '2_rank',
-      'ALTER TABLE players ADD rank int',
-      'ALTER TABLE players DROP rank',
-      'reversible=lossy',
-    );
+  it('shows in its plan that it takes a backup first, and changes nothing by showing it', async () => {
+    await given('one');
+    await writeOf('two');
     const shown = await deploy('two', '--plan');
     const kinds = shown.json?.result.plan.steps.map(({ kind }: { kind: string }) => kind);
     expect(kinds.slice(0, 4)).toEqual(['open', 'backup', 'migrate', 'start-fleet']);
@@ -74,7 +97,9 @@ describe('a deploy with migrations', () => {
     expect(await readdir(site.folder)).not.toContain('backups');
   });
 
-  it('is refused before anything is begun when there is no room for the backup', async () => {
+  it('is refused before its first step when there is no room for the backup', async () => {
+    await given('one');
+    await writeOf('two');
     // A file system of Linux that has no byte to spare.
     await site.configure({ backup: { dir: '/proc/backups' } });
     const ran = await deploy('two');
@@ -85,6 +110,8 @@ describe('a deploy with migrations', () => {
   });
 
   it('fails with 9 when a migration fails: the schema is as it was, nothing was started, players stay', async () => {
+    await given('one');
+    await writeOf('two');
     await site.write(
       '3_clan',
       'ALTER TABLE players ADD clan int; SELECT 1/0',
@@ -99,7 +126,9 @@ describe('a deploy with migrations', () => {
     await rm(join(site.folder, 'migrations', '3_clan.sql'));
   });
 
-  it('takes a verified backup, keeps its id with the release, and never prunes it while that can be left', async () => {
+  it('takes a verified backup, keeps its id with the release, and never prunes it while that release can be rolled back', async () => {
+    await given('one');
+    await writeOf('two');
     await site.configure({ backup: { keep: 1 } });
     const ran = await deploy('two');
     expectDone(ran);
@@ -117,13 +146,9 @@ describe('a deploy with migrations', () => {
     });
   });
 
-  it('that fails later leaves its migrations applied, says so, and the next one has nothing to save', async () => {
-    await site.write(
-      '3_clan',
-      'ALTER TABLE players ADD clan int',
-      'ALTER TABLE players DROP clan',
-      'reversible=lossy',
-    );
+  it('that fails after its migrations leaves them applied and says so, and the next deploy has nothing to back up', async () => {
+    await given('one', 'two');
+    await writeOf('three');
     const failed = await deploy('exits');
     expect(failed.exitCode).toBe(5);
     expect(failed.json?.error?.message).toContain('3_clan stays applied');
@@ -133,8 +158,9 @@ describe('a deploy with migrations', () => {
     expect(kindsOf(next)).not.toContain('backup');
   });
 
-  it('killed between migrations and fleet is finished by resume: one backup, each migration once', async () => {
-    await site.write('3_deed', 'CREATE TABLE deeds (id int)', 'DROP TABLE deeds', 'reversible=lossy');
+  it('that is killed between migrations and fleet is finished by resume, with one backup and each migration once', async () => {
+    await given('one', 'two', 'three');
+    await writeOf('killed');
     await game('killed', { needs: '3_deed', knows: '3_deed' });
     const onEvent = (event: Event, child: { kill(signal: NodeJS.Signals): boolean }) => {
       if (event.type === 'step-done' && event.step.kind === 'migrate') child.kill('SIGKILL');
@@ -158,9 +184,9 @@ describe('a deploy with migrations', () => {
     expect(releases[0].backup).toMatch(/^\d{8}-/);
   });
 
-  it('with --skip-migrations leaves them pending, and refuses at once an image that states that it needs them', async () => {
-    await site.write('4_more', 'CREATE TABLE more (id int)', 'DROP TABLE more', 'reversible=lossy');
-    await game('four', { needs: '4_more', knows: '4_more' });
+  it('with --skip-migrations leaves them pending, and refuses at once an image that needs them', async () => {
+    await given('one', 'two', 'three', 'killed');
+    await makeFour();
     const refused = await deploy('four', '--skip-migrations');
     expect(refused).toMatchObject({ exitCode: 9, json: { error: { code: 'SCHEMA_TOO_OLD' } } });
     expect(kindsOf(refused)).toEqual([]);
@@ -170,6 +196,8 @@ describe('a deploy with migrations', () => {
   });
 
   it('refuses an image below the floor that a contract migration has raised, with a way out', async () => {
+    await given('one', 'two', 'three', 'killed');
+    await makeFour();
     expectDone(await deploy('four'));
     await site.write(
       '5_drop',
@@ -190,7 +218,7 @@ describe('a deploy with migrations', () => {
     await game('six', { needs: '4_more', knows: '5_drop' });
     expectDone(await deploy('six'));
     expect(await site.applied()).not.toContain('5_drop');
-    // Nobody but five and six is left to go back to: the next deploy begins with it.
+    // Only five and six are left to go back to, so the next deploy begins with it.
     expectDone(await site.run(['prune', '--keep', '1']));
     await game('seven', { needs: '4_more', knows: '5_drop' });
     const shown = await deploy('seven', '--plan');

@@ -1,4 +1,4 @@
-/** First deploys that can't be: nothing is made for them, or nothing that serves is left, and a good one then works. */
+/** First deploys that fail: nothing is made, or nothing is left that serves, and a good deploy then works. */
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -50,7 +50,7 @@ describe('as a first deploy', () => {
     await site.configure({ http: { port: 0 } });
   });
 
-  it('what is asked for and can not be is told with nothing made', async () => {
+  it('a wrong folder, address or name is refused before anything is made', async () => {
     const foreign = await site.docker.createVolume({ Name: namesOf(site.project).volume.web });
     const cases: [object, Refusal][] = [
       [{}, { exitCode: 3, code: 'FOREIGN_CONTAINER', says: /-web/ }],
@@ -73,7 +73,7 @@ describe('as a first deploy', () => {
     expect(await site.containers()).toEqual([]);
   });
 
-  it('a bad release leaves nothing that serves, and a good one then does', async () => {
+  it('a bad release leaves nothing that serves, and a good release then does', async () => {
     expectRefused(await site.run(['deploy', '--image', noSuchImage, ...quick]), {
       exitCode: 4,
       code: 'REGISTRY_UNREACHABLE',

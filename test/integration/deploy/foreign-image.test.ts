@@ -11,7 +11,7 @@ function expectDone(ran: Ran): void {
   expect({ exitCode: ran.exitCode, error: ran.json?.error }).toEqual({ exitCode: 0, error: undefined });
 }
 
-describe('an image that is not ours', () => {
+describe('an image that gameops did not build', () => {
   it('is deployed and replaced without a failed request', async () => {
     const images = await imageMaker();
     const site = await openSite({ replicas: 2 });

@@ -9,6 +9,7 @@ import type { Event } from '../../../src/report/events.ts';
 import { mintToken } from '../../../src/tokens.ts';
 import { liveOf, recover } from '../../chaos/scenarios.ts';
 import { until } from '../../support/players/game-server.ts';
+import { mendAfterFailure } from '../../support/site/mend.ts';
 import { openSite, type Ran, type Site, stepsOf } from '../../support/site/site.ts';
 
 const size = 40;
@@ -16,13 +17,13 @@ const rolling = ['deploy', '--again', '--strategy', 'rolling', '--watch', '1s'];
 
 interface Crowd {
   players: LoadPlayer[];
-  /** Everybody has heard all that was said. Rejects when that does not come. */
+  /** Resolves when every player has heard all that was said. */
   settled(): Promise<void>;
   servedBy(): Set<string | null>;
   stop(): void;
 }
 
-/** One room, everybody in turn says his next number, which all others check. */
+/** One room: players in turn say their next number, which all others check. */
 async function crowdOn(site: Site): Promise<Crowd> {
   const url = new URL('/ws', await site.url());
   url.protocol = 'ws:';
@@ -68,7 +69,7 @@ function expectNothingLost(crowd: Crowd): void {
 }
 
 const closes = (crowd: Crowd) => sum(crowd, 'restarts') + sum(crowd, 'breaks');
-describe('players of a fleet that leaves', () => {
+describe('players of a fleet that drains', () => {
   let site: Site;
   let crowd: Crowd;
 
@@ -82,6 +83,7 @@ describe('players of a fleet that leaves', () => {
     crowd?.stop();
     await site?.close();
   });
+  mendAfterFailure(() => site);
 
   /** Each obligation begins with players who have seen nothing yet. */
   const anew = async () => {
@@ -107,7 +109,7 @@ describe('players of a fleet that leaves', () => {
     return ran;
   }
 
-  it('that rolls move once each, however many batches there are, and none is closed', async () => {
+  it('move once each in a rolling deploy, however many batches it has, and no socket is closed', async () => {
     const ran = await site.run(rolling);
     expect(ran.exitCode, ran.stdout).toBe(0);
     await crowd.settled();
@@ -117,7 +119,7 @@ describe('players of a fleet that leaves', () => {
     expect(ran.json?.result?.players).toMatchObject({ moved: size, closed: 0, lost: 0 });
   });
 
-  it('are all back where they were when a roll is stopped in the middle of it and aborted', async () => {
+  it('are all back on their old release when a rolling deploy is interrupted and aborted', async () => {
     await anew();
     const live = await liveOf(site);
     const ran = await strike(rolling, 'SIGINT');
@@ -130,7 +132,7 @@ describe('players of a fleet that leaves', () => {
     expectNothingLost(crowd);
   });
 
-  it('are handed back when a deploy is stopped past its commitment and aborted', async () => {
+  it('are handed back when a deploy is interrupted after its commitment and aborted', async () => {
     await anew();
     const live = await liveOf(site);
     const ran = await site.run(['deploy', '--again', '--watch', '1s'], {
@@ -153,7 +155,7 @@ describe('players of a fleet that leaves', () => {
     expect((await site.run(['status'])).json?.result).toMatchObject({ unfinished: null });
   });
 
-  it('go on moving when the CLI is killed, and the next command finishes it with nobody lost', async () => {
+  it('keep moving when gameops is killed, and the next command finishes the deploy without losing a player', async () => {
     await anew();
     const live = await liveOf(site);
     const ran = await strike(['deploy', '--again', '--watch', '1s'], 'SIGKILL');
@@ -166,7 +168,7 @@ describe('players of a fleet that leaves', () => {
     expectNothingLost(crowd);
   });
 
-  it('are moved although Redis stands still when it is to be told', async () => {
+  it('are handed over although Redis is paused when the order is given', async () => {
     await anew();
     const redis = await redisContainer();
     let stoodStill: Promise<void> | null = null;
@@ -189,7 +191,7 @@ describe('players of a fleet that leaves', () => {
     expect(ran.json?.result?.players).toMatchObject({ moved: size, closed: 0, lost: 0 });
   });
 
-  it('lose nothing and stay in the game when Redis itself is restarted', async () => {
+  it('lose no message and stay in the game when Redis is restarted', async () => {
     await anew();
     await (await redisContainer()).restart({ t: 60 });
     const saidBefore = sum(crowd, 'acknowledged');
@@ -199,10 +201,10 @@ describe('players of a fleet that leaves', () => {
     expect(sum(crowd, 'breaks')).toBe(0);
   });
 
-  it('are waited for when a deploy is to come in a quiet moment, and what waits changes nothing', async () => {
+  it('are waited for by a deploy with --when-quiet, which changes nothing while it waits', async () => {
     await anew();
     const live = await liveOf(site);
-    // Of the crowd before, only few may still be counted.
+    // Servers may still count players of the former crowd.
     await until(async () => {
       const fleets: { players: number | null }[] = (await site.run(['status'])).json?.result.fleets ?? [];
       return fleets.some(({ players }) => (players ?? 0) > 5);

@@ -103,7 +103,7 @@ async function slowly(args: readonly string[], ref: string): Promise<Ran> {
 }
 
 describe('images prepare', () => {
-  it('pulls what is not on the engine, says how far it is, and names the digest', async () => {
+  it('pulls an image that is not on the engine, shows the progress, and names the digest', async () => {
     const roles = await registry.push('roles/any:1');
     const game = await registry.push('prepared/server:1');
     await registry.removeHere(game);
@@ -130,7 +130,7 @@ describe('images prepare', () => {
     ]);
   });
 
-  it('asks the engine first: with every image there it needs no registry, unless one is insisted on', async () => {
+  it('needs no registry when every image is on the engine, unless --source registry asks for one', async () => {
     registry.goAway();
     const ran = await site.run(prepare);
     expectDone(ran);
@@ -146,7 +146,7 @@ describe('a deploy', () => {
   let moved: Pushed;
   let next: Pushed;
 
-  it('pulls what is not on the engine and says which image that was', async () => {
+  it('pulls an image that is not on the engine and says which one', async () => {
     one = await registry.push('arena/server:1');
     await registry.removeHere(one);
     await site.configure({ server: { image: one.ref } });
@@ -159,7 +159,7 @@ describe('a deploy', () => {
     await expectServed(one);
   });
 
-  it('takes a tag as it is on the engine, and one that moved in the registry when it was asked for', async () => {
+  it('uses a tag as it is on the engine, and the one of the registry with --pull when it has moved', async () => {
     moved = await registry.push('arena/server:2');
     await registry.moveTag('arena/server:1', moved);
     await registry.removeHere(moved);
@@ -180,7 +180,7 @@ describe('a deploy', () => {
     ]);
   });
 
-  it('touches nothing before a pull is over, and can be stopped in the middle of one', async () => {
+  it('changes nothing before a pull is over, and can be stopped in the middle of it', async () => {
     next = await registry.push('arena/server:3');
     await registry.removeHere(next);
     const before = await serving();
@@ -196,7 +196,7 @@ describe('a deploy', () => {
     expect(await releases()).toHaveLength(2);
   });
 
-  it('outlives a connection that breaks in the middle of a layer, and says that it waits', async () => {
+  it('continues after a connection broke in the middle of a layer, and says that it waits', async () => {
     await askFor({ roles: one.ref, game: next.ref });
     const { act, held } = await untilHalf(prepare);
     held.cut();
@@ -217,7 +217,7 @@ describe('a deploy', () => {
     expect((await site.run(['deploy', '--plan'])).json?.result.plan.steps).toEqual([]);
   });
 
-  it('is refused when the reference is none', async () => {
+  it('is refused when the reference is not valid', async () => {
     const before = await serving();
     for (const image of ['arena server:1', 'Arena/Server:1']) {
       const ran = await site.run(['deploy', '--image', image, ...quick]);
@@ -226,7 +226,7 @@ describe('a deploy', () => {
     expect(await serving()).toEqual(before);
   });
 
-  it('comes back after down from the digest on record, with the image gone here and its tag moved', async () => {
+  it('starts again after down from the recorded digest, when the image is gone from the engine and its tag has moved', async () => {
     expectDone(await site.run(['down']));
     // Its port may go to somebody else meanwhile.
     url = '';
@@ -239,7 +239,7 @@ describe('a deploy', () => {
     await registry.moveTag('arena/server:1', moved);
   });
 
-  it('refuses to roll back when the image is nowhere, naming release and registry', async () => {
+  it('refuses a rollback when the image is nowhere, and names release and registry', async () => {
     await registry.removeHere(one);
     registry.goAway();
     const before = await serving();
@@ -253,7 +253,7 @@ describe('a deploy', () => {
     await registry.comeBack();
   });
 
-  it('rolls back to exactly the image that ran, by digest, when it is gone here and its tag moved', async () => {
+  it('rolls back to exactly the image that ran, by digest, when it is gone from the engine and its tag has moved', async () => {
     const plan = (await site.run(['rollback', '--plan'])).json?.result.plan;
     const fetches = { kind: 'prepare-images', images: [one.digestRef] };
     expect(plan.steps[0]).toMatchObject(fetches);
@@ -296,20 +296,20 @@ describe('a registry that asks who is there', () => {
     return auth;
   }
 
-  it('is refused to whoever has no credentials, with the command that gets them', async () => {
+  it('is refused without credentials, with the command that gets them', async () => {
     const ran = await site.run(prepare);
     expectRefused(ran, 'REGISTRY_DENIED', /arena\/server:1, asked without credentials: .*no basic auth/);
     expect(ran.json?.error?.next[0]).toContain(`docker login ${locked.host}`);
   });
 
-  it('is refused to wrong credentials, which is told apart', async () => {
+  it('is refused with wrong credentials, in other words than without any', async () => {
     const auth = await logIn('a-wrong-password');
     const ran = await site.run(prepare);
     expectRefused(ran, 'REGISTRY_DENIED', /with the credentials that docker login left: .*unauthorized/);
     for (const secret of [auth, 'a-wrong-password']) expect(ran.stdout + ran.stderr).not.toContain(secret);
   });
 
-  it('gives its image to the credentials that docker login left, and no output has them', async () => {
+  it('is pulled from with the credentials that docker login left, and no output shows them', async () => {
     const auth = await logIn(account.password);
     const ran = await site.run([...prepare, '--verbose']);
     expectDone(ran);

@@ -1,4 +1,4 @@
-/** gameops deploy --rehearse: what it runs, what it finds, and that nothing which serves notices. */
+/** gameops deploy --rehearse: what it runs, what it finds, and that nothing which serves is affected. */
 import { cp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -113,7 +113,7 @@ async function withMigration(up: string, down: string, header = 'reversible=loss
 }
 
 describe('a rehearsal', () => {
-  it('restores, goes forward, lets the live image boot and a player join, and goes back, unnoticed', async () => {
+  it('restores a backup, applies the migrations, boots the live image, lets a player join, and reverts them, unnoticed', async () => {
     const before = await everything();
     await clients.window();
     const ran = await rehearse();
@@ -138,7 +138,7 @@ describe('a rehearsal', () => {
     expect(seen.players, inDetail(seen)).toMatchObject({ on: 4, closed: 0, broken: 0 });
   });
 
-  it('takes the last backup while the schema is as it was then, and a new one when it is not', async () => {
+  it('uses the last backup while the schema is unchanged, and takes a new one when it has changed', async () => {
     const again = await rehearse();
     expect(steps(again)?.[0]).toMatch(/^restore /);
     await query('CREATE TABLE by_hand (id int)');
@@ -148,7 +148,7 @@ describe('a rehearsal', () => {
     expect(fresh.exitCode).toBe(0);
   });
 
-  it('is refused, and nothing is left, when a copy does not fit on the disk', async () => {
+  it('is refused and leaves nothing when a copy does not fit on the disk', async () => {
     const before = await everything();
     const disk = await fullDisk(join(site.folder, 'engine.sock'), 'from the start');
     const ran = await site.run(asking, { env: { DOCKER_HOST: disk.host } });
@@ -157,7 +157,7 @@ describe('a rehearsal', () => {
     expect(await everything()).toEqual(before);
   });
 
-  it('finds a migration that fails on the rows there are', async () => {
+  it('finds a migration that fails on the existing rows', async () => {
     const before = await everything();
     const ran = await withMigration(
       'ALTER TABLE discoveries ADD CONSTRAINT few CHECK (id < 100)',
@@ -171,7 +171,7 @@ describe('a rehearsal', () => {
     expect(await everything()).toEqual(before);
   });
 
-  it('finds a way back that leads elsewhere, and says when there is none', async () => {
+  it('finds a down migration that leads to another schema, and says when there is none', async () => {
     const other = await withMigration(
       'ALTER TABLE discoveries ADD extra int, ADD more int',
       'ALTER TABLE discoveries DROP extra',
@@ -187,7 +187,7 @@ describe('a rehearsal', () => {
   });
 
   it.each(['restore', `up ${guild}`, 'boot 1'])(
-    'killed after "%s" leaves nothing that the next command under the lock does not sweep',
+    'that is killed after "%s" leaves nothing that the next command does not remove',
     async (moment) => {
       const before = await everything();
       const running = site.start(asking, {
@@ -203,7 +203,7 @@ describe('a rehearsal', () => {
     },
   );
 
-  it('killed while the live image boots leaves nothing either', async () => {
+  it('that is killed while the live image boots leaves nothing either', async () => {
     const before = await everything();
     const running = site.start(asking);
     const game = `${site.project}-game-throw-away`;
@@ -235,7 +235,7 @@ describe('a rehearsal', () => {
     expect(await everything()).toEqual(before);
   });
 
-  it('has nothing to do when nothing is pending, and says so', async () => {
+  it('says that it has nothing to do when no migration is pending', async () => {
     const ran = await site.run(['deploy', '--rehearse']);
     expect(ran).toMatchObject({ exitCode: 0, json: { result: { pending: [], steps: [], backup: null } } });
   });

@@ -1,5 +1,6 @@
-/** Rollbacks past a migration that can not be reverted: what is refused, and the backup that leads back all the same. */
+/** Rollbacks past a migration that can't be reverted: what is refused, and how a backup leads back all the same. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { mendAfterFailure } from '../../support/site/mend.ts';
 import type { MigratingSite } from '../../support/site/migrating-site.ts';
 import {
   expectDone,
@@ -18,8 +19,9 @@ beforeAll(async () => {
   ({ site } = ground);
 });
 afterAll(() => ground?.close());
+mendAfterFailure(() => site);
 
-describe('past a migration without a way back', () => {
+describe('a rollback past an irreversible migration', () => {
   let before = 0;
   let backup = '';
   beforeAll(async () => {
@@ -33,7 +35,7 @@ describe('past a migration without a way back', () => {
     await site.query(`INSERT INTO players (id, note) VALUES (4, 'late')`);
   });
 
-  it('refuses before anything is touched, with the reason and the three ways out', async () => {
+  it('is refused before anything is changed, with the reason and three alternatives', async () => {
     const refused = await site.run(['rollback', '--schema']);
     expect(refused).toMatchObject({ exitCode: 9, json: { error: { code: 'MIGRATION_IRREVERSIBLE' } } });
     expect(refused.json?.error?.message).toContain('reversible=no');
@@ -45,7 +47,7 @@ describe('past a migration without a way back', () => {
     expect(kindsOf(refused)).toEqual([]);
   });
 
-  it('restores the backup that was taken before it, once players are on the release before', async () => {
+  it('restores the backup from before that migration, after players are on the earlier release', async () => {
     const args = ['rollback', '--restore-backup', backup];
     const refused = await site.run(args);
     expect(refused).toMatchObject({ exitCode: 2, json: { error: { code: 'CONFIRMATION_NEEDED' } } });
@@ -64,7 +66,7 @@ describe('past a migration without a way back', () => {
     expect(undos).toHaveLength(1);
   });
 
-  it('refuses a backup that lacks what the release needs, and one that is not there', async () => {
+  it('refuses a backup that lacks a migration which the release needs, and a backup that does not exist', async () => {
     const oldest = (await site.run(['db', 'backups'])).json?.result.backups.at(-1).id;
     const lacks = await site.run(['rollback', '--to', String(before), '--restore-backup', oldest, '--yes']);
     expect(lacks).toMatchObject({ exitCode: 9, json: { error: { code: 'SCHEMA_TOO_OLD' } } });
@@ -78,7 +80,7 @@ describe('past a migration without a way back', () => {
     expect(unknown).toMatchObject({ exitCode: 2, json: { error: { code: 'BACKUP_UNKNOWN' } } });
   });
 
-  it('by `db restore` is told which release misses what it lacks, before it is asked for a yes', async () => {
+  it('with `db restore` instead says which release needs a missing migration, before it asks for a confirmation', async () => {
     const oldest = (await site.run(['db', 'backups'])).json?.result.backups.at(-1).id;
     const asked = await site.run(['db', 'restore', oldest]);
     expect(asked).toMatchObject({ exitCode: 2, json: { error: { code: 'CONFIRMATION_NEEDED' } } });

@@ -1,6 +1,7 @@
 /** Rollbacks that revert the schema, too: what is dropped, what is saved, what is refused, and what a kill leaves. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { until } from '../../support/players/game-server.ts';
+import { mendAfterFailure } from '../../support/site/mend.ts';
 import type { MigratingSite } from '../../support/site/migrating-site.ts';
 import {
   expectDone,
@@ -15,7 +16,7 @@ const deploy = (name: string) => ground.deploy(name);
 const status = () => ground.status();
 const live = () => ground.live();
 
-/** Before it has taken anything back, and until its session is gone, too. */
+/** Before it has reverted anything; waits until its session is gone, too. */
 const killedBeforeTakingBack = () =>
   site.holding('players', async () => {
     const args = ['rollback', '--schema', '--accept-loss'];
@@ -30,20 +31,21 @@ beforeAll(async () => {
   ({ site } = ground);
 });
 afterAll(() => ground?.close());
+mendAfterFailure(() => site);
 
 describe('rollback --schema', () => {
   let first = 0;
   beforeAll(async () => {
     first = await live();
   });
-  // Release two is live, with its migration.
+  // Every test begins with release two live and its migration applied.
   beforeEach(async () => {
     if ((await site.applied()).includes('2_rank')) return;
     expectDone(await deploy('two'));
     expect(await site.applied()).toEqual(['1_players', '2_rank']);
   });
 
-  it('moves traffic first, then takes back what the release brought', async () => {
+  it('moves traffic first, then reverts the migrations of the release', async () => {
     const shown = await site.run(['rollback', '--schema', '--plan']);
     const steps: { kind: string }[] = shown.json?.result.plan.steps;
     expect(steps.slice(-2).map(({ kind }) => kind)).toEqual(['take-back', 'close']);
@@ -55,7 +57,7 @@ describe('rollback --schema', () => {
     expect(kindsOf(await site.run(['resume']))).toEqual([]);
   });
 
-  it('shows what would be lost, needs a yes, and saves it', async () => {
+  it('shows which data would be lost, needs a confirmation, and saves that data', async () => {
     await site.query('UPDATE players SET rank = 7 WHERE id < 3');
     const before = await live();
     const refused = await site.run(['rollback', '--schema']);
@@ -80,7 +82,7 @@ describe('rollback --schema', () => {
   });
 
   // Every other moment: test/simulation/crash-walk.test.ts.
-  it('killed between traffic and schema is finished by resume', async () => {
+  it('that is killed between traffic and schema is finished by resume', async () => {
     const killed = await killedBeforeTakingBack();
     expect(killed.signal).toBe('SIGKILL');
     expect((await status()).unfinished).toMatchObject({ verb: 'rollback', release: first });
@@ -91,14 +93,14 @@ describe('rollback --schema', () => {
     expect(kindsOf(await site.run(['resume']))).toEqual([]);
   });
 
-  it('killed between traffic and schema is asked again and ends at the same release', async () => {
+  it('that is killed between traffic and schema can be asked again and ends at the same release', async () => {
     await killedBeforeTakingBack();
     expectDone(await site.run(['rollback', '--schema', '--accept-loss']));
     expect(await live()).toBe(first);
     expect(await site.applied()).toEqual(['1_players']);
   });
 
-  it('killed between traffic and schema and then deployed over applies anew what was to go', async () => {
+  it('that is killed between traffic and schema is completed by a deploy, which then applies the migration again', async () => {
     await killedBeforeTakingBack();
     const ran = await deploy('two');
     expectDone(ran);
@@ -110,7 +112,7 @@ describe('rollback --schema', () => {
     expect(await site.applied()).toEqual(['1_players', '2_rank']);
   });
 
-  it('of the app alone leaves the schema, which can still follow', async () => {
+  it('without --schema leaves the schema, which can be rolled back later', async () => {
     const ran = await site.run(['rollback', '--to', String(first)]);
     expectDone(ran);
     expect(await site.applied()).toEqual(['1_players', '2_rank']);
@@ -120,7 +122,7 @@ describe('rollback --schema', () => {
     expect(await site.applied()).toEqual(['1_players']);
   });
 
-  it('refuses a release whose migration was taken back', async () => {
+  it('refuses a release whose migration was reverted', async () => {
     const two = (await site.run(['releases'])).json?.result.releases[0].id;
     expectDone(await site.run(['rollback', '--to', String(first), '--schema', '--accept-loss']));
     const refused = await site.run(['rollback', '--to', String(two)]);
@@ -128,7 +130,7 @@ describe('rollback --schema', () => {
     expect(await live()).toBe(first);
   });
 
-  it('whose way back fails keeps players where they were asked to be, and ends by resume or by abort', async () => {
+  it('whose down migration fails leaves players on the earlier release, and is ended by resume or by abort', async () => {
     await site.query('CREATE VIEW ranks AS SELECT rank FROM players');
     const ran = await site.run(['rollback', '--schema', '--accept-loss']);
     expect(ran).toMatchObject({ exitCode: 6, json: { error: { code: 'UNFINISHED' } } });

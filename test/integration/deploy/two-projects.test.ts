@@ -9,7 +9,7 @@ function expectDone(ran: Ran): void {
 }
 
 describe('two projects on one engine', () => {
-  it('deploy at once, and neither touches the other', async () => {
+  it('deploy at the same time, and neither changes the other', async () => {
     const sites = await Promise.all([openSite({ replicas: 1 }), openSite({ replicas: 1 })]);
     try {
       const firsts = await Promise.all(sites.map((site) => site.run(['deploy', ...quick])));

@@ -1,11 +1,12 @@
 /**
- * JWT_SECRET rotated under clients and players that are never idle, with kills in between: nobody fails, nobody's socket is
- * closed, and whatever a killed call left, the next goes on.
+ * JWT_SECRET is rotated under clients and players that are never idle, and gameops is killed in between: no request fails, no
+ * player is disconnected, and the next call continues where a killed one stopped.
  */
 import { stat, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { mintToken } from '../../../src/tokens.ts';
 import type { Clients } from '../../support/players/clients.ts';
+import { mendAfterFailure } from '../../support/site/mend.ts';
 import {
   begins,
   expectDone,
@@ -26,13 +27,17 @@ describe('env rotate jwt', () => {
     first = (await ground.site.env()).JWT_SECRET ?? '';
     clients = await ground.startClients();
   });
+  mendAfterFailure(
+    () => ground.site,
+    () => ground.rotate('jwt'),
+  );
 
   afterAll(async () => {
     await clients?.stop().catch(() => undefined);
     await ground?.site.close();
   });
 
-  it('--plan says every step and changes nothing', async () => {
+  it('shows every step with --plan and changes nothing', async () => {
     const ran = await ground.rotate('jwt', '--plan');
     expectDone(ran);
     expect(kindsIn(ran)).toEqual([
@@ -42,7 +47,7 @@ describe('env rotate jwt', () => {
     expect(await ground.envText()).toBe(before);
   });
 
-  it('killed in three places and gone on with, until only time is left; nobody notices', async () => {
+  it('is continued after three kills, until only waiting is left, and nobody notices', async () => {
     await ground.killedAt('jwt', begins('await-ready'));
     expect(await ground.site.env()).toMatchObject({ JWT_SECRET: first, JWT_SECRET_NEXT: expect.any(String) });
     await ground.killedAt('jwt', (event) => event.type === 'step-done' && event.step.kind === 'commit');
@@ -56,7 +61,7 @@ describe('env rotate jwt', () => {
     await expectUnnoticed(clients, 2);
   });
 
-  it('.env has the new key, the old one is accepted; comments, order and mode are kept', async () => {
+  it('writes the new key to .env, keeps the old one accepted, and keeps comments, order and mode', async () => {
     const env = await ground.site.env();
     expect(env).toMatchObject({ JWT_SECRET_PREVIOUS: first });
     expect(env.JWT_SECRET).not.toBe(first);
@@ -70,19 +75,19 @@ describe('env rotate jwt', () => {
     expect((await ground.run('env', 'check', '--strict')).exitCode).toBe(0);
   });
 
-  it('called again while tokens live, it does nothing', async () => {
+  it('does nothing when it is called again while tokens of the old key are valid', async () => {
     const ran = await ground.rotate('jwt');
     expect(ran.json?.result).toMatchObject({ state: 'waiting', done: [] });
   });
 
-  it('a release from before goes back up with the keys that players hold tokens of', async () => {
+  it('lets a rollback start the earlier release with the keys that players hold tokens of', async () => {
     expectDone(await ground.run('rollback'));
     await expectUnnoticed(clients, 1);
     expectDone(await ground.run('deploy', '--again', '--watch', '1s'));
     await clients.stop();
   });
 
-  it('the old key goes when it may, unnoticed by those who have come since; then it opens nothing', async () => {
+  it('removes the old key with --now, unnoticed by players who came since, and then refuses tokens of it', async () => {
     clients = await ground.startClients();
     const ran = await ground.rotate('jwt', '--now');
     expectDone(ran);
@@ -103,7 +108,7 @@ describe('env rotate jwt', () => {
     expect(await ask((await ground.site.env()).JWT_SECRET ?? '')).toBeLessThan(300);
   });
 
-  it('with the .env of somebody who missed it, nothing is done', async () => {
+  it('refuses to work with the .env of an operator who missed the rotation', async () => {
     const now = await ground.envText();
     await writeFile(ground.envPath, before);
     const ran = await ground.rotate('jwt');
@@ -111,14 +116,14 @@ describe('env rotate jwt', () => {
     expect([ran.exitCode, ran.json?.error?.code]).toEqual([3, 'ROTATION_REFUSED']);
   });
 
-  it('a key that comes from elsewhere is left to its owner', async () => {
+  it('refuses to change a key that comes from the environment instead of .env', async () => {
     const { JWT_SECRET = '' } = await ground.site.env();
     const ran = await ground.site.run(['env', 'rotate', 'jwt'], { env: { JWT_SECRET } });
     expect([ran.exitCode, ran.json?.error?.code]).toEqual([3, 'ROTATION_REFUSED']);
     expect(ran.json?.error?.message).toContain('the environment');
   });
 
-  it('no secret, old or new, was in any output or in the journal', async () => {
+  it('shows no secret, old or new, in any output or in the journal', async () => {
     expect(await ground.leaked()).toEqual([]);
   });
 });
