@@ -21,15 +21,16 @@ const needed = [
   { name: 'install', command: ['npm', 'ci', '--no-fund', '--no-audit'], isNeeded: needsInstall },
   { name: 'build', command: ['node', 'scripts/build.js'] },
 ];
-/** Mostly waits, for the engine, the network and the clock: the checks have the cores meanwhile. */
-const engineLane = [
+/** What the integration suite needs, too. The checks run beside it. */
+const engineNeeds = [
   { name: 'engine', command: [...gameops, 'host', 'setup'] },
   { name: 'images', command: [...gameops, 'images', 'prepare'] },
-  // The suite runs without it: only the page's own tests fail then, and say the same.
-  { name: 'browser', command: ['node', 'scripts/chromium.js'], isOptional: true },
-  suite({ name: 'integration', projects: ['integration'], workers: '4' }),
 ];
-const checkLane = [
+// Not before the images, which may need apt, too. Without it only the page's own tests fail, and say the same.
+const browser = { name: 'browser', command: ['node', 'scripts/chromium.js'] };
+// More files at a time than cores: most of a deploy's time is the wait for Nginx to let old connections go.
+const integration = suite({ name: 'integration', projects: ['integration'], workers: '4' });
+const checks = [
   { name: 'types', command: [...tsc, '.'] },
   { name: 'types of the page', command: [...tsc, 'src/client/web'] },
   { name: 'lint', command: ['node', 'node_modules/@biomejs/biome/bin/biome', 'check', '.'] },
@@ -46,17 +47,18 @@ const sum = { parts: [], files: [], failures: [], passed: 0 };
 forgetFailures();
 let isReady = true;
 for (const part of needed) if (isReady && (part.isNeeded?.() ?? true)) isReady = await run(part);
-if (isReady) await Promise.all([runLane(engineLane), runChecks()]);
+if (isReady) await Promise.all([runOnEngine(), runChecks()]);
 rmSync(reports, { recursive: true, force: true });
 printSummary(sum);
 process.exitCode = sum.failures.length === 0 ? 0 : 1;
 
-async function runLane(lane) {
-  for (const part of lane) if (!(await run(part)) && !part.isOptional) return;
+async function runOnEngine() {
+  for (const part of engineNeeds) if (!(await run(part))) return;
+  await Promise.all([run(browser, { isHeldBack: true }), run(integration)]);
 }
 
 async function runChecks() {
-  for (const part of checkLane) await run(part, { isHeldBack: true });
+  for (const part of checks) await run(part, { isHeldBack: true });
 }
 
 /** @returns {Promise<boolean>} whether it succeeded */

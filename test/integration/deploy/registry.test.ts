@@ -159,7 +159,7 @@ describe('a deploy', () => {
     await expectServed(one);
   });
 
-  it('uses a tag as it is on the engine, and the one of the registry with --pull when it has moved', async () => {
+  it('uses a tag as it is on the engine, and a moved tag only after `images prepare --source registry`', async () => {
     moved = await registry.push('arena/server:2');
     await registry.moveTag('arena/server:1', moved);
     await registry.removeHere(moved);
