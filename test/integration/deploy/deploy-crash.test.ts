@@ -9,9 +9,9 @@ import {
   recover,
   whatIsNotWhole,
 } from '../../chaos/scenarios.ts';
+import { mendAfterFailure } from '../../support/mend.ts';
 import { type Clients, startClients } from '../../support/players/clients.ts';
 import { statusOf, until } from '../../support/players/game-server.ts';
-import { mendAfterFailure } from '../../support/site/mend.ts';
 import { openSite, type Site } from '../../support/site/site.ts';
 
 describe('a deploy under load', () => {

@@ -6,11 +6,11 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { namesOf } from '../../../src/contract.ts';
+import { mendAfterFailure } from '../../support/mend.ts';
 import { type Clients, inDetail, startClients } from '../../support/players/clients.ts';
 import type { ImageMaker } from '../../support/site/bad-images.ts';
 import { engineImage } from '../../support/site/engine-image.ts';
 import { fullDisk } from '../../support/site/full-disk.ts';
-import { mendAfterFailure } from '../../support/site/mend.ts';
 import {
   badImages,
   expectRefused,

@@ -1,9 +1,9 @@
 /** Deploys with the real CLI on a real engine, under clients that are never idle: what players and operators see. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { label, namesOf } from '../../../src/contract.ts';
+import { mendAfterFailure } from '../../support/mend.ts';
 import { type Clients, inDetail, startClients } from '../../support/players/clients.ts';
 import { until } from '../../support/players/game-server.ts';
-import { mendAfterFailure } from '../../support/site/mend.ts';
 import { type Operator, openSite, type Ran, type Site, stepsOf } from '../../support/site/site.ts';
 
 const quick = ['--watch', '1s'];

@@ -8,8 +8,8 @@ import { label } from '../../../src/contract.ts';
 import type { Event } from '../../../src/report/events.ts';
 import { mintToken } from '../../../src/tokens.ts';
 import { liveOf, recover } from '../../chaos/scenarios.ts';
+import { mendAfterFailure } from '../../support/mend.ts';
 import { until } from '../../support/players/game-server.ts';
-import { mendAfterFailure } from '../../support/site/mend.ts';
 import { openSite, type Ran, type Site, stepsOf } from '../../support/site/site.ts';
 
 const size = 40;

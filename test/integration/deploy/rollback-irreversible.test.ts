@@ -1,6 +1,6 @@
 /** Rollbacks past a migration that can't be reverted: what is refused, and how a backup leads back all the same. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { mendAfterFailure } from '../../support/site/mend.ts';
+import { mendAfterFailure } from '../../support/mend.ts';
 import type { MigratingSite } from '../../support/site/migrating-site.ts';
 import {
   expectDone,

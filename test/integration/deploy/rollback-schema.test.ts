@@ -1,7 +1,7 @@
 /** Rollbacks that revert the schema, too: what is dropped, what is saved, what is refused, and what a kill leaves. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { mendAfterFailure } from '../../support/mend.ts';
 import { until } from '../../support/players/game-server.ts';
-import { mendAfterFailure } from '../../support/site/mend.ts';
 import type { MigratingSite } from '../../support/site/migrating-site.ts';
 import {
   expectDone,

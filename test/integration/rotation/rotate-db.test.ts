@@ -7,8 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { label } from '../../../src/contract.ts';
+import { mendAfterFailure } from '../../support/mend.ts';
 import type { Clients } from '../../support/players/clients.ts';
-import { mendAfterFailure } from '../../support/site/mend.ts';
 import {
   begins,
   expectDone,

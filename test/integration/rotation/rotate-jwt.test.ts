@@ -5,8 +5,8 @@
 import { stat, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { mintToken } from '../../../src/tokens.ts';
+import { mendAfterFailure } from '../../support/mend.ts';
 import type { Clients } from '../../support/players/clients.ts';
-import { mendAfterFailure } from '../../support/site/mend.ts';
 import {
   begins,
   expectDone,

@@ -1,6 +1,6 @@
 /** Keeps tests that share a site apart: what one that failed has left unfinished is ended before the next one begins. */
 import { afterEach } from 'vitest';
-import type { Operator } from './site.ts';
+import type { Operator } from './site/site.ts';
 
 /**
  * Call it in a `describe`. Costs nothing while tests pass.
