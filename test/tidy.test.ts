@@ -49,7 +49,10 @@ const arrows: Record<string, { loads: readonly string[]; types: readonly string[
   proxy: { loads: [...ground, 'protocol.ts'], types: ['engine', 'release'] },
   record: { loads: [...ground, 'report'], types: ['engine', 'release'] },
   database: { loads: [...ground, 'boot-rule.ts'], types: ['engine', 'env', 'report'] },
-  foundation: { loads: [...ground], types: ['config.ts', 'engine', 'env', 'report'] },
+  foundation: {
+    loads: [...ground, 'host', 'proxy', 'record'],
+    types: ['config.ts', 'engine', 'env', 'report'],
+  },
   observe: { loads: [...ground], types: ['engine', 'env', 'release'] },
   client: { loads: ['protocol.ts'], types: [] },
   load: { loads: [...ground, 'client', 'protocol.ts', 'tokens.ts'], types: [] },

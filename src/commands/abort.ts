@@ -4,8 +4,8 @@ import { actOnProject } from '../operations/act.ts';
 import type { Context, Outcome } from '../operations/context.ts';
 import { headingOf } from '../operations/result.ts';
 import { planBackOut, planHandBack, planResume } from '../release/plan.ts';
+import { setWish } from '../runner/act.ts';
 import { canHandBack } from '../runner/gate.ts';
-import { setWish } from '../runner/schema.ts';
 
 export async function run(context: Context): Promise<Outcome> {
   return actOnProject(context, async (act, world) => {

@@ -19,7 +19,6 @@ import {
   projectDatabase,
   type SchemaLook,
 } from '../operations/database/database.ts';
-import { refuseEnvErrors, warnOfLostKey } from '../operations/env-gate.ts';
 import {
   fetchImages,
   foundationSteps,
@@ -27,11 +26,18 @@ import {
   observeFoundation,
   preflight,
   protocolOf,
+  proxyInputs,
   type Request,
 } from '../operations/foundation.ts';
-import { proxyInputs } from '../operations/nginx.ts';
 import { readProject, untilQuiet } from '../operations/project.ts';
-import { causeOf, findPage, hashPage, newCandidate } from '../operations/release-inputs.ts';
+import {
+  causeOf,
+  findPage,
+  hashPage,
+  newCandidate,
+  refuseEnvErrors,
+  warnOfLostKey,
+} from '../operations/release-inputs.ts';
 import { headingOf, planOutcome } from '../operations/result.ts';
 import { newRecord, type ProjectRecord } from '../record/record.ts';
 import { newIntent } from '../release/intent.ts';

@@ -26,7 +26,7 @@ import {
 import { isPortFree } from '../host/ports.ts';
 import { resolveImages } from '../images/roles.ts';
 import type { Context, Outcome, Style } from '../operations/context.ts';
-import { refuseEnvErrors } from '../operations/env-gate.ts';
+import { refuseEnvErrors } from '../operations/release-inputs.ts';
 import { type ProjectRecord, readRecord } from '../record/record.ts';
 import { originOfImage } from '../release/origin.ts';
 import { columns } from '../report/table.ts';

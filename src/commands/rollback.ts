@@ -19,7 +19,7 @@ import type { Plan, Release, ReleaseStep, World } from '../release/model.ts';
 import { originOfImage } from '../release/origin.ts';
 import { planAct, planStay } from '../release/plan.ts';
 import { liveRelease } from '../release/position.ts';
-import { setWish } from '../runner/schema.ts';
+import { setWish } from '../runner/act.ts';
 
 export interface RollbackOptions {
   /** Release number. */

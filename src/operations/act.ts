@@ -19,8 +19,13 @@ import type { Outside } from '../runner/outside.ts';
 import { type Runner, runPlan, runSteps } from '../runner/run.ts';
 import type { Context, EnvFile, Outcome } from './context.ts';
 import { lookAtSchema, migrationsDir, type ProjectDatabase, projectDatabase } from './database/database.ts';
-import { layFoundation, type ObservedFoundation, observeFoundation, type Request } from './foundation.ts';
-import { proxyBase } from './nginx.ts';
+import {
+  layFoundation,
+  type ObservedFoundation,
+  observeFoundation,
+  proxyBase,
+  type Request,
+} from './foundation.ts';
 import { doorOf, nothingThere, playersOf, withLock } from './project.ts';
 import { releaseInputs } from './release-inputs.ts';
 import { actText, attachResult, resultOf } from './result.ts';

@@ -3,25 +3,30 @@
  * runs is touched, and that what can't be had is refused before anything is made. The lock is taken in between, because
  * even the lock needs an image.
  */
+
+import { resolve } from 'node:path';
 import { label, namesOf } from '../contract.ts';
 import { portTaken } from '../engine/failures.ts';
-import type { Engine, ImageInfo } from '../engine/port.ts';
+import type { Engine, ImageInfo, NetworkInfo } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
 import { managedOf, whichAccessories } from '../foundation/accessories.ts';
 import { ensureAccessories } from '../foundation/ensure.ts';
 import type { AccessoryName, Ownership } from '../foundation/model.ts';
+import { type NginxRequest, startNginx } from '../foundation/nginx.ts';
 import { whyNotFree } from '../host/ports.ts';
 import { gameImage, gameImageTag, serverFiles } from '../images/bundled.ts';
 import { pullTold } from '../images/pull.ts';
 import { type ImageRole, prepareImages, type ResolvedImage, resolveImages } from '../images/roles.ts';
 import { firstGeneration } from '../proxy/first.ts';
+import { loadTemplates, templatesName } from '../proxy/templates.ts';
 import { newRecord, type ProjectRecord, readRecord, writeRecord } from '../record/record.ts';
 import { type FoundationState, planFoundation, planImages } from '../release/foundation.ts';
-import type { FoundationStep } from '../release/model.ts';
+import type { FoundationStep, ProxyInputs } from '../release/model.ts';
 import { originOfImage } from '../release/origin.ts';
+import type { ProxyBase } from '../runner/act.ts';
 import { type Runner, runSteps } from '../runner/run.ts';
 import type { Context, EnvFile } from './context.ts';
-import { proxyBase, startProxy } from './nginx.ts';
+import { doorOf } from './project.ts';
 import { findPage } from './release-inputs.ts';
 
 export interface Request {
@@ -168,7 +173,7 @@ export async function layFoundation(
         case 'start-accessories':
           return haveAccessories();
         case 'start-proxy':
-          record = await startProxy(context, engine, foundation.roles.nginx.ref, record);
+          record = await startNginx(engine, await nginxRequest(context, foundation, record), record);
           return;
       }
     },
@@ -202,6 +207,39 @@ function tellDrift({ config, emit }: Context, record: ProjectRecord, request: Re
   if (originOfImage(request.image) === 'own' && config.server.settingsAs === 'env') {
     warn('server.settingsAs is env: every setting of this image, secrets included, shows in docker inspect');
   }
+}
+
+async function nginxRequest(
+  context: Context,
+  foundation: ObservedFoundation,
+  record: ProjectRecord,
+): Promise<NginxRequest> {
+  const engine = await context.engine();
+  const { project, config, signal } = context;
+  const network = await engine.ensureNetwork(project);
+  return {
+    project,
+    image: foundation.roles.nginx.ref,
+    http: config.http,
+    firstGeneration: { ...proxyBase(context, record, network), passAll: false },
+    doorOf: (now) => doorOf(context, engine, now),
+    signal,
+  };
+}
+
+const templateDirOf = ({ config, cwd }: Pick<Context, 'config' | 'cwd'>): string | null =>
+  config.http.templates === undefined ? null : resolve(cwd, config.http.templates);
+
+/** What Nginx is rendered from for a release that is deployed now. @throws TEMPLATE_INVALID */
+export function proxyInputs(context: Context): ProxyInputs {
+  const templates = loadTemplates(templateDirOf(context));
+  return { domain: context.config.domain ?? null, templates: templatesName(templates) };
+}
+
+export function proxyBase({ config, cwd }: Context, record: ProjectRecord, network: NetworkInfo): ProxyBase {
+  const templateDir = templateDirOf({ config, cwd });
+  const { subnet, notReplicas } = network;
+  return { domain: config.domain ?? null, doorToken: record.doorToken, subnet, notReplicas, templateDir };
 }
 
 export const protocolOf = (image: ImageInfo): string | null => image.labels[label.protocol] ?? null;

@@ -9,12 +9,11 @@ import { isPublished, publishPage } from '../proxy/page.ts';
 import { switchTraffic } from '../proxy/switch.ts';
 import { keepTemplates } from '../proxy/templates.ts';
 import { readTraffic } from '../proxy/traffic.ts';
-import type { HistoryEntry, ProjectRecord } from '../record/record.ts';
-import { writeRecord } from '../record/record.ts';
+import { type HistoryEntry, type ProjectRecord, writeRecord } from '../record/record.ts';
 import type { Release, ReleaseStep, Route } from '../release/model.ts';
 import { originOfRelease } from '../release/origin.ts';
 import { committed, condemned } from '../release/position.ts';
-import type { RunningAct } from './act.ts';
+import { type RunningAct, settingsFor, takeBackup, takeSchemaBack, untilLockLost } from './act.ts';
 import { drain, endHandover } from './drain.ts';
 import {
   fleetSpec,
@@ -27,8 +26,6 @@ import {
   stopGraceMs,
 } from './fleet.ts';
 import { awaitReady, type GateInput, watchRelease } from './gate.ts';
-import { takeBackup, takeSchemaBack, untilLockLost } from './schema.ts';
-import { settingsFor } from './settings.ts';
 
 /** @returns a short detail for the report, or nothing. */
 // biome-ignore lint/suspicious/noConfusingVoidType: most steps have nothing to add.

@@ -5,7 +5,7 @@ import type { Context } from '../../src/operations/context.ts';
 import { withProjectLock } from '../../src/operations/project.ts';
 import type { SchemaWish } from '../../src/release/model.ts';
 import { planAct, planResume, planStay, withNewestWish } from '../../src/release/plan.ts';
-import { setWish } from '../../src/runner/schema.ts';
+import { setWish } from '../../src/runner/act.ts';
 import type { MemoryEngine } from '../support/memory/memory-engine.ts';
 import {
   answers,

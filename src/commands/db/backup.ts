@@ -4,7 +4,7 @@ import { pruneBackups, takeBackup } from '../../database/backup/take.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
 import { backupResult, recordOrNull } from '../../operations/database/backups.ts';
 import { backupAccess } from '../../operations/database/database.ts';
-import { pinnedBackups } from '../../runner/schema.ts';
+import { pinnedBackups } from '../../runner/act.ts';
 import { formatBytes, formatMs } from '../../units.ts';
 
 export interface BackupOptions {

@@ -17,7 +17,7 @@ import {
   strandedBy,
 } from '../../../src/operations/database/stranding.ts';
 import type { ImageNeeds } from '../../../src/release/model.ts';
-import { pinnedBackups } from '../../../src/runner/schema.ts';
+import { pinnedBackups } from '../../../src/runner/act.ts';
 import { fleet, intent, liveWorld, release } from '../../support/memory/worlds.ts';
 
 const upTo = (knows: string, needs = knows): ImageNeeds => ({ needs, knows });

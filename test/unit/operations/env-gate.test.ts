@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { generateEnv } from '../../../src/env/generate.ts';
 import { type Rule, rules } from '../../../src/env/rules/rules.ts';
 import type { Context, EnvFile } from '../../../src/operations/context.ts';
-import { warnOfLostKey } from '../../../src/operations/env-gate.ts';
+import { warnOfLostKey } from '../../../src/operations/release-inputs.ts';
 import { fingerprintOfSetting } from '../../../src/record/fingerprints.ts';
 import type { ProjectRecord } from '../../../src/record/record.ts';
 import { release } from '../../support/memory/worlds.ts';

@@ -7,8 +7,8 @@ import {
   valuesFor,
 } from '../../../src/operations/release-inputs.ts';
 import type { RunningAct } from '../../../src/runner/act.ts';
+import { settingsFor } from '../../../src/runner/act.ts';
 import { fleetSpec } from '../../../src/runner/fleet.ts';
-import { settingsFor } from '../../../src/runner/settings.ts';
 import { memoryEngine } from '../../support/memory/memory-engine.ts';
 import { release } from '../../support/memory/worlds.ts';
 
