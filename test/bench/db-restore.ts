@@ -11,7 +11,7 @@ import { restoreBackup, type Stage } from '../../src/database/backup/restore.ts'
 import { takeBackup } from '../../src/database/backup/take.ts';
 import { databaseEndpoint } from '../../src/database/server/connection.ts';
 import { dockerEngine } from '../../src/engine/docker/engine.ts';
-import { gameGround } from '../support/players/game-ground.ts';
+import { openTestGame } from '../support/players/test-game.ts';
 import { engineImage } from '../support/site/engine-image.ts';
 
 const rounds = Number(process.argv[2] ?? 3);
@@ -68,27 +68,27 @@ function plainClient(settings: Record<string, string>) {
   };
 }
 
-const ground = await gameGround('bench-restore');
+const game = await openTestGame('bench-restore');
 const engine = await dockerEngine();
 const folder = await mkdtemp(join(tmpdir(), 'gameops-bench-restore-'));
 try {
   await fill();
   // The exchange of names would end its connection, and it has no listener for that.
-  await ground.database.end();
-  const server = await ground.startReady();
+  await game.database.end();
+  const server = await game.startReady();
   const endpoint = {
-    ...(await databaseEndpoint(engine, ground.project, {
+    ...(await databaseEndpoint(engine, game.project, {
       DB_HOST: 'postgres',
       DB_PORT: 5432,
-      DB_NAME: ground.settings.DB_NAME ?? '',
-      DB_USER: ground.settings.DB_USER ?? '',
-      DB_PASSWORD: ground.settings.DB_PASSWORD ?? '',
+      DB_NAME: game.settings.DB_NAME ?? '',
+      DB_USER: game.settings.DB_USER ?? '',
+      DB_PASSWORD: game.settings.DB_PASSWORD ?? '',
     })),
   };
   const emit = () => undefined;
   const on = {
     engine,
-    project: ground.project,
+    project: game.project,
     endpoint,
     image: await engineImage('postgres'),
     folder,
@@ -109,7 +109,7 @@ try {
     };
     const asking = [
       ...[1, 2, 3, 4].map(() => ask(rest, () => isOver)),
-      ...[1, 2, 3, 4].map(() => ask(plainClient(ground.settings), () => isOver)),
+      ...[1, 2, 3, 4].map(() => ask(plainClient(game.settings), () => isOver)),
     ];
     const began = performance.now();
     const stages: string[] = [];
@@ -140,39 +140,39 @@ try {
   say(`restore and comparison ${s(worst.restore)} (limit ${s(restoreMsMax)}, worst of ${rounds})`);
   process.exitCode = worst.gap <= gapMsMax && worst.restore <= restoreMsMax ? 0 : 1;
 } finally {
-  await ground.clear();
+  await game.clear();
   await engine.close();
   await rm(folder, { recursive: true, force: true });
-  await ground.remove();
+  await game.remove();
 }
 
 async function fill(): Promise<void> {
-  await ground.database.query('SET statement_timeout = 0');
-  await ground.database.query(`INSERT INTO discoveries (player_id, player_name, region, what, idempotency_key)
+  await game.database.query('SET statement_timeout = 0');
+  await game.database.query(`INSERT INTO discoveries (player_id, player_name, region, what, idempotency_key)
     SELECT 'player-' || n % 5000, 'Player ' || n % 5000, 'north', md5(n::text), 'key-' || n FROM generate_series(1, 20000) n`);
   // Half of it compresses well, half does not. It has an index, as tables of a game do.
-  await ground.database.query(
+  await game.database.query(
     'CREATE TABLE chronicle (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, who text, what text, mark text)',
   );
   for (;;) {
-    const { rows } = await ground.database.query<{ bytes: string }>(
+    const { rows } = await game.database.query<{ bytes: string }>(
       'SELECT pg_database_size(current_database()) AS bytes',
     );
     if (Number(rows[0]?.bytes) >= megabytes * 1e6) break;
-    await ground.database.query(`INSERT INTO chronicle (who, what, mark)
+    await game.database.query(`INSERT INTO chronicle (who, what, mark)
       SELECT 'player ' || n % 1000, repeat('walked north and found nothing. ', 4), md5(random()::text) || md5(n::text) || md5(random()::text)
       FROM generate_series(1, 200000) n`);
   }
-  await ground.database.query('CREATE INDEX chronicle_mark ON chronicle (substr(mark, 1, 16))');
+  await game.database.query('CREATE INDEX chronicle_mark ON chronicle (substr(mark, 1, 16))');
 }
 
 async function dropAside(name: string): Promise<void> {
   const client = new Client({
-    host: ground.settings.DB_HOST,
-    port: Number(ground.settings.DB_PORT),
+    host: game.settings.DB_HOST,
+    port: Number(game.settings.DB_PORT),
     database: 'postgres',
-    user: ground.settings.DB_USER,
-    password: ground.settings.DB_PASSWORD,
+    user: game.settings.DB_USER,
+    password: game.settings.DB_PASSWORD,
   });
   await client.connect();
   await client.query(`DROP DATABASE "${name}"`);

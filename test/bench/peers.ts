@@ -18,7 +18,7 @@ import { readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { packageRoot } from '../../src/package-root.ts';
-import { type GameGround, gameGround } from '../support/players/game-ground.ts';
+import { openTestGame, type TestGame } from '../support/players/test-game.ts';
 import type { CrowdRequest, Proof, Window } from './peers/crowd.ts';
 import type { Kind } from './peers/players.ts';
 import { installPeers, startStack } from './peers/stacks.ts';
@@ -66,8 +66,8 @@ async function cpuSeconds(pid: number): Promise<number> {
 const hostSeconds = () =>
   cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0) / 1_000;
 
-async function measure(kind: Kind, load: Load, ground: GameGround, peers: string): Promise<Run> {
-  const stack = await startStack(kind, { ground, peers, roomSize });
+async function measure(kind: Kind, load: Load, game: TestGame, peers: string): Promise<Run> {
+  const stack = await startStack(kind, { game, peers, roomSize });
   const crowd = spawn(process.execPath, ['scripts/run.js', 'test/bench/peers/crowd.ts'], {
     cwd: packageRoot(),
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -80,7 +80,7 @@ async function measure(kind: Kind, load: Load, ground: GameGround, peers: string
       crowd.send(word);
       return (await Promise.race([answered, gone]))[0] as T;
     };
-    const secret = ground.settings.JWT_SECRET ?? '';
+    const secret = game.settings.JWT_SECRET ?? '';
     await ask({ kind, url: stack.url, peers, secret, roomSize, ...loads[load] });
     await sleep(warmMs);
     const pids = [stack.pid, crowd.pid ?? 0];
@@ -173,7 +173,7 @@ function described(load: Load): string {
 }
 
 const peers = await installPeers();
-const ground = await gameGround('peers');
+const game = await openTestGame('peers');
 const names = Object.keys(loads) as Load[];
 const seen = new Map(names.map((load) => [load, new Map<Kind, Run[]>(kinds.map((kind) => [kind, []]))]));
 try {
@@ -181,15 +181,15 @@ try {
     for (const [load, all] of seen) {
       if (round === 1) say(`${load}: ${described(load)}`);
       for (const [kind, runs] of all) {
-        const run = await measure(kind, load, ground, peers);
+        const run = await measure(kind, load, game, peers);
         runs.push(run);
         say(`${round}  ${load}  ${line(kind, run)}`);
       }
     }
   }
 } finally {
-  await ground.clear();
-  await ground.remove();
+  await game.clear();
+  await game.remove();
 }
 say(
   `\nmedians of ${rounds} rounds of ${steadyMs / 1_000} s, Node ${process.versions.node}, ${cpus().length} cores`,

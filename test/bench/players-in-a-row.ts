@@ -32,11 +32,11 @@ interface Sample {
 const settleMs = 8_000;
 const perDeployMs = 90_000;
 
-export async function manyDeploys(ground: TlsSite, players: number, deploys: number): Promise<void> {
-  const { site } = ground;
-  await fillRooms(ground, players);
+export async function manyDeploys(tls: TlsSite, players: number, deploys: number): Promise<void> {
+  const { site } = tls;
+  await fillRooms(tls, players);
   const memory = await memoryOf(site);
-  const load = startLoad(ground, players, deploys * perDeployMs);
+  const load = startLoad(tls, players, deploys * perDeployMs);
   const outside = players - (await load.playing);
   const samples: Sample[] = [];
   let unproven = 0;

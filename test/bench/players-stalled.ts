@@ -28,11 +28,11 @@ interface Seen {
   victim: { closedAfterMs: number | null; missed: number; heard: number } | null;
 }
 
-export async function stalledReader(ground: TlsSite, pairs: number): Promise<void> {
+export async function stalledReader(tls: TlsSite, pairs: number): Promise<void> {
   const [withVictim, without]: [Seen[], Seen[]] = [[], []];
   for (let n = 0; n < pairs; n += 1) {
-    without.push(await round(ground, false));
-    withVictim.push(await round(ground, true));
+    without.push(await round(tls, false));
+    withVictim.push(await round(tls, true));
   }
   const delivery = (seen: Seen[]) => seen.map(({ deliveryP99Ms }) => deliveryP99Ms);
   const noiseMs = Math.max(...delivery(without)) - Math.min(...delivery(without));
@@ -63,9 +63,9 @@ export async function stalledReader(ground: TlsSite, pairs: number): Promise<voi
   );
 }
 
-async function round(ground: TlsSite, isStalled: boolean): Promise<Seen> {
-  const ca = readFileSync(ground.certificateFile);
-  const secret = (await ground.site.env()).JWT_SECRET ?? '';
+async function round(tls: TlsSite, isStalled: boolean): Promise<Seen> {
+  const ca = readFileSync(tls.certificateFile);
+  const secret = (await tls.site.env()).JWT_SECRET ?? '';
   const run = `stall-${Math.random().toString(36).slice(2, 6)}`;
   const tokenOf = (name: string) => mintToken(secret, { id: name, name }, 600_000);
   const times = newTimes();
@@ -74,7 +74,7 @@ async function round(ground: TlsSite, isStalled: boolean): Promise<Seen> {
   const players: LoadPlayer[] = Array.from({ length: mates }, (_, n) => {
     const name = `${run}-${n}`;
     return startPlayer({
-      url: ground.socketUrl,
+      url: tls.socketUrl,
       token: tokenOf(name),
       name,
       region,
@@ -82,7 +82,7 @@ async function round(ground: TlsSite, isStalled: boolean): Promise<Seen> {
       openSocket: open,
     });
   });
-  const victim = isStalled ? startVictim(ground, tokenOf(`${run}-victim`), open) : null;
+  const victim = isStalled ? startVictim(tls, tokenOf(`${run}-victim`), open) : null;
   while (players.some((player) => !player.isOn())) await sleep(50);
   victim?.stall();
   let turn = 0;
@@ -97,12 +97,12 @@ async function round(ground: TlsSite, isStalled: boolean): Promise<Seen> {
     for (let n = 0; n < perTick; n += 1) speak();
   }, everyMs);
   const began = performance.now();
-  const closedAfterMs = victim ? await untilSlow(ground, began + talkMs) : null;
+  const closedAfterMs = victim ? await untilSlow(tls, began + talkMs) : null;
   victim?.goOn();
   await sleep(Math.max(0, began + talkMs - performance.now()) + 5_000);
   clearInterval(talking);
   await sleep(2_000);
-  const rss = Math.max(...(await gameProcesses(ground.site)).map(({ pid }) => rssMB(pid)));
+  const rss = Math.max(...(await gameProcesses(tls.site)).map(({ pid }) => rssMB(pid)));
   const lost = players.reduce((sum, { counts }) => sum + counts.lost, 0);
   const newest = Math.max(...players.map((player) => player.place()?.offset ?? 0));
   const seen = {

@@ -51,9 +51,9 @@ interface Steady {
   loopP99Ms: number;
 }
 
-async function steady(ground: TlsSite): Promise<Steady> {
-  const { site } = ground;
-  const load = startLoad(ground, steadyPlayers, steadyMs + 5_000);
+async function steady(tls: TlsSite): Promise<Steady> {
+  const { site } = tls;
+  const load = startLoad(tls, steadyPlayers, steadyMs + 5_000);
   const outside = steadyPlayers - (await load.playing);
   await sleep(2_000);
   const games = await gameProcesses(site);
@@ -86,9 +86,9 @@ async function steady(ground: TlsSite): Promise<Steady> {
   return { report, outside, perSecond, rssMB: Math.max(...rss), loopP99Ms: Math.max(...loops) };
 }
 
-async function walk(ground: TlsSite) {
-  const { site, httpsUrl, certificateFile } = ground;
-  const load = startLoad(ground, players, deployMs);
+async function walk(tls: TlsSite) {
+  const { site, httpsUrl, certificateFile } = tls;
+  const load = startLoad(tls, players, deployMs);
   const outside = players - (await load.playing);
   const http = startHttpProbe(httpsUrl, certificateFile, 50, ['/api/version', '/api/regions', '/']);
   await sleep(5_000);
@@ -121,14 +121,14 @@ async function walk(ground: TlsSite) {
 }
 
 /** A server dies, and some of its players never come back: these must not stay on the list. */
-async function kill(ground: TlsSite) {
-  const { site } = ground;
+async function kill(tls: TlsSite) {
+  const { site } = tls;
   const memory = await memoryOf(site);
-  const gone = startLoad(ground, ghosts, 600_000);
+  const gone = startLoad(tls, ghosts, 600_000);
   const goneOutside = ghosts - (await gone.playing);
   await sleep(2_000);
   const others = new Set(await memory.present());
-  const load = startLoad(ground, players, killMs);
+  const load = startLoad(tls, players, killMs);
   const outside = goneOutside + players - (await load.playing);
   await sleep(5_000);
   const own = new Set((await memory.present()).filter((id) => !others.has(id)));
@@ -213,18 +213,18 @@ function judgeKills(all: readonly Awaited<ReturnType<typeof kill>>[]): void {
 
 const unknown = only.filter((part) => !parts.includes(part));
 if (unknown.length > 0) throw new Error(`there is no ${unknown.join(', ')}; there is ${parts.join(', ')}`);
-const ground = await openTlsSite('players', {
+const tls = await openTlsSite('players', {
   server: { replicas, memory: '512m', cpus: 2 },
   deploy: { drain: '90s' },
 });
 try {
-  if (only.includes('steady')) judgeSteady(await repeat(() => steady(ground)));
-  if (only.includes('deploy')) judgeDeploys(await repeat(() => walk(ground)));
-  if (only.includes('kill')) judgeKills(await repeat(() => kill(ground)));
-  if (only.includes('stalled')) await stalledReader(ground, rounds);
-  if (only.includes('row')) await manyDeploys(ground, players, deploys);
+  if (only.includes('steady')) judgeSteady(await repeat(() => steady(tls)));
+  if (only.includes('deploy')) judgeDeploys(await repeat(() => walk(tls)));
+  if (only.includes('kill')) judgeKills(await repeat(() => kill(tls)));
+  if (only.includes('stalled')) await stalledReader(tls, rounds);
+  if (only.includes('row')) await manyDeploys(tls, players, deploys);
 } finally {
-  await ground.site.close();
+  await tls.site.close();
 }
 table();
 process.exitCode = missed() ? 1 : 0;

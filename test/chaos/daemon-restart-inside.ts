@@ -1,4 +1,4 @@
-/** Runs inside the namespaces of daemon-restart.ts: starts an engine there, deploys on it, restarts it under the deploy. */
+/** Runs inside the namespaces of daemon-restart.ts: starts an engine there, deploys on it, restarts it during the deploy. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync } from 'node:fs';
@@ -56,7 +56,7 @@ async function copyImages(): Promise<void> {
     ({ RepoTags }) => RepoTags ?? [],
   );
   const wanted = tags.filter((tag) => tag.startsWith('gameops-debian:'));
-  // The machine's own engine has official images instead: the engine inside has no way out to pull them.
+  // Official images come from the machine's own engine, because the engine inside has no network to pull them.
   for (const tag of wanted) {
     const loaded = await own.loadImage((await machines.getImage(tag).get()) as never);
     loaded.resume();
@@ -64,7 +64,7 @@ async function copyImages(): Promise<void> {
   }
 }
 
-/** Restarts the engine while a deploy is in the step; then resumes until that is done. */
+/** Restarts the engine while a deploy is in the step, then resumes until the deploy is done. */
 async function restartIn(
   site: Site,
   kind: string,

@@ -86,7 +86,7 @@ async function endAllIn(namespace: string): Promise<void> {
       try {
         process.kill(Number(pid), round < 30 ? 'SIGTERM' : 'SIGKILL');
       } catch {
-        // It ended meanwhile.
+        // It has ended in the meantime.
       }
     }
     await sleep(200);

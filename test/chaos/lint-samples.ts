@@ -12,7 +12,7 @@ export interface LintSamples {
   /** Rules that find all of their bad samples. */
   found: number;
   misses: string[];
-  /** Rules of whose good samples nothing is said. */
+  /** Rules that report nothing for their good samples. */
   silent: number;
   falseAlarms: string[];
 }

@@ -1,6 +1,6 @@
 /**
  * What may go wrong during a deploy, done for real: the CLI is killed or interrupted, a replica dies. Each scenario ends
- * with the recovery an operator would type, and tells what did not hold as sentences; none is good.
+ * with the command that an operator would type, and returns a sentence for everything that did not hold.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { label, namesOf } from '../../src/contract.ts';
@@ -14,15 +14,15 @@ export type Strategy = 'blue-green' | 'rolling';
 export type Moment = { at: 'step-started' | 'step-done'; nth: number } | { afterMs: number };
 
 export interface Struck {
-  /** Where the CLI was when it was struck. */
+  /** Where the CLI was when the signal came. */
   where: string;
-  /** False: it was over before its moment came. */
+  /** False: the deploy was over before the moment came. */
   hit: boolean;
   problems: string[];
 }
 
 const quick = ['--watch', '1s'];
-/** A kill in it is seen at the next look, however late it comes. */
+/** A kill in this time is seen at the next look, however late that comes. */
 const patient = ['--watch', '10s'];
 
 export function momentInWords(moment: Moment): string {
@@ -83,7 +83,7 @@ export async function interruptAndResume(
   const before = await liveOf(site);
   const { ran, hit, where } = await strike(site, how.strategy, how.moment, 'SIGINT');
   const problems: string[] = [];
-  // In or after the last step there is no boundary left to stop at.
+  // In and after the last step there is no further boundary to stop at.
   const isExpected = ran.exitCode === 130 || (ran.exitCode === 0 && / close$/.test(where));
   if (hit && !isExpected) problems.push(`Ctrl-C ended with ${ran.exitCode}: ${ran.json?.error?.message}`);
   if (ran.exitCode === 130 && !ran.json?.error?.next[0]) problems.push('Ctrl-C named no next command');
@@ -151,7 +151,7 @@ export async function liveOf(site: Site): Promise<number> {
   return releases.find((release) => release.verdict === 'live')?.id ?? 0;
 }
 
-/** What is not as it must be when a deploy is over, however it went. */
+/** @returns what is not as it must be when a deploy is over, however it ended */
 export async function whatIsNotWhole(site: Site, liveBefore: number): Promise<string[]> {
   const problems: string[] = [];
   // Side by side: a resume with nothing to do changes nothing that the others look at.

@@ -1,13 +1,13 @@
 /**
  * gameops killed with SIGKILL at random moments of `db migrate` and `db rollback`, concurrent indexes included; and two
- * runs at the same time. Counts what was half applied, what needed hands, and how long the lock stayed.
+ * runs at the same time. Counts what was half applied, what needed an operator, and how long the lock stayed.
  */
 import { migrationLockKey } from '../../src/database/server/migration-lock.ts';
 import type { SchemaSite } from '../support/site/schema-site.ts';
 
 export interface Kills {
   kills: number;
-  /** Hit after it had the lock and before it had said how it ended. */
+  /** Killed after it had the lock and before it reported how it ended. */
   midRun: number;
   /** Of those, with a concurrent statement under way or half journaled. */
   midIndex: number;
@@ -73,7 +73,7 @@ export async function killRuns(
   // Runs that nobody kills show how long a run takes.
   const whole = { migrate: await spanOf(site, migrate), rollback: await spanOf(site, rollback) };
   for (let n = 0; n < count; n += 1) {
-    // The first at once: however the machine's pace changes, that one is in the middle. The others are spread over the whole.
+    // The first kill comes at once, so it is in the middle however slow the machine is. The others are spread over the run.
     const share = n === 0 ? 0 : (n + Math.random()) / count;
     await killOnce(site, migrate, whole.migrate * share, seen.migrate, names);
     await killOnce(site, rollback, whole.rollback * share, seen.rollback, []);

@@ -42,7 +42,7 @@ function judge(what: string, value: string, isMet: boolean): void {
   if (!isMet) missed.push(what);
 }
 
-/** Windows of the same clients without any deploy; before and after, because a shared machine changes its mood. */
+/** Windows of the same clients without any deploy, before and after, because a shared machine may become slower. */
 async function quiet(clients: Clients, seconds: number): Promise<ClientsReport> {
   await clients.window();
   await new Promise((resolve) => setTimeout(resolve, seconds * 1_000));
@@ -116,7 +116,7 @@ function median(values: readonly number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? 0;
 }
 
-/** Every boundary of both strategies, then moments of chance; `kills` of them, spread over the whole. */
+/** Every boundary of both strategies, then random moments; `kills` of them, spread over the whole deploy. */
 function moments(wanted: number): { strategy: Strategy; moment: Moment }[] {
   const all = (['blue-green', 'rolling'] as const).flatMap((strategy) =>
     Array.from({ length: boundaries[strategy] }, (_, index) =>
@@ -185,7 +185,7 @@ const victims = [
   { kind: 'drain', whose: 'old' },
 ] as const;
 
-/** Reads only: a POST in a replica that is killed is gone with it, and nobody may send it again. */
+/** Reads only: a POST in a replica that is killed is lost with it, and nobody may send it again. */
 async function replicaKills(site: Site): Promise<void> {
   const clients = await startClients({
     url: await site.url(),

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { cp, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { packageRoot } from '../../../src/package-root.ts';
-import type { GameGround } from '../../support/players/game-ground.ts';
+import type { TestGame } from '../../support/players/test-game.ts';
 import type { Kind } from './players.ts';
 
 export interface Stack {
@@ -51,10 +51,10 @@ const programs = { 'bare ws': 'bare-ws.js', 'Socket.IO': 'socket-io.js', Colyseu
 
 export async function startStack(
   kind: Kind,
-  { ground, peers, roomSize }: { ground: GameGround; peers: string; roomSize: number },
+  { game, peers, roomSize }: { game: TestGame; peers: string; roomSize: number },
 ): Promise<Stack> {
   if (kind === 'gameops') {
-    const server = await ground.startReady();
+    const server = await game.startReady();
     const stop = async () => {
       await server.kill();
     };
@@ -64,7 +64,7 @@ export async function startStack(
     env: {
       PATH: process.env.PATH,
       NODE_ENV: 'production',
-      REDIS_URL: ground.settings.REDIS_URL,
+      REDIS_URL: game.settings.REDIS_URL,
       ROOM_SIZE: String(roomSize),
     },
   });

@@ -6,18 +6,18 @@ import type { LoadReport } from '../../../src/load/load.ts';
 import { closeCode } from '../../../src/protocol.ts';
 import { mintToken } from '../../../src/tokens.ts';
 import { type Front, openFront } from '../../support/players/front.ts';
-import { type GameGround, gameGround } from '../../support/players/game-ground.ts';
 import { type GameServer, until } from '../../support/players/game-server.ts';
+import { openTestGame, type TestGame } from '../../support/players/test-game.ts';
 import { emptyFolder, gameops, start } from '../../support/program.ts';
 
-let game: GameGround;
+let game: TestGame;
 let front: Front;
 let crowds = 0;
 const crowd: LoadPlayer[] = [];
 let talking: NodeJS.Timeout | undefined;
 
 beforeAll(async () => {
-  game = await gameGround('client');
+  game = await openTestGame('client');
 });
 afterEach(async () => {
   clearInterval(talking);

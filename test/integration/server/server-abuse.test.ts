@@ -4,19 +4,19 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 import { WebSocket } from 'ws';
 import { closeCode, limits, protocolVersion, retryAfter } from '../../../src/protocol.ts';
 import { rates } from '../../../src/server/players/token-bucket.ts';
-import { type GameGround, gameGround } from '../../support/players/game-ground.ts';
 import { type GameServer, until } from '../../support/players/game-server.ts';
 import { frame, op, openRaw, type RawSocket } from '../../support/players/raw-socket.ts';
+import { openTestGame, type TestGame } from '../../support/players/test-game.ts';
 import { joinAs, type WirePlayer } from '../../support/players/wire-player.ts';
 
-let game: GameGround;
+let game: TestGame;
 let server: GameServer;
 let speaker: WirePlayer;
 let listener: WirePlayer;
 const region = 'r3-3';
 
 beforeAll(async () => {
-  game = await gameGround('abuse');
+  game = await openTestGame('abuse');
   server = await game.startKept();
 });
 beforeEach(async () => {

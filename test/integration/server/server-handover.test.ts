@@ -2,15 +2,15 @@
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { type HandoverOrder, type HandoverProgress, probePlayer } from '../../../src/contract.ts';
 import { closeCode, movedReason } from '../../../src/protocol.ts';
-import { type GameGround, gameGround } from '../../support/players/game-ground.ts';
 import { type GameServer, until } from '../../support/players/game-server.ts';
+import { openTestGame, type TestGame } from '../../support/players/test-game.ts';
 import type { WirePlayer } from '../../support/players/wire-player.ts';
 
-let game: GameGround;
+let game: TestGame;
 let release = 10;
 
 beforeAll(async () => {
-  game = await gameGround('handover');
+  game = await openTestGame('handover');
 });
 afterEach(() => game.clear());
 afterAll(() => game?.remove());

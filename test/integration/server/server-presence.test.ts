@@ -5,14 +5,14 @@ import type { RoomEvent } from '../../../src/protocol.ts';
 import { createReadiness } from '../../../src/server/readiness.ts';
 import { type Bus, openBus } from '../../../src/server/redis/bus.ts';
 import { type Here, openPresence, type Presence } from '../../../src/server/redis/presence.ts';
-import { type GameGround, gameGround } from '../../support/players/game-ground.ts';
 import { until } from '../../support/players/game-server.ts';
+import { openTestGame, type TestGame } from '../../support/players/test-game.ts';
 
 type Told = RoomEvent & { room: string };
 
 /** Nobody's time is up by itself while a test stalls. A player whose time is to be up is made due, or joins `brief`. */
 const times = { goneMs: 3_600_000, graceMs: 200, sweepMs: 100, provenMs: 300 };
-let game: GameGround;
+let game: TestGame;
 let bus: Bus;
 let presence: Presence;
 let brief: Presence;
@@ -20,7 +20,7 @@ const told: Told[] = [];
 const timers: NodeJS.Timeout[] = [];
 
 beforeAll(async () => {
-  game = await gameGround('presence', { isMigrated: false });
+  game = await openTestGame('presence', { isMigrated: false });
   bus = openBus({
     url: game.settings.REDIS_URL ?? '',
     identity: { project: game.project, release: 1, replica: 1, drainMs: 1_000, unixSocket: null },

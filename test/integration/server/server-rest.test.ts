@@ -3,19 +3,19 @@ import { createHash } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { closeCode, world } from '../../../src/protocol.ts';
 import { attempts } from '../../../src/server/http/limits.ts';
-import { type GameGround, gameGround } from '../../support/players/game-ground.ts';
 import type { GameServer } from '../../support/players/game-server.ts';
 import { until } from '../../support/players/game-server.ts';
+import { openTestGame, type TestGame } from '../../support/players/test-game.ts';
 import { joinAs } from '../../support/players/wire-player.ts';
 
-let game: GameGround;
+let game: TestGame;
 /** The server that a test asks; it is shared by all tests that do not start one. */
 let server: GameServer;
 let shared: GameServer;
 let people = 0;
 
 beforeAll(async () => {
-  game = await gameGround('rest');
+  game = await openTestGame('rest');
   shared = await game.startKept();
 });
 beforeEach(() => {

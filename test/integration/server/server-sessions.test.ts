@@ -1,10 +1,10 @@
 /** Sessions outlive sockets and processes: nothing is lost and nothing comes twice. Real servers on a real Redis. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { closeCode, firstRegion, limits, movedReason } from '../../../src/protocol.ts';
-import { type GameGround, gameGround } from '../../support/players/game-ground.ts';
 import { type GameServer, until } from '../../support/players/game-server.ts';
+import { openTestGame, type TestGame } from '../../support/players/test-game.ts';
 
-let game: GameGround;
+let game: TestGame;
 let rooms = 0;
 /** A room of its own for every test. */
 const freshRoom = () => {
@@ -13,7 +13,7 @@ const freshRoom = () => {
 };
 
 beforeAll(async () => {
-  game = await gameGround('sessions');
+  game = await openTestGame('sessions');
 });
 afterEach(() => game.clear());
 afterAll(() => game?.remove());

@@ -1,15 +1,15 @@
 /** WebSocket conformance of the real server, byte by byte. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type GameGround, gameGround } from '../../support/players/game-ground.ts';
 import { type GameServer, until } from '../../support/players/game-server.ts';
 import { closeFrame, frame, op, openRaw, type RawSocket } from '../../support/players/raw-socket.ts';
+import { openTestGame, type TestGame } from '../../support/players/test-game.ts';
 import { cases } from '../../support/players/websocket-cases.ts';
 
-let game: GameGround;
+let game: TestGame;
 let server: GameServer;
 
 beforeAll(async () => {
-  game = await gameGround('websocket');
+  game = await openTestGame('websocket');
   server = await game.startReady();
 });
 afterAll(async () => {

@@ -11,20 +11,20 @@ import { WebSocket } from 'ws';
 import { namesOf, servedByHeader } from '../../../src/contract.ts';
 import { closeCode, firstRegion, protocolVersion, retryAfter } from '../../../src/protocol.ts';
 import { mintToken } from '../../../src/tokens.ts';
-import { type GameGround, gameGround } from '../../support/players/game-ground.ts';
 import {
   type GameServer,
   type GameServerRequest,
   statusOf,
   until,
 } from '../../support/players/game-server.ts';
+import { openTestGame, type TestGame } from '../../support/players/test-game.ts';
 import { joinAs, type WirePlayer } from '../../support/players/wire-player.ts';
 
-let game: GameGround;
+let game: TestGame;
 let settings: Record<string, string>;
 
 beforeAll(async () => {
-  game = await gameGround('server');
+  game = await openTestGame('server');
   settings = game.settings;
 });
 afterEach(() => game.clear());

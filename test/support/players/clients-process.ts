@@ -6,14 +6,14 @@ import { endpoint } from '../../../src/contract.ts';
 import { closeCode } from '../../../src/protocol.ts';
 
 export interface ClientsRequest {
-  /** Where players come in, such as http://127.0.0.1:8080/ */
+  /** Where players connect, such as http://127.0.0.1:8080/ */
   url: string;
   /** Connections, each with one request at a time. */
   clients: number;
   players?: number;
   /** Between two requests of a connection; 0 saturates. */
   pauseMs?: number;
-  /** Paths of a server that is not ours; default: the bundled one's API, up to a quarter of it POSTs. */
+  /** Paths of a server that is not ours. Default: the API of the bundled server, up to a quarter of it POSTs. */
   paths?: string[];
 }
 
@@ -46,8 +46,8 @@ export interface ClientsReport {
 /** Against an answer that never comes; one that is late shows in `longestSilenceMs`. */
 const timeoutMs = 120_000;
 /**
- * That write in turn over one connection: the server bounds what one player does, and a full site has many. However
- * fast the machine, none of them comes near that bound.
+ * Guests who write in turn over one connection: the server limits what one player does, and a full site has many
+ * players. However fast the machine, no guest comes near that limit.
  */
 const guestsPerClient = 16;
 const writeEveryMs = 20;
@@ -86,7 +86,7 @@ function closeTally(players: readonly LoadPlayer[]): ClientsReport {
   const now = performance.now();
   noteSilence(now);
   const done = tally;
-  // A silence that goes on counts in both windows, whole.
+  // A silence that spans two windows counts in full in both.
   tally = newTally(done.lastAnswerAt);
   const failed = [...done.failures.values()].reduce((sum, one) => sum + one, 0);
   const windowMs = Math.round(now - done.beganAt);
@@ -209,7 +209,7 @@ function post(path: string, value: object, headers: Record<string, string> = {})
   };
 }
 
-/** @returns whose turn it is; null while it is nobody's */
+/** @returns the guest whose turn it is; null while no guest may write */
 function turns(tokens: readonly string[]): () => string | null {
   let turn = 0;
   let lastAt = Number.NEGATIVE_INFINITY;
@@ -239,7 +239,7 @@ function callNumber(n: number, client: number, writer: () => string | null): Cal
 
 async function guestToken(agent: Agent, name: string): Promise<string> {
   if (asked.paths) return '';
-  // A second crowd from the same address within a minute is held back by the game's own limit.
+  // The game's own limit holds back a second crowd from the same address within a minute.
   for (let tries = 0; tries < 75; tries += 1) {
     const body = await exchange(agent, post('/api/session', { name }));
     if (body !== null) return (JSON.parse(body) as { token: string }).token;
@@ -259,7 +259,7 @@ async function runClient(client: number, agent: Agent, tokens: readonly string[]
   const writer = turns(tokens);
   for (let n = 0; !stopping; n += 1) {
     const answered = await exchange(agent, callNumber(n, client, writer));
-    // A refused connection answers at once: without a breath the counts would say how fast this machine fails.
+    // A refused connection fails at once: without a pause the counts would show how fast this machine fails.
     if (answered === null) await sleep(20);
     if (asked.pauseMs) await sleep(asked.pauseMs);
   }
@@ -297,7 +297,7 @@ async function main(): Promise<void> {
     for (const player of players) player.stop();
     process.send?.(report, () => process.disconnect?.());
   });
-  // Without its parent nobody asks any more.
+  // Without the parent nobody needs this process any more.
   process.on('disconnect', () => process.exit());
   process.send?.('ready');
 }

@@ -40,19 +40,19 @@ export interface GameServerRequest {
 }
 
 /** Settings as a server outside of the project's network needs them. */
-export async function dialledSettings(ground: TestProject): Promise<Record<string, string>> {
-  const names = namesOf(ground.project);
-  const postgres = await ground.engine.dial(ground.project, names.postgres, port.postgres);
-  const redis = await ground.engine.dial(ground.project, names.redis, port.redis);
-  const redisUrl = new URL(ground.settings.REDIS_URL);
+export async function dialledSettings(test: TestProject): Promise<Record<string, string>> {
+  const names = namesOf(test.project);
+  const postgres = await test.engine.dial(test.project, names.postgres, port.postgres);
+  const redis = await test.engine.dial(test.project, names.redis, port.redis);
+  const redisUrl = new URL(test.settings.REDIS_URL);
   redisUrl.hostname = redis.host;
   redisUrl.port = String(redis.port);
   return {
     DB_HOST: postgres.host,
     DB_PORT: String(postgres.port),
-    DB_NAME: ground.settings.DB_NAME,
-    DB_USER: ground.settings.DB_USER,
-    DB_PASSWORD: ground.settings.DB_PASSWORD,
+    DB_NAME: test.settings.DB_NAME,
+    DB_USER: test.settings.DB_USER,
+    DB_PASSWORD: test.settings.DB_PASSWORD,
     REDIS_URL: redisUrl.href,
     JWT_SECRET: 'a-secret-of-the-tests-that-is-long-enough',
     LOG_LEVEL: 'info',

@@ -1,6 +1,6 @@
 /**
- * A WebSocket client that may do everything wrong: it writes the bytes it is told to, chopped as it is told to, and
- * reads frames as they are.
+ * A WebSocket client that may do everything wrong: it writes the given bytes in pieces of a given size, and reads frames
+ * as they are.
  */
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
@@ -30,7 +30,7 @@ export interface RawSocket {
   /** Status line and headers of the answer to the upgrade. */
   readonly head: string;
   readonly frames: Frame[];
-  /** One write for all of it, or one for each so many bytes. */
+  /** One write for all bytes, or one write for each `chop` bytes. */
   write(bytes: Buffer, chop?: number): Promise<void>;
   isEnded(): boolean;
   /** Of the close frame that was received; null before. A close frame without a code is 1005. */
@@ -113,7 +113,7 @@ export async function openRaw(
       for (let at = 0; at < bytes.length; at += chop) {
         if (ended) return;
         socket.write(bytes.subarray(at, at + chop));
-        // So that each is a segment of its own.
+        // So that each piece is a TCP segment of its own.
         if (chop < bytes.length) await new Promise((resolve) => setImmediate(resolve));
       }
     },
@@ -127,7 +127,7 @@ export async function openRaw(
   };
 }
 
-/** null when there is not a whole one yet. */
+/** null when no frame is complete yet. */
 function readFrame(bytes: Buffer): { frame: Frame; length: number } | null {
   const [first, second] = bytes;
   if (first === undefined || second === undefined) return null;

@@ -11,7 +11,7 @@ export interface Expected {
   pongs?: number[];
   /** Payloads of the control pongs. */
   controlPongs?: string[];
-  /** Codes of which the server's close has one; a server that goes on answers 1000 with 1000. */
+  /** The server closes with one of these codes. A server that goes on answers 1000 with 1000. */
   close: readonly number[];
 }
 
@@ -21,7 +21,7 @@ export interface WebSocketCase {
   /** Bytes per write. */
   chop?: number;
   expected: Expected;
-  /** The client ends it, when everything else was answered. */
+  /** The client closes the connection once everything else was answered. */
   endsClean: boolean;
 }
 
@@ -34,7 +34,7 @@ const ping = (payload: Buffer | string = '', more: Partial<FrameWish> = {}) =>
   frame({ opcode: op.ping, payload, ...more });
 const part = { fin: false } as const;
 
-/** A ping of our protocol; of exactly so many bytes when `bytes` says so. */
+/** A ping of our protocol, padded to `bytes` when that is given. */
 function message(at: number, bytes = 0): string {
   const bare = JSON.stringify({ t: 'ping', at, pad: '' });
   return JSON.stringify({ t: 'ping', at, pad: '*'.repeat(Math.max(0, bytes - bare.length)) });
@@ -283,7 +283,7 @@ function bothEnds(head: string): string[] {
   return [`${head}bfbe`, `${head}bfbf`];
 }
 
-/** Inside of a message; a control character, which JSON does not allow there, makes it a text that is no message. */
+/** Text inside a message. A control character, which JSON does not allow there, makes it a text that is no message. */
 function around(hex: string): Buffer {
   const [before = '', after = ''] = JSON.stringify({ t: 'ping', at: 6, pad: '|' }).split('|');
   return Buffer.concat([Buffer.from(before), Buffer.from(hex, 'hex'), Buffer.from(after)]);

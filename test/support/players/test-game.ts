@@ -1,4 +1,4 @@
-/** Real Postgres (migrated) and Redis for game servers of one test file, and what such a file always needs. */
+/** Real Postgres (migrated) and Redis for the game servers of one test file, and functions that such a file needs. */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
@@ -17,7 +17,7 @@ import {
 } from './game-server.ts';
 import { type Hello, joinAs, type WirePlayer } from './wire-player.ts';
 
-export interface GameGround {
+export interface TestGame {
   project: string;
   settings: Record<string, string>;
   redis: Redis;
@@ -26,7 +26,7 @@ export interface GameGround {
   migrate(direction: 'up' | 'down'): Promise<void>;
   start(over?: Partial<GameServerRequest>): Promise<GameServer>;
   startReady(over?: Partial<GameServerRequest>): Promise<GameServer>;
-  /** A server for several tests: `clear` leaves it running, it ends with the ground. */
+  /** A server for several tests: `clear` leaves it running, `remove` ends it. */
   startKept(over?: Partial<GameServerRequest>): Promise<GameServer>;
   tokenOf(player: string): string;
   join(server: GameServer, player: string, hello?: Omit<Hello, 'token'>): Promise<WirePlayer>;
@@ -35,10 +35,10 @@ export interface GameGround {
   remove(): Promise<void>;
 }
 
-export async function gameGround(area: string, { isMigrated = true } = {}): Promise<GameGround> {
-  const lab = await openTestProject(area);
-  await lab.ensure();
-  const settings = await dialledSettings(lab);
+export async function openTestGame(area: string, { isMigrated = true } = {}): Promise<TestGame> {
+  const test = await openTestProject(area);
+  await test.ensure();
+  const settings = await dialledSettings(test);
   const redis = new Redis(settings.REDIS_URL ?? '');
   const database = new Client({
     host: settings.DB_HOST,
@@ -48,7 +48,7 @@ export async function gameGround(area: string, { isMigrated = true } = {}): Prom
     password: settings.DB_PASSWORD,
   });
   await database.connect();
-  // No test on this ground is about the disk: one that is slow for a moment must not pass for a server that is.
+  // None of these tests is about the disk: a disk that is slow for a moment must not look like a slow server.
   await redis.call('CONFIG', 'SET', 'appendonly', 'no');
   await redis.call('CONFIG', 'SET', 'save', '');
   await database.query('ALTER SYSTEM SET fsync = off');
@@ -76,7 +76,7 @@ export async function gameGround(area: string, { isMigrated = true } = {}): Prom
   }
 
   async function start(over: Partial<GameServerRequest> = {}, among = running): Promise<GameServer> {
-    const server = await startGameServer({ settings, project: lab.project, ...over });
+    const server = await startGameServer({ settings, project: test.project, ...over });
     among.push(server);
     return server;
   }
@@ -98,11 +98,11 @@ export async function gameGround(area: string, { isMigrated = true } = {}): Prom
     mintToken(settings.JWT_SECRET ?? '', { id: player, name: player }, 60_000);
   if (isMigrated) await migrate('up');
   return {
-    project: lab.project,
+    project: test.project,
     settings,
     redis,
     database,
-    keys: redisKeys(lab.project),
+    keys: redisKeys(test.project),
     migrate,
     start: (over) => start(over),
     startReady: (over) => startReady(over),
@@ -121,7 +121,7 @@ export async function gameGround(area: string, { isMigrated = true } = {}): Prom
       await end(kept);
       redis.disconnect();
       await database.end();
-      await lab.remove();
+      await test.remove();
     },
   };
 }
