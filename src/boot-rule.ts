@@ -6,7 +6,7 @@ import type { ImageNeeds } from './release/model.ts';
 
 export type { ImageNeeds };
 
-/** A migration as far as the rule looks at it. */
+/** The part of a migration that the rule looks at. */
 export interface Phased {
   name: string;
   phase: 'expand' | 'contract';
@@ -29,13 +29,13 @@ export interface SchemaSeen {
 
 export type BootVerdict = 'yes' | 'schema-too-old' | 'image-too-old';
 
-/** Whether an image may run on a schema. An older one may, as long as no contract migration went past it. */
+/** Whether an image may run on a schema. An older image may, as long as it knows every contract migration applied. */
 export function mayBoot({ needs, knows }: ImageNeeds, { applied, floor }: SchemaSeen): BootVerdict {
   if (isBelow(knows, floor)) return 'image-too-old';
   return needs !== null && !applied.has(needs) ? 'schema-too-old' : 'yes';
 }
 
-/** Still uses what the contract migration removes. */
+/** True if the image still uses what the contract migration removes. */
 export const isBelow = (knows: string | null, contract: string | null): boolean =>
   contract !== null && (knows === null || byPrefix(knows, contract) < 0);
 
@@ -52,7 +52,7 @@ export function prefixOf(name: string): number {
   return Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}.${ms}Z`);
 }
 
-/** What an image's labels, or the file in it, say. Null when they say nothing. */
+/** From the labels of an image, or the file in it. Null when they say nothing. */
 export function statedNeeds(needs: unknown, knows: unknown): ImageNeeds | null {
   if (typeof knows !== 'string' || knows === '') return null;
   return { needs: typeof needs === 'string' && needs !== '' ? needs : null, knows };

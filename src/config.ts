@@ -210,7 +210,7 @@ export function parseConfig(text: string, path: string): Config {
       { line: broken.linePos?.[0].line ?? 1, key: '', expected: `expected YAML: ${summary}` },
     ]);
   }
-  // An empty file is a document without a value; it asks for nothing, so it gets every default.
+  // An empty file is a document without a value, so it gets every default.
   const parsed = configSchema.safeParse(contentOf(document, path) ?? {});
   if (parsed.success) return parsed.data;
   throw invalid(
@@ -219,7 +219,7 @@ export function parseConfig(text: string, path: string): Config {
   );
 }
 
-/** Aliases are resolved late, so a wrong one, or too many of them, is found only here. */
+/** Aliases are resolved late, so a wrong alias, or too many aliases, are found only here. */
 function contentOf(document: Document, path: string): unknown {
   try {
     return document.toJS();
@@ -310,7 +310,7 @@ function knownKeysAt(path: readonly (string | number)[]): string[] {
   return Object.keys(shapeOf(schema));
 }
 
-/** Looks through what is wrapped around a group of keys: its default, and its change into numbers. */
+/** The keys of a group, without the schemas around it: its default, and its change into numbers. */
 function shapeOf(schema: unknown): Record<string | number, unknown> {
   if (schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault || schema instanceof z.ZodOptional) {
     return shapeOf(schema.unwrap());
@@ -335,7 +335,7 @@ function readText(path: string): string {
   }
 }
 
-/** For editors: what `# yaml-language-server: $schema=` may point at. Written to dist/ by the build. */
+/** For editors: `# yaml-language-server: $schema=` may point at it. The build writes it to dist/. */
 export function configJsonSchema(): object {
   return z.toJSONSchema(configSchema, { io: 'input' });
 }

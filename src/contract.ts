@@ -38,7 +38,10 @@ export const label = {
   keyRing: 'gameops.key-ring',
   /** On images: the server inside also listens on the Unix socket that GAMEOPS_UNIX_SOCKET names. */
   unixSocket: 'gameops.unix-socket',
-  /** On containers of Nginx and of servers: made with the volume of Unix sockets. Not the image's label, which they inherit. */
+  /**
+   * On containers of Nginx and of servers: made with the volume of Unix sockets. Not the image's label, which they
+   * inherit.
+   */
   onUnixSocket: 'gameops.on-unix-socket',
   /** On images: content hash, so that nothing is rebuilt when nothing changed. */
   content: 'gameops.content',
@@ -86,19 +89,22 @@ export function namesOf(project: string) {
   };
 }
 
-/** Host names of the accessories on the project's network; in .env they mean "the ones gameops runs". */
+/** Host names of the accessories on the project's network; in .env they mean the accessories that gameops runs. */
 export const accessoryHost = { postgres: 'postgres', redis: 'redis' } as const;
 
-/** 63 bytes are what Postgres keeps of a name. */
+/** Postgres keeps 63 bytes of a name. */
 const alternate = '_alternate';
 
-/** Roles beside the login of .env, once its password was rotated: who owns everything, and who takes turns with it. */
+/**
+ * Roles beside the login of .env after the first rotation: the owner of everything, and the other login that takes
+ * turns.
+ */
 export const roleNames = (login: string) => ({
   owner: `${login.slice(0, 57)}_owner`,
   alternate: `${login.slice(0, 63 - alternate.length)}${alternate}`,
 });
 
-/** The login that a container may have been made with, when .env names the other one by now. */
+/** The login that a container may have been made with, when .env names the other login now. */
 export const otherLogin = (login: string): string =>
   login.endsWith(alternate) ? login.slice(0, -alternate.length) : roleNames(login).alternate;
 
@@ -117,7 +123,7 @@ export const path = {
   unixSockets: '/run/gameops-unix-sockets',
 } as const;
 
-/** In the volume of Unix sockets, which as a mount belongs to root: a folder that any server's user may write to. */
+/** A folder in the volume of Unix sockets that every server's user may write to; the mount itself belongs to root. */
 export const unixSocketsFolder = 'replicas';
 
 export const unixSocketFile = (release: number | string, replica: number | string): string =>
@@ -153,7 +159,7 @@ export const identityEnv = {
   project: 'GAMEOPS_PROJECT',
   release: 'GAMEOPS_RELEASE',
   replica: 'GAMEOPS_REPLICA',
-  /** How long a drain may take before the process leaves anyway, ms. */
+  /** How long a drain may take before the process ends anyway, ms. */
   drainMs: 'GAMEOPS_DRAIN_MS',
   /** Unix socket to listen on, beside the port. */
   unixSocket: 'GAMEOPS_UNIX_SOCKET',
@@ -174,9 +180,12 @@ export const endpoint = {
 export function redisKeys(project: string) {
   const base = `gameops:${project}`;
   return {
-    /** String: names this memory. Gone after a flush: offsets and sequences then begin anew, and everybody is told. */
+    /**
+     * String: the id of this Redis memory. A flush removes it: offsets and sequences then start again, and players are
+     * told.
+     */
     epoch: `${base}:epoch`,
-    /** Stream of everything that rooms hear, in one order; every server tails it. Bounded by length. */
+    /** Stream of all messages of all rooms, in one order; every server reads it. Bounded by length. */
     bus: `${base}:bus`,
     /** Hash, room → its newest offset. */
     offsets: `${base}:offsets`,
@@ -188,7 +197,9 @@ export function redisKeys(project: string) {
     session: (session: string) => `${base}:session:${session}`,
     /** Sorted set of the players in a region; score = when they count as gone, ms since the epoch. */
     here: (region: string) => `${base}:here:${region}`,
-    /** Hash, player id → JSON { owner, region, name }; owner is `<release>/<replica>/<connection>`: only it may leave. */
+    /**
+     * Hash, player id → JSON { owner, region, name }; owner is `<release>/<replica>/<connection>`: only it may leave.
+     */
     owners: `${base}:owners`,
     /** Sorted set, player id → expiry, over all regions: what the sweep reads. */
     present: `${base}:present`,
@@ -196,7 +207,7 @@ export function redisKeys(project: string) {
     attempts: `${base}:attempts:`,
     /** String, expires after 10 s: players connected to that replica. */
     players: (release: number, replica: number) => `${base}:players:${release}:${replica}`,
-    /** String, JSON `Vitals`, expires after 10 s: how that replica feels. */
+    /** String, JSON `Vitals`, expires after 10 s: how busy that replica is. */
     vitals: (release: number, replica: number) => `${base}:vitals:${release}:${replica}`,
     /** String, JSON `HandoverOrder`, expires after the drain: what the CLI asks of a release's replicas. */
     handover: (release: number) => `${base}:handover:${release}`,
@@ -212,12 +223,14 @@ export function redisKeys(project: string) {
   };
 }
 
-/** The player that the CLI's probes are. Nobody is told of it: it comes every second of a watch. */
+/** The player that the CLI's probes log in as. Other players are not told of it: it joins every second of a watch. */
 export const probePlayer = 'gameops-probe';
 
 export const isProbe = (player: string): boolean => player === probePlayer;
 
-/** What a replica tells of itself twice a second. `lagMs`: 99th percentile of the last second's event-loop delay. */
+/**
+ * What a replica reports about itself twice a second. `lagMs`: 99th percentile of the last second's event-loop delay.
+ */
 export interface Vitals {
   v: 1;
   players: number;
@@ -226,7 +239,10 @@ export interface Vitals {
   joinMs: number | null;
 }
 
-/** Send your players to `to`, at a pace. It holds for as long as it is there: deleted, who has not moved stays. */
+/**
+ * An order to hand over players to release `to`, at a pace. It holds until it is deleted; players who have not moved
+ * then stay.
+ */
 export interface HandoverOrder {
   v: 1;
   order: 'hand-over';
@@ -236,13 +252,13 @@ export interface HandoverOrder {
   patienceMs: number;
 }
 
-/** Counted since the order was seen. `left`: still here. */
+/** Counted since the replica saw the order. `left`: players still on it. */
 export interface HandoverProgress {
   v: 1;
   hinted: number;
   moved: number;
   closed: number;
-  /** Ended in any other way while being handed over. */
+  /** Connections that ended in any other way during the handover. */
   gone: number;
   left: number;
 }

@@ -98,15 +98,17 @@ export const catalogue = {
 
 export type ErrorCode = keyof typeof catalogue;
 
-/** Facts are shown to people and machines as they are: never a secret, never a whole environment. */
+/** Facts are shown to people and machines unchanged: never a secret, never a whole environment. */
 export type Facts = Record<string, string | number | boolean | null | readonly string[]>;
 
 export class OpsError extends Error {
   readonly code: ErrorCode;
-  /** Commands or actions that help, the best one first. Required: an error without a way out is not finished. */
+  /** Commands or actions that help, the best one first. Required: an error must say what to do next. */
   readonly next: readonly [string, ...string[]];
   readonly facts: Facts;
-  /** What was done before it failed, in the shape of the verb's result: goes into the JSON envelope beside the error. */
+  /**
+   * What was done before the failure, in the shape of the verb's result: part of the JSON envelope beside the error.
+   */
   readonly result: object | undefined;
 
   constructor(

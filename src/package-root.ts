@@ -1,4 +1,4 @@
-/** Where gameops itself lies on this machine, from source and from the bundle alike. Reads, writes nothing. */
+/** Where gameops is installed on this machine, both from source and from the bundle. Writes nothing. */
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +11,8 @@ export function packageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'templates')) || !existsSync(join(folder, 'package.json'))) {
     const parent = dirname(folder);
-    if (parent === folder) throw new Error(`no package of gameops around ${fileURLToPath(import.meta.url)}`);
+    if (parent === folder)
+      throw new Error(`no folder above ${fileURLToPath(import.meta.url)} is the package of gameops`);
     folder = parent;
   }
   found = folder;

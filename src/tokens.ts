@@ -1,11 +1,11 @@
 /**
- * A player's token: a JWT, HS256 with JWT_SECRET, `sub` the player's id, `kid` the key it was signed with. The CLI mints
- * them for its probes and load players, the server for guests and accounts. Promises that no other algorithm is ever
- * accepted, `none` included, and that a token without an end is none.
+ * A player's token: a JWT, HS256 with JWT_SECRET, `sub` the player's id, `kid` the key it was signed with. The CLI
+ * mints them for its probes and load players, the server for guests and accounts. Promises that no other algorithm is
+ * ever accepted, `none` included, and that a token without an end is none.
  *
  * Several keys count while the key is rotated (`gameops env rotate jwt`): one signs, all verify. One verifier for HTTP
- * and for sockets, because a function that chooses the key is called differently by either side of @fastify/jwt, and the
- * socket's side then refuses the old key.
+ * and for sockets, because a function that chooses the key is called differently by either side of @fastify/jwt, and
+ * the socket's side then refuses the old key.
  */
 import { createHmac } from 'node:crypto';
 import { createDecoder, createSigner, createVerifier, TokenError } from 'fast-jwt';
@@ -14,10 +14,10 @@ import type { Person } from './protocol.ts';
 
 export type TokenCheck = { ok: true; player: Person } | { ok: false; why: 'expired' | 'bad' };
 
-/** How long what the server signs is valid. The longest is what a rotated key is kept for. */
+/** How long the server's tokens are valid. A rotated key is kept for the longest of these times. */
 export const tokenLifeMs = { guest: 12 * 3_600_000, account: 15 * 60_000 } as const;
 
-/** Names a key in public: made from it, and of no use to find it. */
+/** A public name for a key: made from the key, which can't be found from it. */
 export function keyIdOf(secret: string): string {
   return createHmac('sha256', secret).update('gameops key id').digest('base64url').slice(0, 8);
 }
@@ -30,19 +30,19 @@ export function mintToken(secret: string, player: Person, lifeMs: number): strin
 
 type Settings = Readonly<Partial<Record<(typeof tokenKeyNames)[number], string | undefined>>>;
 
-/** Made once, because setting up a key costs more than a check. */
+/** Made once, because preparing a key costs more than a check. */
 export function tokenVerifier(settings: Settings): (token: string) => TokenCheck {
   const secrets = tokenKeyNames.map((name) => settings[name]).filter((secret) => secret !== undefined);
   const checks = new Map(secrets.map((secret) => [keyIdOf(secret), checkWith(secret)]));
   return (token) => {
     const { keyId, isOver } = readUnchecked(token);
     const named = checks.get(keyId ?? '');
-    // Tokens of before there were key ids name none, and those of somebody else's login name his own.
+    // Older tokens have no key id, and tokens of another login service have an id of their own.
     for (const check of named ? [named] : checks.values()) {
       const checked = check(token);
       if (checked.ok || checked.why === 'expired') return checked;
     }
-    // Its key may be gone as well by now. It opens nothing either way; who is told "expired" asks for another one.
+    // Its key may be gone, too. The token is refused either way; a client that is told "expired" asks for a new one.
     return { ok: false, why: isOver ? 'expired' : 'bad' };
   };
 }
@@ -63,7 +63,7 @@ function checkWith(secret: string): (token: string) => TokenCheck {
 
 const decode = createDecoder({ complete: true });
 
-/** What it says of itself, true or not. */
+/** What the token says about itself, true or not. */
 function readUnchecked(token: string): { keyId: string | null; isOver: boolean } {
   try {
     const { header, payload } = decode(token) as { header?: { kid?: unknown }; payload?: { exp?: unknown } };

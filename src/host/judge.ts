@@ -63,7 +63,7 @@ export function judgeEngine(engine: {
   return ok('engine', what);
 }
 
-/** All replicas of one fleet; a deploy runs two fleets for a while, but the second one starts as the first one idles. */
+/** For one fleet: a deploy runs two fleets for a while, but the second one is idle until the first one drains. */
 export function judgeCpus(need: { replicas: number; cpus: number }, hostCpus: number): Finding {
   const what = `one fleet may use ${need.replicas * need.cpus} CPUs; the engine has ${hostCpus}`;
   if (need.cpus > hostCpus) {
@@ -75,7 +75,11 @@ export function judgeCpus(need: { replicas: number; cpus: number }, hostCpus: nu
     );
   }
   if (need.replicas * need.cpus <= hostCpus) return ok('cpus', what);
-  return warning('cpus', what, 'fine at low load; else lower server.replicas or use a larger machine');
+  return warning(
+    'cpus',
+    what,
+    'this is fine at low load; otherwise lower server.replicas or use a larger machine',
+  );
 }
 
 /** Nginx takes two descriptors per player, the userland proxy of a published port two more. */
@@ -84,10 +88,15 @@ const openFilesMin = 4_096;
 export function judgeOpenFiles(limitsText: string): Finding {
   const match = /^Max open files\s+(\d+|unlimited)\s+(\d+|unlimited)/m.exec(limitsText);
   const hard = match?.[2] === 'unlimited' ? Number.POSITIVE_INFINITY : Number(match?.[2] ?? Number.NaN);
-  if (Number.isNaN(hard)) return ok('open-files', 'the limit of open files is not told on this system');
-  const what = `at most ${hard} open files per process here`;
+  if (Number.isNaN(hard))
+    return ok('open-files', 'this system does not say how many files a process may open');
+  const what = `a process may open ${hard} files here`;
   if (hard >= openFilesMin) return ok('open-files', what);
-  return warning('open-files', `${what}: few players fit`, 'raise LimitNOFILE of the Docker service');
+  return warning(
+    'open-files',
+    `${what}: that is enough for few players only`,
+    'raise LimitNOFILE of the Docker service',
+  );
 }
 
 const skewMsMax = 5_000;
@@ -95,10 +104,10 @@ const skewMsMax = 5_000;
 /** Certificates, tokens and the lock's age all compare clocks. @param time what the engine's clock says, ISO 8601 */
 export function judgeClock(time: string, nowMs: number): Finding {
   const skewMs = Date.parse(time) - nowMs;
-  if (Number.isNaN(skewMs)) return ok('clock', 'the engine does not tell its clock');
+  if (Number.isNaN(skewMs)) return ok('clock', 'the engine does not tell the time of its clock');
   const what = `the engine's clock and this one differ by ${Math.round(Math.abs(skewMs) / 100) / 10} s`;
   if (Math.abs(skewMs) <= skewMsMax) return ok('clock', what);
-  return warning('clock', what, 'have both machines set their clocks by NTP');
+  return warning('clock', what, 'let both machines set their clocks by NTP');
 }
 
 export async function lookUpDomain(domain: string): Promise<Finding> {

@@ -1,6 +1,6 @@
 /**
  * One at a time on this machine: set-up of the engine, and the building of images, by flock(1).
- * The kernel lets go when this process dies in any way, so there is no stale lock to take over.
+ * The kernel releases the lock when this process dies, however it dies, so there is never a stale lock.
  * Never held across an interaction; never needed where nothing is installed or built.
  */
 import { spawn } from 'node:child_process';
@@ -22,7 +22,7 @@ function lockFolder(): string {
   return tmpdir();
 }
 
-/** Runs `work` while no other gameops process of this machine holds `name`. `onWait` is called when it has to wait. */
+/** Runs `work` while no other gameops process of this machine holds `name`. `onWait` is called if it has to wait. */
 export async function oneAtATime<T>(name: string, work: () => Promise<T>, onWait?: () => void): Promise<T> {
   const file = join(lockFolder(), `gameops-${name}.lock`);
   // `cat` ends when our end of its stdin closes, and with it the lock.

@@ -1,5 +1,5 @@
 /**
- * What may be done about a machine whose engine does not answer: facts in, one act out.
+ * What gameops may do about a machine whose engine does not answer: facts in, one act out.
  * Reads the machine, changes nothing.
  */
 import { access, constants, readFile, stat } from 'node:fs/promises';
@@ -55,7 +55,7 @@ export function planHost(facts: HostFacts): HostAct {
     const what = facts.hasDockerd
       ? 'Docker Engine is installed but not running'
       : 'there is no Docker Engine';
-    return refuse(`${what}, and this user is not root`, 'run it once as root: sudo gameops host setup');
+    return refuse(`${what}, and this user is not root`, 'run this once as root: sudo gameops host setup');
   }
   const packages = [...(facts.hasDockerd ? [] : ['docker.io']), ...(facts.hasIptables ? [] : ['iptables'])];
   if (packages.length === 0) return { kind: 'start' };

@@ -1,4 +1,4 @@
-/** Which TCP ports of this machine are free. A look, never a reservation. */
+/** Which TCP ports of this machine are free now. Reserves none. */
 import { createServer } from 'node:net';
 
 export async function isPortFree(port: number, address = '0.0.0.0'): Promise<boolean> {
@@ -9,7 +9,9 @@ export async function isPortFree(port: number, address = '0.0.0.0'): Promise<boo
   });
 }
 
-/** Why a port can't be had; null when it can, or when only the engine can tell: this user may not open low ports. */
+/**
+ * Why a port can't be opened; null when it can, or when only the engine can tell (this user may not open low ports).
+ */
 export async function whyNotFree(port: number, address: string): Promise<'taken' | 'not here' | null> {
   const server = createServer();
   return new Promise((resolve) => {
@@ -23,8 +25,8 @@ export async function whyNotFree(port: number, address: string): Promise<'taken'
 const portsTriedMax = 200;
 
 /**
- * The first free port from `start` on, on every address, so that it stays right when the published address changes.
- * 0 ("choose one for me") when a whole range is taken.
+ * The first port from `start` on that is free on every address, so that it stays free when the published address
+ * changes. 0 (the engine chooses) when the whole range is taken.
  */
 export async function firstFreePort(start: number, except: readonly number[] = []): Promise<number> {
   for (let port = start; port < start + portsTriedMax; port++) {

@@ -1,7 +1,7 @@
 /**
- * Has a Docker Engine answering on this machine: uses the one that answers, starts the one that is installed, installs
- * one on Debian and Ubuntu as root. Promises that running it again changes nothing.
- * Never replaces, upgrades or restarts an engine, never adds a foreign package source, never touches a remote host.
+ * Makes sure that a Docker Engine answers on this machine: uses an engine that answers, starts one that is installed,
+ * or installs one on Debian and Ubuntu as root. Promises that running it again changes nothing. Never replaces,
+ * upgrades or restarts an engine, never adds a foreign package source, never touches a remote host.
  */
 import { realClock, until } from '../clock.ts';
 import { dockerEngine } from '../engine/docker/engine.ts';
@@ -33,12 +33,12 @@ export async function hostSetup({ emit }: { emit: Emit }): Promise<HostSetup> {
   return oneAtATime(
     'host',
     () => bringUp(emit),
-    () => note(emit, 'another gameops is setting this machine up: waiting for it'),
+    () => note(emit, 'another gameops process is setting up this machine; waiting for it'),
   );
 }
 
 async function bringUp(emit: Emit): Promise<HostSetup> {
-  // Whoever held the lock before us may have done the work.
+  // The process that held the lock before may have done the work.
   const already = await askEngine();
   if (already) return { engine: already, installed: false, started: false };
   const facts = await observeHost();
@@ -61,10 +61,10 @@ async function start(facts: HostFacts, emit: Emit): Promise<EngineInfo> {
   }
   const present = await observeHost();
   if (present.daemonRunning) {
-    note(emit, 'dockerd is running but does not answer yet: waiting for it');
+    note(emit, 'dockerd is running but does not answer yet; waiting for it');
     return untilAnswers(() => false);
   }
-  note(emit, `starting Docker Engine: dockerd, its log in ${daemonLog}`);
+  note(emit, `starting Docker Engine: dockerd; its log is ${daemonLog}`);
   const daemon = await startDaemon();
   return untilAnswers(() => daemon.ended());
 }
@@ -78,7 +78,7 @@ async function untilAnswers(ended: () => boolean): Promise<EngineInfo> {
   const log = await lastLines(daemonLog, 5);
   throw new OpsError('ENGINE_UNREACHABLE', {
     message: ended()
-      ? `dockerd ended at once. Its last words: ${log.join(' | ') || '(none)'}`
+      ? `dockerd ended at once. Its last log lines: ${log.join(' | ') || '(none)'}`
       : `Docker Engine did not answer within ${startDeadlineMs / 1000} s of its start.`,
     next: [`read ${daemonLog}, or: journalctl -u docker`, 'gameops host setup'],
     facts: { log },

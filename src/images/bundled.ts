@@ -50,7 +50,7 @@ export async function gameImage(
   return { ...built, tag };
 }
 
-/** Pure: what `gameImage` would be called, so that a plan can name it without building. */
+/** Pure: the tag that `gameImage` would give, so that a plan can name the image without building it. */
 export function gameImageTag(files: ServerFiles, baseId: string): string {
   return `${repository}:${contentHash(files, baseId).slice(0, 16)}`;
 }

@@ -1,7 +1,7 @@
 /**
  * Images without a registry: one root file system of Debian's own signed packages that serves every role.
- * Promises that it is built once for a recipe, whoever asks at the same time, and that no temporary file stays.
- * Never names a mirror: it takes the one this machine installs its own packages from.
+ * Promises that each recipe is built once, also when several processes ask at the same time, and that no temporary file
+ * stays. Never names a mirror: it takes the mirror from which this machine installs its own packages.
  */
 import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, statfs } from 'node:fs/promises';
@@ -17,7 +17,7 @@ import { packageRoot } from '../package-root.ts';
 import type { Emit } from '../report/events.ts';
 import { formatBytes } from '../units.ts';
 
-/** Newest first: the next one is tried when a mirror does not have, or cannot prove, the one before. */
+/** Newest first: the next suite is tried when the mirror lacks the one before it, or can't prove its signature. */
 export const suites = [
   { name: 'forky', postgres: 18, loses: null },
   {
@@ -35,7 +35,7 @@ export const suites = [
 
 export type Suite = (typeof suites)[number];
 
-/** One list for every role. Tests add what only they need. */
+/** One list for every role. */
 export const packagesOf = (suite: Suite): string[] => [
   'nginx',
   'redis-server',
@@ -44,7 +44,7 @@ export const packagesOf = (suite: Suite): string[] => [
   'ca-certificates',
 ];
 
-/** On images built here: what is inside, for people. */
+/** On images built here: the versions inside, for people. */
 const versionsLabel = 'gameops.versions';
 
 const buildDeadlineMs = 600_000;
@@ -66,7 +66,7 @@ const options = [
   '--customize-hook=sh "$GAMEOPS_RECIPE/customize.sh" "$1"',
 ];
 
-/** Dockerfile lines, but for the labels. */
+/** Dockerfile lines, without the labels. */
 function changesOf(suite: Suite): string[] {
   const path = `/usr/lib/postgresql/${suite.postgres}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
   return [`ENV PATH=${path}`, 'ENTRYPOINT ["docker-entrypoint.sh"]'];
@@ -80,7 +80,7 @@ export interface DebianImage {
   versions: string;
 }
 
-/** The one that is on the engine, of the newest suite. Changes nothing. */
+/** The image of the newest suite that is on the engine. Changes nothing. */
 export async function findDebianImage(engine: Engine): Promise<DebianImage | null> {
   for (const suite of suites) {
     const ref = debianTag(suite, await recipeFiles());
@@ -108,12 +108,12 @@ export async function ensureDebianImage(
       emit({
         type: 'note',
         level: 'info',
-        message: 'another gameops is building the images: waiting for it',
+        message: 'another gameops process is building the images; waiting for it',
       }),
   );
 }
 
-/** What building needs, asked before anything is done. Returns the mirror. */
+/** Checks what building needs before anything is done. Returns the mirror. */
 async function requireBuilder(engine: Engine): Promise<string> {
   const mirror = mirrorOf(await sourcesOfApt());
   if (mirror === null) throw cannotBuild("this machine's apt sources name no Debian mirror");
@@ -155,7 +155,7 @@ async function buildNewest(
       emit({
         type: 'note',
         level: 'warning',
-        message: `Debian ${suite.name} can't be had: ${failures.at(-1)}`,
+        message: `Debian ${suite.name} is not available: ${failures.at(-1)}`,
       });
     }
   }
@@ -189,7 +189,7 @@ async function build(
   }
 }
 
-/** By name: execa is loaded only where a program is really run, for every deploy passes through this module. */
+/** By name: execa is loaded only when a program is run, because every deploy loads this module. */
 function isFailedProgram(error: unknown): error is ExecaError {
   return error instanceof Error && error.name === 'ExecaError';
 }
@@ -214,7 +214,8 @@ async function bootstrap(
       `deb ${at.mirror} ${at.suite.name} main`,
     ],
     {
-      // TMPDIR: mmdebstrap unpacks there, in a mount namespace of its own, and removes it; we remove what a kill leaves.
+      // TMPDIR: mmdebstrap unpacks there, in a mount namespace of its own, and removes it; we remove what a kill
+      // leaves.
       env: {
         PATH: searchPath(),
         TMPDIR: folder,
@@ -265,7 +266,7 @@ export function versionsText(installed: string): string {
   return found.join(', ');
 }
 
-/** Pure. Another recipe is another tag, so nothing is rebuilt that did not change. */
+/** Pure. Another recipe has another tag, so only a changed recipe is built. */
 export function debianTag(suite: Suite, files: ReadonlyMap<string, string>): string {
   const hash = createHash('sha256');
   hash.update(JSON.stringify([options, packagesOf(suite), changesOf(suite)]));
@@ -304,7 +305,9 @@ export function mirrorOf(indexTargets: string): string | null {
   return null;
 }
 
-/** Where two gigabytes fit; what an earlier, killed build left there is removed, for we hold the lock. */
+/**
+ * A folder with 2 GB free. Removes what an earlier, killed build left there; the lock makes sure that none is running.
+ */
 async function roomyFolder(): Promise<string> {
   const free: string[] = [];
   for (const folder of new Set([tmpdir(), '/var/tmp'])) {

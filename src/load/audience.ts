@@ -32,16 +32,16 @@ export interface Seen {
   };
   players: {
     online: number;
-    /** Times that a player went to another server while still with the one before. */
+    /** Times that a player moved to another server while the old connection was still open. */
     moved: number;
     /** Sockets that a drain closed with 1012. */
     closed: number;
     /** Sockets that ended, or tries that failed, in any other way. */
     broken: number;
-    /** Of those, how many were in the game again. */
+    /** How many of those were in the game again. */
     cameBack: number;
     lost: number;
-    /** What one player heard twice, or did not hear while others did. */
+    /** Messages that one player heard twice, or did not hear although others did. */
     messages: { lost: number; duplicated: number };
     /** Longest time between a close and the next welcome, ms. */
     longestAwayMs: number;
@@ -50,7 +50,7 @@ export interface Seen {
 
 const requestDeadlineMs = 10_000;
 const talkEveryMs = 100;
-/** That write in turn over one connection: the server bounds what one player does. */
+/** Guests that write in turn over one connection, because the server limits what one player does. */
 const guestsPerClient = 8;
 
 /**
@@ -72,7 +72,7 @@ export async function startAudience(asked: {
   const run = `audience-${Math.random().toString(36).slice(2, 6)}`;
   const players = tokens.map((token, n) => startPlayer({ url: socketUrl, token, name: `${run}-${n}` }));
   let turn = 0;
-  // Somebody always speaks: who misses a word of it knows.
+  // Some player always speaks, so a player who misses a message notices it.
   const talking = setInterval(() => players[turn++ % players.length]?.count(), talkEveryMs);
   const stop = new AbortController();
   const tally = newTally();
@@ -92,7 +92,7 @@ export async function startAudience(asked: {
       );
       if (all) return;
       const { online } = seen().players;
-      throw new Error(`${online} of ${players.length} players were in after ${deadlineMs / 1000} s`);
+      throw new Error(`${online} of ${players.length} players had joined after ${deadlineMs / 1000} s`);
     },
     async leave() {
       const { players: atTheEnd } = seen();

@@ -1,4 +1,6 @@
-/** The players of one thread, out of a crowd that may be spread over several: whole rooms, so that each knows its own. */
+/**
+ * The players of one thread, out of a crowd that may be spread over several: whole rooms, so that each knows its own.
+ */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type LoadPlayer, newTimes, startPlayer, type Times } from '../client/player.ts';
@@ -13,19 +15,19 @@ export interface Crowd {
   forMs: number;
   rate: number;
   tokens: { secret: string; lifeMs: number };
-  /** Names the players of this crowd, who check each other. */
+  /** Part of every player's name; players of one crowd check each other. */
   run: string;
-  /** This one, from 0. */
+  /** Number of this thread, from 0. */
   thread: number;
   threads: number;
 }
 
 export interface CrowdHooks {
   signal: AbortSignal;
-  /** How many of this thread's are in. */
+  /** How many players of this thread have joined. */
   onJoined(count: number): void;
   onSecond(second: number): void;
-  /** Called once, when all of this thread are in or have failed. */
+  /** Called once, when all players of this thread have joined or failed. */
   othersAreIn(): Promise<void>;
 }
 
@@ -49,14 +51,14 @@ export interface CrowdCounts {
 }
 
 export const roomSize = 50;
-/** A server that is starting takes some hundred hellos a second; a herd would measure the herd. */
+/** A server that is starting takes some hundred hellos a second; faster joins would measure themselves. */
 const joinsPerSecond = 500;
 const joiningMax = 200;
 const joinTickMs = 20;
 const joinPatienceMs = 30_000;
-/** Of all players together. */
+/** For all players together. */
 const pingsPerSecond = 200;
-/** Since anything came; and in all, since somebody else may talk on in these rooms. */
+/** `quiet`: without a new message. `most`: in all, because somebody else may go on talking in these rooms. */
 const settleMs = { quiet: 5_000, most: 30_000 };
 
 interface Member {
@@ -75,7 +77,7 @@ export async function playCrowd(crowd: Crowd, hooks: CrowdHooks): Promise<CrowdC
     await join(crowd, hooks, members, times);
     await hooks.othersAreIn();
     const joinMs = performance.now() - began;
-    // The storm of joining is not what is asked about.
+    // The many joins at the beginning are not measured.
     Object.assign(times, newTimes());
     lag.reset();
     const begunAt = performance.now();
@@ -143,7 +145,7 @@ export function regionOf(number: number): string {
   return `r${room % world.columns}-${Math.floor(room / world.columns)}`;
 }
 
-/** Every room by itself, begun at a random moment: rooms that talk in step would be one large burst. */
+/** Each room starts at a random moment: rooms that talk at the same time would make one large burst. */
 function talk(crowd: readonly Member[], rate: number): () => void {
   const rooms = new Map<string, LoadPlayer[]>();
   for (const { number, player } of crowd) {
@@ -180,7 +182,7 @@ function talk(crowd: readonly Member[], rate: number): () => void {
   };
 }
 
-/** The next one of the room who is still playing; who is just coming back says it when he is. */
+/** The next player of the room who has not given up; a player who is reconnecting says it afterwards. */
 function speak(members: readonly LoadPlayer[], turn: number): void {
   for (let n = 0; n < members.length; n += 1) {
     const player = members[(turn + n) % members.length];
@@ -188,7 +190,7 @@ function speak(members: readonly LoadPlayer[], turn: number): void {
   }
 }
 
-/** What was said is acknowledged, and all players of a room have heard the same. */
+/** Waits until every message is acknowledged and all players of a room have heard the same. */
 async function settle(players: readonly LoadPlayer[], mostMs: number): Promise<void> {
   const progress = () => players.reduce((sum, { counts }) => sum + counts.received + counts.acknowledged, 0);
   let seen = progress();
@@ -205,7 +207,7 @@ async function settle(players: readonly LoadPlayer[], mostMs: number): Promise<v
   });
 }
 
-/** Messages that room mates have heard and others have not: nothing comes after them that would show the hole. */
+/** Messages that some players of a room have heard and others have not; no later message would show the gap. */
 function behind(players: readonly LoadPlayer[]): number {
   const places = players.flatMap((player) => (player.isOn() ? (player.place() ?? []) : []));
   const newest = new Map<string, number>();

@@ -1,8 +1,8 @@
 /**
  * Load players: a crowd that joins at a pace, spreads over the regions and talks at a fixed rate, and a sum of what
  * all of them saw. A large one is spread over threads, whole rooms in each. Promises to say nothing after its time is
- * over, to wait for what was said to be heard before it counts, and to tell how busy its own threads were, because a
- * slow generator looks like a slow server.
+ * over, to count only when every message has been heard, and to tell how busy its own threads were, because a slow
+ * generator looks like a slow server.
  */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
@@ -19,7 +19,7 @@ export interface LoadRequest {
   rate: number;
   /** Default: as many as the crowd needs and the machine has cores for. */
   threads?: number | undefined;
-  /** What the players' tokens are signed with, and how long each is good. */
+  /** The key that signs the players' tokens, and how long each token is valid. */
   tokens: { secret: string; lifeMs: number };
   signal: AbortSignal;
   /** `joined`: of all players while they come in; afterwards seconds of all seconds. */
@@ -29,26 +29,26 @@ export interface LoadRequest {
 export interface LoadReport {
   players: number;
   rooms: number;
-  /** Until the last player was in or had failed. */
+  /** Until the last player had joined or failed. */
   joinMs: number;
-  /** From then to the last message said. */
+  /** From then to the last message. */
   ms: number;
   sent: number;
-  /** What all players heard, joining and leaving of others included. */
+  /** Messages that all players heard, joins and leaves of others included. */
   received: number;
   lost: number;
   duplicated: number;
-  /** How often a player heard that another one had left, while all of them played on. */
+  /** How often a player heard that another player had left, although all of them were still playing. */
   falseOffline: number;
-  /** Players who never came in, or gave up. */
+  /** Players who never joined, or gave up. */
   failed: number;
-  /** Of the last close that was no restart; null when there was none. */
+  /** Code of the last close that was not a restart; null when there was none. */
   lastCode: number | null;
-  /** Said, and never acknowledged. */
+  /** Messages that were never acknowledged. */
   unacknowledged: number;
-  /** Welcomed by another server while still with the one before. */
+  /** Players welcomed by another server while the old connection was still open. */
   moved: number;
-  /** Came back after a close; `anew`: of those, to a session that was gone. */
+  /** Players who came back after a close; `anew`: those of them whose session was gone. */
   resumed: number;
   anew: number;
   /** Without a live welcome, at each move and each return; 0 is a move that nobody could notice. */
@@ -61,12 +61,12 @@ export interface LoadReport {
   generatorLagMs: { p99: number; max: number };
 }
 
-/** What one event loop does without getting late. */
+/** What one event loop can do without delay. */
 const playersPerThread = 2_500;
 /** Ten thousand players' messages are short-lived, ten thousand players are not: room to leave the young ones lie. */
 const youngMB = 128;
 
-/** @throws what stopped a thread, when one broke */
+/** @throws the error of a thread that failed */
 export async function runLoad(request: LoadRequest): Promise<LoadReport> {
   const { url, players, rate, forMs, tokens, signal, onProgress } = request;
   const { threads = Math.min(availableParallelism(), Math.ceil(players / playersPerThread)) } = request;
@@ -102,7 +102,7 @@ export async function runLoad(request: LoadRequest): Promise<LoadReport> {
   try {
     return reportOf(players, await Promise.all(parts));
   } catch (error) {
-    // A thread that broke must not leave the others playing.
+    // A thread that failed must not leave the others playing.
     broken.abort();
     await Promise.allSettled(parts);
     throw error;

@@ -1,4 +1,4 @@
-/** A thread of `gameops load`: its share of the crowd, told of and ended by messages. */
+/** A thread of `gameops load`: plays its share of the crowd; messages start and end it. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { type Crowd, type CrowdCounts, playCrowd } from './crowd.ts';
 
@@ -17,7 +17,7 @@ const mayPlay = new Promise<void>((resolve) => {
 });
 parentPort?.on('message', (told: ToThread) => {
   if (told === 'stop') stopping.abort();
-  // A crowd that is stopped waits for nobody.
+  // A crowd that is stopped does not wait for the other threads.
   play();
 });
 

@@ -1,6 +1,6 @@
 /**
  * Counts players through Redis, the one channel that every replica on every host reaches.
- * Promises never to throw into a deploy and never to wait long: what can't be known is null.
+ * Promises never to throw into a deploy and never to wait long: a number that can't be known is null.
  */
 import { Redis } from 'ioredis';
 import {
@@ -59,9 +59,9 @@ export interface HandedOver extends HandoverProgress {
 }
 
 export interface Players {
-  /** Players per release; null when no replica of it has reported within its key's life. */
+  /** Players per release; null when no replica of the release has reported before its key expired. */
   online(replicas: ReadonlyMap<ReleaseId, readonly number[]>): Promise<Map<ReleaseId, number | null>>;
-  /** Counted since the release began to drain; null when nobody could be asked. */
+  /** Counted since the release began to drain; null when Redis did not answer. */
   closed(release: ReleaseId): Promise<Closed | null>;
   /**
    * Leaves an order for replicas of a release, for at most `forMs`; null takes back whatever was ordered.
@@ -138,7 +138,7 @@ export function openPlayers(endpoint: RedisEndpoint): Players {
     async order(release, order, forMs) {
       try {
         await connected();
-        // What was counted for an older order is no answer to this one.
+        // Counts for an older order do not answer this one.
         const asked = redis.multi().del(keys.handoverProgress(release));
         if (order === null) asked.del(keys.handover(release));
         else asked.set(keys.handover(release), JSON.stringify(order), 'PX', Math.ceil(forMs));
@@ -165,7 +165,7 @@ export function openPlayers(endpoint: RedisEndpoint): Players {
   };
 }
 
-/** What replicas of this or another gameops wrote; a form that is not known counts as not said. */
+/** Replicas of another version of gameops may have written it; an unknown form counts as no report. */
 function sumOf(told: readonly (string | null)[]): HandedOver | null {
   const sum: HandedOver = { v: 1, replicas: 0, hinted: 0, moved: 0, closed: 0, gone: 0, left: 0 };
   for (const text of told) {

@@ -5,7 +5,7 @@
 import type { Plan, Step } from '../release/model.ts';
 
 export type Event =
-  /** Something is under way that is no step: images, host set-up. */
+  /** Work that is not a step of a plan: images, host set-up. */
   | { type: 'note'; level: 'info' | 'warning' | 'detail'; message: string }
   | {
       type: 'progress';
@@ -13,7 +13,7 @@ export type Event =
       done: number;
       total: number | null;
       unit: string;
-      /** What `done` and the rest are made of, in words and counts. */
+      /** The parts of `total`, in words and counts. */
       parts?: Record<string, number>;
     }
   | { type: 'plan'; plan: Plan; heading: string }

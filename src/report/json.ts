@@ -1,5 +1,5 @@
 /**
- * The machine's view: one envelope on stdout, one event a line on stderr. The shapes are CLI.md's contract.
+ * Output for machines: one envelope on stdout, one event a line on stderr. docs/json.md describes the shapes.
  * No known secret leaves through it.
  */
 import type { OpsError } from '../errors.ts';

@@ -7,9 +7,9 @@ import { stripVTControlCharacters } from 'node:util';
 import stringWidth from 'string-width';
 
 export interface LiveLine {
-  /** Called again for every frame; null takes the line away. */
+  /** `draw` is called again for every frame; null removes the line. */
   show(draw: ((frame: string) => string) | null): void;
-  /** Writes a lasting line above. */
+  /** Writes a line above that stays. */
   print(line: string): void;
   end(): void;
 }
@@ -17,7 +17,7 @@ export interface LiveLine {
 const frames = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 const frameMs = 100;
 
-/** @param clean is asked for everything that is written */
+/** @param clean changes everything before it is written */
 export function liveLine(stream: NodeJS.WriteStream, clean: (text: string) => string): LiveLine {
   let draw: ((frame: string) => string) | null = null;
   let at = 0;
@@ -52,7 +52,7 @@ export function liveLine(stream: NodeJS.WriteStream, clean: (text: string) => st
   };
 }
 
-/** A line that wraps can't be erased, so one that is too long loses its colours and its end. */
+/** A line that wraps can't be erased, so a line that is too long loses its colours and its end. */
 export function fitting(line: string, columns: number): string {
   if (stringWidth(line) < columns) return line;
   let kept = '';

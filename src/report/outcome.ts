@@ -1,22 +1,22 @@
 /**
  * How a run of the program ends, and the one place that writes it down: results on stdout, errors on stderr, with
- * --json one document on stdout for either. No known secret passes, whoever wrote the message.
+ * --json one document on stdout for either. No known secret is written, whoever wrote the message.
  */
 import { exitCode, isOpsError, type OpsError } from '../errors.ts';
 import type { ReportedError } from './json.ts';
 import { redact } from './redact.ts';
 import type { Style } from './style.ts';
 
-/** What a verb hands back when it did what was asked. What went wrong is thrown as an OpsError, with its `result`. */
+/** What a verb returns when it did what was asked. A failure is thrown as an OpsError, with its `result`. */
 export interface Outcome {
   ok: true;
   /** The `result` of the JSON envelope, see CLI.md. */
   result: object;
   /** The same for people, on stdout. No trailing newline needed. */
   text?: (style: Style) => string;
-  /** Written in the place of text and envelope, where the format was asked for. */
+  /** Written instead of text and envelope, when its format was requested. */
   document?: string;
-  /** What was found is a failure: it is told after the result, and its exit code counts. */
+  /** The findings are a failure: it is written after the result, and its exit code counts. */
   refusal?: OpsError;
 }
 
@@ -25,7 +25,7 @@ export type Ending =
   | { kind: 'outcome'; outcome: Outcome }
   | { kind: 'failure'; error: unknown; help?: string };
 
-/** Who is spoken to; known before the command line is parsed, because a wrong one has to be answered, too. */
+/** How to write; known before the command line is parsed, because a wrong one needs an answer, too. */
 export interface Speaker {
   command: string;
   version: string;
@@ -34,7 +34,7 @@ export interface Speaker {
   noColour: boolean;
 }
 
-/** Resolves with the exit code when everything has left the process. A result that can't be written is a bug. */
+/** Resolves with the exit code when all output has left the process. A result that can't be written is a bug. */
 export async function writeEnding(ending: Ending, speaker: Speaker): Promise<number> {
   const write = speaker.isJson ? writeJson : writeText;
   try {
@@ -96,10 +96,10 @@ function reportable(error: unknown, { version }: Speaker): ReportedError {
   const what = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return {
     code: 'BUG',
-    message: `gameops met something it did not expect: ${what}`,
+    message: `gameops failed in a way that it does not know: ${what}`,
     next: [
-      'gameops status shows where players are; gameops resume finishes what was begun',
-      'please report this, with the output of the same command and --verbose',
+      'gameops status shows where players are; gameops resume finishes an unfinished act',
+      'please report this, with the output of the same command with --verbose',
     ],
     facts: { version, node: process.version },
   };

@@ -5,15 +5,15 @@
 
 const known = new Set<string>();
 const revealingName = /SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|PRIVATE|API_?KEY|REDIS_URL|DATABASE_URL/i;
-/** Shorter ones would black out ordinary words. Under a name that reveals nothing, only a long value is one. */
+/** Shorter values would black out ordinary words. Under a name that does not sound secret, only a long value counts. */
 const lengthMin = { revealed: 6, unnamed: 16 };
-/** Weak passwords that are also words of ours: hiding them would hide the message, not the secret. */
+/** Weak passwords that are also words in our messages: hiding them would hide the message, not the secret. */
 const ordinary = new Set(['postgres', 'gameops', 'password', 'secret', 'production']);
 
-/** Remembers what must never be seen, in the forms it may be met in. */
+/** Remembers a value that must never be shown, in every form in which it may appear. */
 export function keepSecret(value: string): void {
   if (value.length < lengthMin.revealed || ordinary.has(value)) return;
-  // A key of several lines is quoted line by line in an error; as JSON it is met with its escapes.
+  // An error quotes a key of several lines line by line; in JSON it appears with its escapes.
   for (const line of [value, ...value.split(/\r?\n/).map((part) => part.trim())]) {
     if (line.length < lengthMin.revealed) continue;
     known.add(line).add(encodeURIComponent(line)).add(JSON.stringify(line).slice(1, -1));
@@ -30,7 +30,7 @@ export function keepSecretsOf(environment: Readonly<Record<string, string | unde
   }
 }
 
-/** A value of .env: whatever is not known to be open counts as secret. */
+/** A value of .env: a setting that is not known to be public counts as secret. */
 export function keepSetting(key: string, value: string, isSecret: boolean): void {
   if (revealingName.test(key) ? !key.endsWith('_FILE') : isSecret && value.length >= lengthMin.unnamed)
     keepSecret(value);
@@ -44,7 +44,7 @@ export function redact(text: string): string {
   return clean;
 }
 
-/** JSON whose texts are redacted, however deep. */
+/** JSON in which every text is redacted, at any depth. */
 export function redactedJson(data: object): string {
   return JSON.stringify(data, (_key, value: unknown) => (typeof value === 'string' ? redact(value) : value));
 }
@@ -53,7 +53,7 @@ function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    // A stray percent sign: the password is what it says.
+    // A stray percent sign: the password is the text as it is.
     return text;
   }
 }

@@ -54,7 +54,7 @@ export function terminalSink(stream: NodeJS.WriteStream, options: TerminalOption
         return;
       case 'interrupted':
         line.print(
-          `${style.yellow('!')} ${event.signal}: stopping at the next safe boundary; once more stops at once`,
+          `${style.yellow('!')} ${event.signal}: stopping at the next safe boundary; a second signal stops at once`,
         );
         return;
       default:
@@ -68,7 +68,7 @@ export function terminalSink(stream: NodeJS.WriteStream, options: TerminalOption
   return Object.assign(show, { end });
 }
 
-/** What runs right now: one step, and how far it or a transfer has come. */
+/** What runs right now: one step, and its progress or that of a transfer. */
 interface Activity {
   begin(event: Started): void;
   progress(event: Progress): void;
@@ -97,9 +97,9 @@ function drawnActivity(line: LiveLine, style: Style): Activity {
   };
 }
 
-/** Off a terminal, a step that takes longer than this says that it is still there. */
+/** Off a terminal, a step that takes longer than this says that it is still running. */
 const patienceMs = 3_000;
-/** Progress in a file is read, not watched: a line for every quarter, none for what is over in a moment. */
+/** A file is read later, not watched: one line for every quarter, and none for work that takes less than this. */
 const quietMs = 1_000;
 
 function toldActivity(line: LiveLine): Activity {
@@ -121,7 +121,7 @@ function toldActivity(line: LiveLine): Activity {
       const before = said.get(label) ?? { quarter: 0, at: isStep ? now : now - quietMs };
       const quarter = total === null || total <= 0 ? before.quarter + 1 : Math.floor((4 * done) / total);
       const isEarly = now - before.at < (total === null ? patienceMs : quietMs);
-      // The end of a step says by itself that all is done.
+      // The line for the end of the step says it anyway.
       const isSaidAnyway = isStep && quarter >= 4;
       if (!said.has(label)) said.set(label, before);
       if (quarter <= before.quarter || isSaidAnyway || (isEarly && quarter < 4)) return;
@@ -146,14 +146,14 @@ function stepTitle(step: Step): string {
   return `${step.kind} ${describeStep(step).subject}`;
 }
 
-/** Blue until players are touched, yellow while they may move, green once there is no way but forward. */
+/** Blue before players are affected, yellow while they may move, green when the act only goes forward. */
 function phasePaint(style: Style, phase: Phase): (text: string) => string {
   return { prepare: style.blue, switch: style.yellow, settle: style.green }[phase];
 }
 
 const barWidth = 20;
 
-/** "watched ██████░░░░ 12 s of 30 s"; what is counted in ones needs no bar. */
+/** "watched ██████░░░░ 12 s of 30 s"; a small count has no bar. */
 function barText(event: Progress): string {
   const { label, done, total } = event;
   if (total === null || total <= barWidth) return progressText(event);

@@ -31,7 +31,7 @@ const deploy: Verb = {
 };
 const resume: Verb = { plan: (_session, world) => planResume(world) };
 
-it('replicas that somebody removed come back, and Nginx is told their new addresses', async () => {
+it('resume starts removed replicas again and gives Nginx their new addresses', async () => {
   const memory = await simulation({ 'game:good': 'good' });
   await runVerb(memory, memory.engine, {}, deploy);
   for (const container of gameContainers(memory.state))
@@ -42,7 +42,7 @@ it('replicas that somebody removed come back, and Nginx is told their new addres
     expect(answers(reachedAt(memory.state, target))).toBe(true);
 });
 
-it('a release that crashes is told by its exit at whatever moment of its watch, and never passes it dead', async () => {
+it('a release that crashes at any moment of its watch fails the watch with its exit code', async () => {
   const behaviours = { 'game:crashes': 'crashes-later' } as const;
   const ends: string[] = [];
   for (let watchMs = 1_000; watchMs <= 2_600; watchMs += 20) {
@@ -85,20 +85,20 @@ describe('Unix sockets', () => {
     return targets.map(({ unixSocket }) => unixSocket !== null);
   };
 
-  it('are the way where Nginx has them', async () => {
+  it('are used where Nginx has them', async () => {
     const memory = await simulation({ 'game:good': 'good' });
     await runVerb(memory, memory.engine, {}, deployOf(1));
     expect(served(memory)).toEqual([true, true]);
   });
 
-  it('are left alone by an Nginx that was made without them, whatever the image says', async () => {
+  it('are not used by an Nginx that was made without them, whatever the image says', async () => {
     const memory = await simulation({ 'game:good': 'good' });
     await remadeNginx(memory, false);
     await runVerb(memory, memory.engine, {}, deployOf(1));
     expect(served(memory)).toEqual([false, false]);
   });
 
-  it('that a remade Nginx has lost are replaced by addresses', async () => {
+  it('are replaced by addresses when Nginx was made again without them', async () => {
     const memory = await simulation({ 'game:good': 'good' });
     await runVerb(memory, memory.engine, {}, deployOf(1));
     await remadeNginx(memory, false);
@@ -106,7 +106,7 @@ describe('Unix sockets', () => {
     expect(served(memory)).toEqual([false, false]);
   });
 
-  it('that a remade Nginx has gained are the way of the next release, not of servers that do not listen', async () => {
+  it('are used from the next release on when Nginx was made again with them, not for servers that do not listen on them', async () => {
     const memory = await simulation({ 'game:good': 'good' });
     await remadeNginx(memory, false);
     await runVerb(memory, memory.engine, {}, deployOf(1));
@@ -118,7 +118,7 @@ describe('Unix sockets', () => {
   });
 });
 
-it('one dead replica of the live release is brought back by resume, and the other keeps serving', async () => {
+it('resume starts a dead replica of the live release again while the other one keeps serving', async () => {
   const memory = await simulation({ 'game:good': 'good' });
   await runVerb(memory, memory.engine, {}, deploy);
   await memory.engine.retireFleet({ project, release: 1, replicas: [2] }, 'stopped', 1_000);
@@ -126,7 +126,7 @@ it('one dead replica of the live release is brought back by resume, and the othe
   expect(gameContainers(memory.state).map(answers)).toEqual([true, true]);
 });
 
-it('a db verb that changes the schema is told when the lock is lost', async () => {
+it('a db verb that changes the schema gets a signal when the lock is lost', async () => {
   const { engine } = await simulation();
   const context = { project, engine: async () => engine, signal: new AbortController().signal };
   await withProjectLock(context as unknown as Context, async (_engine, signal) => {
@@ -136,7 +136,7 @@ it('a db verb that changes the schema is told when the lock is lost', async () =
   });
 });
 
-it('migrations of a deploy are told when the lock is lost', async () => {
+it('the migrations of a deploy get a signal when the lock is lost', async () => {
   const memory = await simulation({ 'game:good': 'good' });
   const losing: Verb = {
     migrations: ['1_a'],
@@ -199,7 +199,7 @@ describe.each([1, 3, 5, 7])('a rollback that was interrupted after %i steps', (c
       { first: restore, later: takeBack, restores: 0, applied: [] },
       { first: restore, later: restore, restores: 1, applied: [] },
     ];
-  it.each(cases)('does to the schema what is asked last: $first.kind, then $later.kind', async (one) => {
+  it.each(cases)('does to the schema what was requested last: $first.kind, then $later.kind', async (one) => {
     const memory = await onTwoReleases();
     const cut = runVerb(memory, memory.engine, {}, rollback(one.first, count));
     await expect(cut).rejects.toMatchObject({ code: 'NOT_CONVERGED' });
@@ -211,7 +211,7 @@ describe.each([1, 3, 5, 7])('a rollback that was interrupted after %i steps', (c
   });
 });
 
-it('a wish that was put in place of another is what resume does', async () => {
+it('resume carries out the schema wish that replaced an earlier one', async () => {
   const memory = await onTwoReleases();
   for (const [wish, count] of [
     [restore, 3],
@@ -222,7 +222,7 @@ it('a wish that was put in place of another is what resume does', async () => {
   expect(schemaIn(memory.state)).toMatchObject({ restores: [], applied: ['7_rank'] });
 });
 
-it('a restore that is done is not done again when the same is asked, and does not pass for another one', async () => {
+it('a finished restore is not repeated for the same request, and does not count for another request', async () => {
   for (const [backup, times] of [
     ['backup-2', 1],
     ['backup-1', 2],

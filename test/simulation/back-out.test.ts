@@ -59,7 +59,7 @@ async function served(memory: MemoryEngine) {
   };
 }
 
-it('a deploy that fails in its watch leaves players with the templates and the domain of the release before', async () => {
+it('a deploy that fails in its watch goes back to the templates and the domain of the previous release', async () => {
   const memory = await simulation(behaviours);
   await runVerb(memory, memory.engine, behaviours, deploy('game:good', then));
   const failed = runVerb(memory, memory.engine, behaviours, deploy('game:crashes', today));
@@ -67,7 +67,7 @@ it('a deploy that fails in its watch leaves players with the templates and the d
   expect(await served(memory)).toEqual({ release: 1, redirects: false, domain: 'old.example' });
 });
 
-it('a rollback brings back the templates and the domain of its release', async () => {
+it('a rollback goes back to the templates and the domain of its release', async () => {
   const memory = await simulation(behaviours);
   await runVerb(memory, memory.engine, behaviours, deploy('game:good', then));
   await runVerb(memory, memory.engine, behaviours, deploy('game:next', today));
@@ -76,7 +76,7 @@ it('a rollback brings back the templates and the domain of its release', async (
   expect(await served(memory)).toEqual({ release: 1, redirects: false, domain: 'old.example' });
 });
 
-it('a switch that only mends what is served keeps its templates and its domain', async () => {
+it('a switch that only repairs the routes keeps the templates and the domain', async () => {
   const memory = await simulation(behaviours);
   await runVerb(memory, memory.engine, behaviours, deploy('game:good', then));
   await memory.engine.removeContainer(project, namesOf(project).game(1, 1));
@@ -87,7 +87,7 @@ it('a switch that only mends what is served keeps its templates and its domain',
   expect(await served(memory)).toEqual({ release: 1, redirects: false, domain: 'old.example' });
 });
 
-it('a release of an older gameops, which kept neither, is rendered from those of today', async () => {
+it('a release of an older gameops, which kept neither templates nor domain, is rendered from those of today', async () => {
   const memory = await simulation(behaviours);
   await runVerb(memory, memory.engine, behaviours, deploy('game:good', then, { proxy: null }));
   await runVerb(memory, memory.engine, behaviours, deploy('game:next', then));

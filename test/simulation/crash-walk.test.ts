@@ -401,7 +401,7 @@ async function prepared(scenario: Scenario): Promise<MemoryEngine> {
 }
 
 describe.each(scenarios)('dying anywhere in $name', (scenario) => {
-  it('never takes players off a ready fleet, and the next command understands what is left', async () => {
+  it('never leaves players without a ready fleet, and the next command recovers', async () => {
     const memory = await prepared(scenario);
     const start = memory.snapshot();
     const limits = {

@@ -59,7 +59,7 @@ describe('the in-memory engine', () => {
     };
   });
 
-  it('a process that dies before an effect leaves what came before, and frees its lock', async () => {
+  it('keeps the earlier effects of a process that dies, and frees its lock', async () => {
     const memory = open();
     const { engine } = memory.process((effect) => {
       if (effect.startsWith('start ')) throw new ProcessDied('killed');
@@ -74,7 +74,7 @@ describe('the in-memory engine', () => {
     expect(await memory.engine.lockHolder('arena')).toBeNull();
   });
 
-  it('a restored snapshot goes on as the first time did', async () => {
+  it('continues from a restored snapshot as it did the first time', async () => {
     const memory = open();
     await memory.engine.ensureContainer(idle('arena'));
     memory.crash('arena-nginx');
@@ -89,7 +89,7 @@ describe('the in-memory engine', () => {
     expect(first[0]).toMatchObject({ state: 'running', restartCount: 1 });
   });
 
-  it('an engine that does not answer is ENGINE_UNREACHABLE in every verb', async () => {
+  it('fails with ENGINE_UNREACHABLE in every call while it does not answer', async () => {
     const memory = open();
     memory.state.isReachable = false;
     await expect(memory.engine.observe('arena')).rejects.toMatchObject({ code: 'ENGINE_UNREACHABLE' });

@@ -88,8 +88,8 @@ async function walk(
   }
 }
 
-describe('dying anywhere', () => {
-  it('in down, the next down leaves nothing of the project but its volumes', async () => {
+describe('killed before any of its changes', () => {
+  it('down is completed by the next down, which leaves only the volumes of the project', async () => {
     const cases = await walk(
       (context) => down(context, {}),
       ({ state }) => {
@@ -101,7 +101,7 @@ describe('dying anywhere', () => {
     expect(cases).toBeGreaterThan(8);
   });
 
-  it('in down --volumes, the next one leaves nothing at all', async () => {
+  it('down --volumes is completed by the next one, which leaves nothing', async () => {
     await walk(
       (context) => down(context, { volumes: true }),
       ({ state }) =>
@@ -109,7 +109,7 @@ describe('dying anywhere', () => {
     );
   });
 
-  it('in prune, the live release keeps serving and the newest kept ones stay', async () => {
+  it('prune leaves the live release serving and the newest kept releases in place', async () => {
     await walk(
       (context) => prune(context, { keep: 1 }),
       (memory) => {
@@ -122,8 +122,8 @@ describe('dying anywhere', () => {
   });
 });
 
-describe('what somebody else works on', () => {
-  it('is not removed by down --volumes, also when there are only volumes yet', async () => {
+describe('a project that another operator is changing', () => {
+  it('is not removed by down --volumes, also when it has only volumes so far', async () => {
     const memory = await fourReleases();
     const config = { ...defaultConfig(), images: { ...defaultConfig().images, nginx: 'nginx' } };
     const context = { ...contextOf(memory.engine), config };

@@ -11,29 +11,29 @@ export interface Finding {
   /** "set-not-null" */
   rule: string;
   severity: Severity;
-  /** As shown; '' when it is about no file. */
+  /** As shown; '' when the finding is about no file. */
   file: string;
-  /** What it is about: a setting, a table, another object. */
+  /** The setting, table or other object that the finding is about. */
   key?: string | null;
-  /** From 1; null when it is about no line. */
+  /** From 1; null when the finding is about no line. */
   line: number | null;
   /** From 1, in characters of JavaScript. */
   column: number | null;
   /** What is wrong; without `rewrite` also what to do about it. */
   message: string;
-  /** What goes wrong, for whom. */
+  /** What goes wrong, and for whom. */
   why?: string;
-  /** How to get there safely; may be several lines. */
+  /** The safe way to do the same; may be several lines. */
   rewrite?: string;
 }
 
-/** A rule as a list of rules tells it, whether it has found something or not. */
+/** A rule as it stands in a list of rules, whether it found something or not. */
 export interface RuleText {
   id: string;
   severity: Severity;
   title: string;
   help: string;
-  /** Found only where somebody turns it on. */
+  /** The rule is off unless somebody turns it on. */
   isOff?: true;
 }
 
@@ -45,12 +45,12 @@ export interface Counts {
 export interface Report extends Counts {
   /** "gameops env check" */
   tool: string;
-  /** What was looked at, as shown: a file, a folder. */
+  /** The file or folder that was checked, as shown. */
   subject: string;
   findings: readonly Finding[];
-  /** Explains every rule under its id; none where each finding says it all. */
+  /** Page that explains every rule under its id; none if each finding explains itself. */
   page?: string;
-  /** What else a person has to know, for the last line. */
+  /** Something else that a person has to know; shown in the last line. */
   remark?: string;
 }
 

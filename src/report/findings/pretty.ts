@@ -1,4 +1,6 @@
-/** Findings for people: rule, place, the line with a caret under the spot, what is wrong, why, and the safe way. */
+/**
+ * Findings for people: rule, place, the line with a caret under the column, what is wrong, why, and how to correct it.
+ */
 import stringWidth from 'string-width';
 import type { Style } from '../style.ts';
 import { counted, type Finding, placeText, type Report, type Severity } from './model.ts';
@@ -17,7 +19,7 @@ export function prettyText(
   return [...blocks, summary(report, style)].join('\n');
 }
 
-/** @param excerpt the line that it is about, column for column */
+/** @param excerpt the line that the finding is about, unchanged, so that its columns are right */
 export function findingLines(finding: Finding, excerpt: string | null, style: Style): string[] {
   const { severity, rule, line, column, message, why, rewrite } = finding;
   const head = [paint(style, severity), style.bold(rule), plain(placeText(finding))];
@@ -51,8 +53,8 @@ function spot(excerpt: string, lineNumber: number, column: number, style: Style)
 const linesOf = (text = ''): string[] => text.split('\n').filter(Boolean).map(plain);
 
 /**
- * Files and names may come with somebody else's change: they shall neither drive the terminal nor turn the text around.
- * A space for each, so that the caret stays where it belongs.
+ * Files and names may come from somebody else's change: they must neither control the terminal nor reverse the text.
+ * Each such character becomes a space, so that the caret stays in its column.
  */
 function plain(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (one) => ' '.repeat(one.length));
@@ -60,7 +62,7 @@ function plain(text: string): string {
 
 function summary({ subject, findings, errors, warnings, page, remark }: Report, style: Style): string {
   const rest = remark === undefined ? '' : `; ${remark}`;
-  if (findings.length === 0) return `${style.green('✓')} ${subject}: nothing to complain about${rest}`;
+  if (findings.length === 0) return `${style.green('✓')} ${subject}: no problems found${rest}`;
   const notes = findings.length - errors - warnings;
   const counts = [counted(errors, 'error'), counted(warnings, 'warning')];
   if (notes > 0) counts.push(counted(notes, 'note'));

@@ -1,15 +1,15 @@
-/** Findings in the format that was asked for. Each format is loaded only when it is the one. */
+/** Findings in the requested format. A format is loaded only when it is requested. */
 import type { Outcome } from '../outcome.ts';
 import type { Finding, Format, Report, RuleText } from './model.ts';
 
-/** What only some formats ask for. */
+/** What only some formats need. */
 export interface Sources {
   /** For `--format json`: the result as the envelope would hold it. */
   result: object;
   rules(): readonly RuleText[];
-  /** The line that a finding is about, column for column, as it may be shown; null when there is none. */
+  /** The line that a finding is about, as it may be shown, with its columns unchanged; null when there is none. */
   excerpts(): (finding: Finding) => string | null;
-  /** Of GITHUB_STEP_SUMMARY. */
+  /** Path in GITHUB_STEP_SUMMARY. */
   summaryPath: string | undefined;
 }
 

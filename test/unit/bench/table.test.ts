@@ -10,7 +10,7 @@ beforeEach(async () => {
 });
 
 describe('the table of a bench', () => {
-  it('is met when all is within its limits, by the round that counts', () => {
+  it('is met when every figure is within its limit in the round that counts', () => {
     on.judge('worst', [1, 3, 2], 3, on.worst);
     on.judge('median', [1, 9, 2], 2, on.median);
     on.judgeLeast('reached', [10, 12], 10);

@@ -25,7 +25,7 @@ function check(
 describe('exit codes', () => {
   it('0 when all is well, and it says so', async () => {
     folder.write('.env', complete);
-    expect(await check()).toMatchObject({ code: 0, out: '✓ .env: nothing to complain about\n', err: '' });
+    expect(await check()).toMatchObject({ code: 0, out: '✓ .env: no problems found\n', err: '' });
   });
 
   it('3 for an error; 0 for a warning, and 3 with --strict', async () => {

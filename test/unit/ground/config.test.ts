@@ -1,4 +1,4 @@
-/** gameops.yaml: what is wrong is named with its line, and what was meant. */
+/** gameops.yaml: an error names the line and what was expected there. */
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -13,10 +13,10 @@ function refusal(text: string): OpsError {
     if (error instanceof OpsError) return error;
     throw error;
   }
-  throw new Error('it was taken');
+  throw new Error('the configuration was accepted');
 }
 
-describe('what is refused', () => {
+describe('gameops.yaml is refused', () => {
   it.each([
     [
       'a key with a typo',
@@ -53,26 +53,42 @@ describe('what is refused', () => {
       'deploy.strategy: expected one of blue-green, rolling',
     ],
     [
-      'a probe that is no path',
+      'a probe that is not a path',
       'server: { probe: readyz }\n',
       'server.probe: expected a path that starts with /',
     ],
     ['a probe with a space', 'server: { probe: "/a b" }\n', 'server.probe: expected a path without spaces'],
-    ['a domain that is none', 'domain: "a b; c"\n', 'gameops.yaml:1: domain: expected a host name'],
-    ['a name for an address', 'http: { address: localhost }\n', 'http.address: expected an IPv4 address'],
-    ['an address that is none', 'http: { address: 300.1.1.1 }\n', 'http.address: expected an IPv4 address'],
     [
-      'one port twice',
+      'a domain that is not a host name',
+      'domain: "a b; c"\n',
+      'gameops.yaml:1: domain: expected a host name',
+    ],
+    [
+      'a name instead of an address',
+      'http: { address: localhost }\n',
+      'http.address: expected an IPv4 address',
+    ],
+    [
+      'an address that is not an IPv4 address',
+      'http: { address: 300.1.1.1 }\n',
+      'http.address: expected an IPv4 address',
+    ],
+    [
+      'the same port twice',
       'http:\n  port: 8080\n  tlsPort: 8080\n',
       'gameops.yaml:3: http.tlsPort: expected another port than http.port',
     ],
     [
-      'a user by name',
+      'a user by name instead of uid',
       'server: { security: { user: root } }\n',
       'server.security.user: expected a numeric uid or uid:gid',
     ],
     ['a list', '- a\n', 'gameops.yaml:1: expected a group of keys'],
-    ['a project that can be no name', 'project: "My Arena"\n', 'project: expected lower-case letters'],
+    [
+      'a project with a name that is not allowed',
+      'project: "My Arena"\n',
+      'project: expected lower-case letters',
+    ],
     ['a group that is text', 'server: big\n', 'gameops.yaml:1: server: expected a group of keys'],
     ['a list', '- a\n', 'expected a group of keys'],
     ['broken YAML', 'server: {\n  replicas: 2\n', 'YAML'],
@@ -81,19 +97,19 @@ describe('what is refused', () => {
       'project: aa\nproject: bb\n',
       'gameops.yaml:2: expected YAML: Map keys must be unique',
     ],
-  ])('%s', (_, text, expected) => {
+  ])('for %s', (_, text, expected) => {
     const error = refusal(text);
     expect(error).toMatchObject({ code: 'CONFIG_INVALID', exitCode: 3 });
     expect(error.message).toContain(expected);
     expect(error.message).toContain('nothing was changed');
   });
 
-  it('everything that is wrong is named at once', () => {
+  it('with all its problems at once', () => {
     const { facts } = refusal('server: { replicas: 0, portt: 1 }\nhttpp: {}\n');
     expect(facts.problems).toHaveLength(3);
   });
 
-  it('no text of the file, whatever it is, ends in anything but settings or a refusal', () => {
+  it('or accepted, whatever its text is: nothing else is thrown', () => {
     fc.assert(
       fc.property(
         fc.oneof(
@@ -113,19 +129,19 @@ describe('what is refused', () => {
     );
   });
 
-  it('a file that was named has to be there; the usual one need not', () => {
+  it('when a file named with --config is missing; the default file may be missing', () => {
     expect(() => loadConfig('/nowhere/gameops.yaml', { mustExist: true })).toThrow('a file at this path');
     expect(loadConfig('/nowhere/gameops.yaml', { mustExist: false })).toEqual(defaultConfig());
   });
 });
 
-describe('what is taken', () => {
-  it('an empty file, or one of comments, is all defaults', () => {
+describe('gameops.yaml is accepted', () => {
+  it('when it is empty or has only comments: then every key has its default', () => {
     expect(parseConfig('', 'x')).toEqual(defaultConfig());
     expect(parseConfig('# later\n', 'x')).toEqual(defaultConfig());
   });
 
-  it('the defaults are those of the contract', () => {
+  it('without keys, with the defaults of the contract', () => {
     expect(defaultConfig()).toMatchObject({
       http: { address: '127.0.0.1', port: 8080, tlsPort: 8443 },
       server: { image: 'bundled', replicas: 2, port: 3000, memoryBytes: 512 * 1024 ** 2, cpus: 1 },
@@ -133,25 +149,25 @@ describe('what is taken', () => {
     });
   });
 
-  it('durations and sizes become numbers when the file is read', () => {
+  it('with durations and sizes, which become numbers when the file is read', () => {
     const config = parseConfig('deploy: { drain: 90s }\nserver: { memory: 1g }\n', 'x');
     expect(config.deploy).toMatchObject({ readyMs: 60_000, drainMs: 90_000 });
     expect(config.server).toMatchObject({ memoryBytes: 1024 ** 3, probe: '/readyz' });
   });
 
-  it('numbers and switches among server.env become text', () => {
+  it('with numbers and booleans in server.env, which become text', () => {
     expect(parseConfig('server: { env: { LIMIT: 5, MOTD: hi } }', 'x').server.env).toEqual({
       LIMIT: '5',
       MOTD: 'hi',
     });
   });
 
-  it('the JSON Schema that is shipped is the one of this schema', () => {
+  it('by editors: the shipped JSON Schema is made from this schema', () => {
     const shipped = new URL('../../../dist/gameops.schema.json', import.meta.url);
     expect(JSON.parse(readFileSync(shipped, 'utf8'))).toEqual(JSON.parse(JSON.stringify(configJsonSchema())));
   });
 
-  it('the JSON Schema describes what people write, not what the code reads', () => {
+  it('by editors: the JSON Schema describes what people write, not what the code reads', () => {
     const { properties } = configJsonSchema() as {
       properties: Record<string, { properties: Record<string, object> }>;
     };
@@ -159,7 +175,7 @@ describe('what is taken', () => {
     expect(properties.server?.properties.memory).toMatchObject({ type: 'string', default: '512m' });
   });
 
-  it('every key of the JSON Schema that a name does not explain has a description', () => {
+  it('by editors: the JSON Schema describes keys in words', () => {
     const { properties } = configJsonSchema() as { properties: Record<string, { properties?: object }> };
     expect(properties.http?.properties).toMatchObject({
       tlsPort: { description: expect.stringContaining('HTTPS') },
@@ -195,7 +211,7 @@ describe('durations and sizes', () => {
     expect(parseBytes(text)).toBe(bytes);
   });
 
-  it('are shown as people say them', () => {
+  it('are shown with units for people', () => {
     expect([0, 999, 1_234, 61_000, 120_000].map(formatMs)).toEqual([
       '0 ms',
       '999 ms',

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { catalogue, exitCode, isOpsError, OpsError } from '../../../src/errors.ts';
 
 describe('errors', () => {
-  it('the exit codes are those of the contract', () => {
+  it('have the exit codes of the contract', () => {
     expect(exitCode).toEqual({
       done: 0,
       bug: 1,
@@ -21,13 +21,13 @@ describe('errors', () => {
     });
   });
 
-  it('every code has an exit code of the contract, and none ends as done or as a bug', () => {
+  it('end with an exit code of the contract, never with that of success or of a bug', () => {
     const known = new Set<number>(Object.values(exitCode));
     for (const [code, exit] of Object.entries(catalogue))
       expect([code, known.has(exit), exit > 1]).toEqual([code, true, true]);
   });
 
-  it('an error knows its exit code, keeps its cause and is told from a bug', () => {
+  it('know their exit code, keep their cause and differ from a bug', () => {
     const cause = new Error('socket hang up');
     const error = new OpsError('ENGINE_UNREACHABLE', {
       message: 'No engine answers.',

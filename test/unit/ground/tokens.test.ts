@@ -8,14 +8,14 @@ const ada = { id: 'ada', name: 'Ada' };
 const good = { ok: true, player: ada };
 const hourMs = 3_600_000;
 
-test('the key that signs, the next one and the one before are all accepted; another one is not', () => {
+test('tokens of the present, the next and the previous key are accepted; tokens of another key are not', () => {
   const verify = tokenVerifier({ JWT_SECRET: a, JWT_SECRET_NEXT: b, JWT_SECRET_PREVIOUS: c });
   for (const secret of [a, b, c]) expect(verify(mintToken(secret, ada, hourMs))).toEqual(good);
   expect(verify(mintToken('d'.repeat(43), ada, hourMs))).toEqual({ ok: false, why: 'bad' });
   expect(tokenVerifier({ JWT_SECRET: a })(mintToken(b, ada, hourMs))).toEqual({ ok: false, why: 'bad' });
 });
 
-test('a token names its key, and the name is not the key', () => {
+test('a token names its key, without revealing the key', () => {
   const header = JSON.parse(
     Buffer.from(mintToken(a, ada, hourMs).split('.')[0] ?? '', 'base64url').toString(),
   );
@@ -24,7 +24,7 @@ test('a token names its key, and the name is not the key', () => {
   expect(a).not.toContain(keyIdOf(a));
 });
 
-test("tokens without a key's name, or with one that is not ours, are tried with every key", () => {
+test('a token without the name of a known key is tried with every key', () => {
   const verify = tokenVerifier({ JWT_SECRET: a, JWT_SECRET_PREVIOUS: b });
   for (const options of [{}, { kid: 'login-service-1' }]) {
     const sign = createSigner({ key: b, algorithm: 'HS256', expiresIn: hourMs, ...options });
@@ -32,7 +32,7 @@ test("tokens without a key's name, or with one that is not ours, are tried with 
   }
 });
 
-test('who names a key without having it opens nothing', () => {
+test('a token that names a key but was signed with another one is refused', () => {
   const forged = createSigner({
     key: 'x'.repeat(43),
     algorithm: 'HS256',
@@ -42,7 +42,7 @@ test('who names a key without having it opens nothing', () => {
   expect(tokenVerifier({ JWT_SECRET: a })(forged({ sub: 'ada' }))).toEqual({ ok: false, why: 'bad' });
 });
 
-test('an expired token is told from a bad one, also when its key is gone: its player asks for another one', () => {
+test('an expired token differs from a bad one, also when its key is gone, so that its player asks for a new one', () => {
   const old = mintToken(b, ada, -hourMs);
   expect(tokenVerifier({ JWT_SECRET: a, JWT_SECRET_PREVIOUS: b })(old)).toEqual({
     ok: false,
@@ -51,7 +51,7 @@ test('an expired token is told from a bad one, also when its key is gone: its pl
   expect(tokenVerifier({ JWT_SECRET: a })(old)).toEqual({ ok: false, why: 'expired' });
 });
 
-test('no other algorithm, no token without an end or a player, and nothing that is no token', () => {
+test('other algorithms, tokens without an end or a player, and texts that are not tokens are refused', () => {
   const verify = tokenVerifier({ JWT_SECRET: a, JWT_SECRET_NEXT: b });
   const none = createSigner({ algorithm: 'none', expiresIn: hourMs })({ sub: 'ada' });
   const endless = createSigner({ key: a, algorithm: 'HS256' })({ sub: 'ada' });

@@ -5,8 +5,8 @@ import { emptyFolder, gameops } from '../../support/program.ts';
 
 const engine = { version: '20.10.24', apiVersion: '1.41', platform: 'linux/amd64', isLocal: true };
 
-describe('findings', () => {
-  it('an engine older than 20.10 and one without Linux containers are errors with a fix', () => {
+describe('doctor judges', () => {
+  it('an engine older than 20.10, or without Linux containers, as an error and names the correction', () => {
     expect(judgeEngine(engine).level).toBe('ok');
     expect(judgeEngine({ ...engine, version: '19.03.1' })).toMatchObject({
       level: 'error',
@@ -15,7 +15,7 @@ describe('findings', () => {
     expect(judgeEngine({ ...engine, platform: 'windows/amd64' })).toMatchObject({ level: 'error' });
   });
 
-  it('clocks that differ by more than five seconds are a warning, whichever is ahead', () => {
+  it('clocks that differ by more than five seconds as a warning, whichever is ahead', () => {
     const now = Date.parse('2026-01-01T00:00:10Z');
     expect(judgeClock('2026-01-01T00:00:08Z', now).level).toBe('ok');
     expect(judgeClock('2026-01-01T00:00:01Z', now).level).toBe('warning');
@@ -26,13 +26,13 @@ describe('findings', () => {
     });
   });
 
-  it('a replica that asks for more CPUs than there are is an error; a fleet that does is a warning', () => {
+  it('a replica that needs more CPUs than the engine has as an error, and such a fleet as a warning', () => {
     expect(judgeCpus({ replicas: 2, cpus: 1 }, 2).level).toBe('ok');
     expect(judgeCpus({ replicas: 4, cpus: 1 }, 2).level).toBe('warning');
     expect(judgeCpus({ replicas: 1, cpus: 4 }, 2).level).toBe('error');
   });
 
-  it('few open files are a warning', () => {
+  it('a low limit of open files as a warning', () => {
     expect(
       judgeOpenFiles('Max open files            1024                 1048576              files').level,
     ).toBe('ok');
@@ -44,7 +44,7 @@ describe('findings', () => {
     ).toBe('ok');
   });
 
-  it('a domain without an address is a warning that names the record to make', async () => {
+  it('a domain without an address as a warning that names the missing DNS record', async () => {
     expect(await lookUpDomain('nowhere.invalid')).toMatchObject({
       level: 'warning',
       fix: expect.stringContaining('A or AAAA record'),
@@ -52,11 +52,11 @@ describe('findings', () => {
   });
 });
 
-describe('the verb', () => {
+describe('gameops doctor', () => {
   const folder = emptyFolder();
   afterAll(() => folder.remove());
 
-  it('tells everything at once: a broken gameops.yaml, a missing .env and an engine that is away', async () => {
+  it('reports everything at once: a broken gameops.yaml, a missing .env and an engine that does not answer', async () => {
     folder.write('gameops.yaml', 'serber: {}\n');
     const { code, out, err } = await gameops(['doctor', '--json', '--project', 'arena'], {
       cwd: folder.path,
@@ -68,7 +68,7 @@ describe('the verb', () => {
     for (const { level, fix } of result.findings) expect(fix !== '').toBe(level !== 'ok');
   });
 
-  it('tells the mode of .env once', async () => {
+  it('reports the mode of .env once', async () => {
     folder.write('gameops.yaml', 'project: arena\n');
     await gameops(['init'], { cwd: folder.path });
     folder.write('.env', 'DB_HOST=postgres\n', 0o644);

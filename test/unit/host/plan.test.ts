@@ -19,29 +19,29 @@ describe('host set-up', () => {
     expect(planHost(bareDebian)).toEqual({ kind: 'install', packages: ['docker.io', 'iptables'] });
   });
 
-  it('installs on Ubuntu and on what calls itself like Debian', () => {
+  it('installs on Ubuntu and on systems that call themselves like Debian', () => {
     expect(planHost({ ...bareDebian, distribution: ['ubuntu', 'debian'] }).kind).toBe('install');
     expect(planHost({ ...bareDebian, distribution: ['linuxmint', 'ubuntu'] }).kind).toBe('install');
   });
 
-  it('installs only what is missing', () => {
+  it('installs only the missing packages', () => {
     expect(planHost({ ...bareDebian, hasDockerd: true })).toEqual({
       kind: 'install',
       packages: ['iptables'],
     });
   });
 
-  it('starts an engine that is installed, on any Linux', () => {
+  it('starts an installed engine on any Linux', () => {
     const facts = { ...bareDebian, distribution: ['fedora'], hasDockerd: true, hasIptables: true };
     expect(planHost(facts)).toEqual({ kind: 'start' });
   });
 
-  it('never installs over a DOCKER_HOST that names another engine', () => {
+  it('never installs an engine when DOCKER_HOST names another one', () => {
     const act = planHost({ ...bareDebian, elsewhere: 'tcp://10.1.2.3:2376' });
     expect(act).toMatchObject({ kind: 'refuse', code: 'ENGINE_UNREACHABLE' });
   });
 
-  it('tells a user without rights on the socket how to get them, instead of installing a second engine', () => {
+  it('tells users without rights on the socket how to get them, and installs no second engine', () => {
     const act = planHost({
       ...bareDebian,
       isRoot: false,

@@ -10,7 +10,7 @@ const forky = suites[0];
 const mebibyte = 1024 ** 2;
 
 describe('Debian images', () => {
-  it('take the mirror of the machine itself, never that of updates, security or a third party', () => {
+  it('come from the mirror of this machine, never from an archive of updates, security or a third party', () => {
     const targets = [
       'http://third.example/apt cloud-sdk-bookworm main Packages',
       'http://mirror.example/debian-security/ bookworm-security main Packages',
@@ -20,18 +20,18 @@ describe('Debian images', () => {
     expect(mirrorOf(targets)).toBe('http://mirror.example/debian/');
   });
 
-  it('find no mirror on Ubuntu', () => {
+  it('have no mirror on Ubuntu', () => {
     expect(mirrorOf('http://mirror.example/ubuntu/ noble main Packages')).toBeNull();
   });
 
-  it('are tagged by their recipe: another script is another image, the same one is not rebuilt', () => {
+  it('are tagged by their recipe: a changed script makes another image, the same recipe is not built again', () => {
     const files = new Map([['customize.sh', 'a']]);
     expect(debianTag(forky, files)).toBe(debianTag(forky, new Map(files)));
     expect(debianTag(forky, files)).not.toBe(debianTag(forky, new Map([['customize.sh', 'b']])));
     expect(debianTag(forky, files)).toMatch(/^gameops-debian:forky-[0-9a-f]{12}$/);
   });
 
-  it('hold the PostgreSQL of their suite', () => {
+  it('contain the PostgreSQL of their suite', () => {
     expect(suites.map((suite) => packagesOf(suite)[2])).toEqual([
       'postgresql-18',
       'postgresql-17',
@@ -39,7 +39,7 @@ describe('Debian images', () => {
     ]);
   });
 
-  it('say in one line what stands in for the official images', () => {
+  it('say in one line which versions replace the official images', () => {
     const versions = versionsText(
       'nginx\t1.30.6-2\nnodejs\t24.21.0+dfsg+~cs24-1\npostgresql-18\t18.6-3\nredis-server\t5:8.0.6-3\n',
     );
@@ -61,7 +61,7 @@ describe('the game image', () => {
     ['server.mjs', Buffer.from('1')],
   ]);
 
-  it('has one tag for one content, another for other code or another base', () => {
+  it('has the same tag for the same content, and another tag for other code or another base', () => {
     const tag = gameImageTag(files, 'sha256:a');
     expect(gameImageTag(new Map([...files].reverse()), 'sha256:a')).toBe(tag);
     expect(gameImageTag(files, 'sha256:b')).not.toBe(tag);
@@ -85,17 +85,17 @@ describe('room for two fleets', () => {
   };
   const plenty = { freeDiskBytes: 50 * 1024 * mebibyte, memoryBytes: 8 * 1024 * mebibyte };
 
-  it('is there on an ordinary machine', () => {
+  it('is enough on an ordinary machine', () => {
     expect(judgeRoom(need, plenty)).toBeNull();
   });
 
-  it('is missing when the reserve of disk would be touched', () => {
+  it('is not enough when the disk reserve would be used', () => {
     const error = judgeRoom(need, { ...plenty, freeDiskBytes: diskReserveBytes });
     expect(error).toMatchObject({ code: 'DISK_TOO_FULL', exitCode: 5 });
     expect(error?.message).toContain('2 GB');
   });
 
-  it('is missing when the limits of both fleets exceed the memory, and the error names a number that fits', () => {
+  it('is not enough when the limits of both fleets exceed the memory; the error names a number of replicas that fits', () => {
     const error = judgeRoom({ ...need, replicas: 20 }, plenty);
     expect(error).toMatchObject({ code: 'MEMORY_TOO_SMALL', facts: { replicasThatFit: 7 } });
     expect(error?.next[0]).toContain('server.replicas to 7');

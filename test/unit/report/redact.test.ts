@@ -5,31 +5,31 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { keepSecret, keepSecretsOf, keepSetting, redact, redactedJson } from '../../../src/report/redact.ts';
 import { brokenEngine, emptyFolder, gameops, type Run } from '../../support/program.ts';
 
-describe('what is blacked out', () => {
-  it('a password is found as it is, percent-encoded in a URL, and with the escapes of JSON', () => {
+describe('redaction', () => {
+  it('finds a password as it is, percent-encoded in a URL, and with the escapes of JSON', () => {
     keepSecret('p@ss "quoted" word');
     expect(redact('the password is p@ss "quoted" word')).toBe('the password is [secret]');
     expect(redact('redis://:p%40ss%20%22quoted%22%20word@redis')).toBe('redis://:[secret]@redis');
     expect(redact(String.raw`{"x":"p@ss \"quoted\" word"}`)).toBe('{"x":"[secret]"}');
   });
 
-  it('the password inside a URL is a secret of its own', () => {
+  it('treats the password inside a URL as a secret of its own', () => {
     keepSecret('redis://:s3cr%40t-inside@redis:6379/0');
     expect(redact('AUTH s3cr@t-inside failed')).toBe('AUTH [secret] failed');
   });
 
-  it('a private key is found by any of its lines', () => {
+  it('finds a private key by any of its lines', () => {
     keepSecret('-----BEGIN KEY-----\nMIIEvQIBADANBg\n-----END KEY-----\n');
     expect(redact('bad line: MIIEvQIBADANBg')).toBe('bad line: [secret]');
   });
 
-  it('a secret inside a longer one leaves no remainder', () => {
+  it('leaves no remainder of a secret that contains another one', () => {
     keepSecret('abcdef-inner');
     keepSecret('abcdef-inner-and-outer');
     expect(redact('x abcdef-inner-and-outer x')).toBe('x [secret] x');
   });
 
-  it('of the environment, names that sound like secrets count; a path in KEY_FILE does not', () => {
+  it('hides environment variables whose names sound like secrets, but not a path in KEY_FILE', () => {
     keepSecretsOf({
       GITHUB_TOKEN: 'tok-from-environment',
       DB_PASSWORD_FILE: '/run/pw-file',
@@ -38,18 +38,18 @@ describe('what is blacked out', () => {
     expect(redact('tok-from-environment /run/pw-file my-editor')).toBe('[secret] /run/pw-file my-editor');
   });
 
-  it('an unknown setting counts as secret when its value is long; a switch is no secret', () => {
+  it('hides unknown settings with a long value, but not a short switch', () => {
     keepSetting('STRIPE_KEY', 'sk_live_0123456789abcdef', true);
     keepSetting('FEATURE_CHAT', 'enabled', true);
     expect(redact('sk_live_0123456789abcdef enabled')).toBe('[secret] enabled');
   });
 
-  it('the password "postgres" does not hide the host of that name', () => {
+  it('does not hide the host "postgres" because of a password "postgres"', () => {
     keepSetting('DB_PASSWORD', 'postgres', true);
     expect(redact('start-accessories postgres')).toBe('start-accessories postgres');
   });
 
-  it('JSON stays JSON, however deep the secret lies', () => {
+  it('leaves JSON valid, however deep the secret is', () => {
     keepSecret('deep"secret');
     expect(JSON.parse(redactedJson({ a: [{ b: 'x deep"secret' }], n: 1, z: null }))).toEqual({
       a: [{ b: 'x [secret]' }],
@@ -59,7 +59,7 @@ describe('what is blacked out', () => {
   });
 });
 
-describe('canaries: secrets of .env, of a file that is named and of the environment', () => {
+describe('secrets of .env, of a named file and of the environment', () => {
   const canaries = {
     password: 'canary-database-password',
     redis: 'canary-redis-password',
@@ -86,7 +86,7 @@ describe('canaries: secrets of .env, of a file that is named and of the environm
   for (const flags of [[], ['--verbose'], ['--json'], ['--json', '--verbose'], ['--quiet']]) {
     const named = flags.join(' ') || 'plain text';
 
-    it(`are not in what an engine says that repeats them (${named})`, async () => {
+    it(`are not in the message of an engine that repeats them (${named})`, async () => {
       const message = `refused: ${Object.values(canaries).join(' ')}`;
       const engine = await brokenEngine(folder.path, (_, response) => {
         response.writeHead(500, { 'content-type': 'application/json' }).end(JSON.stringify({ message }));
@@ -100,7 +100,7 @@ describe('canaries: secrets of .env, of a file that is named and of the environm
       expectNone(run);
     });
 
-    it(`are not in a bug and its stack (${named})`, async () => {
+    it(`are not in the report and stack of a bug (${named})`, async () => {
       // Only when the engine was asked has the verb read its settings: before that there is nothing to know.
       const asked = join(folder.path, `asked${flags.join('')}`);
       const engine = await brokenEngine(folder.path, () => writeFileSync(asked, ''));
@@ -122,7 +122,7 @@ describe('canaries: secrets of .env, of a file that is named and of the environm
     });
   }
 
-  it('are not in the refusal of settings that are wrong', async () => {
+  it('are not in the error about wrong settings', async () => {
     const broken = folder.write(
       'broken.env',
       `DB_PASSWORD=${canaries.password}\nJWT_SECRET=${canaries.jwt.slice(0, 31)}\nREDIS_URL=${canaries.redis}\n`,
