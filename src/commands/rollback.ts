@@ -32,35 +32,36 @@ export interface RollbackOptions {
 }
 
 export async function run(context: Context, options: RollbackOptions): Promise<Outcome> {
-  if (options.plan) {
-    const { engine, record, observed } = await readProject(context);
-    if (!record || !observed) throw nothingThere(context);
-    const env = context.readEnv(requestOf(record).image);
-    const { world } = observed;
-    const target = chooseTarget(context, record, world, options.to);
-    const database = projectDatabase(
-      context,
-      engine,
-      env,
-      migrationsDir(context, originOfImage(requestOf(record).image)),
-    );
-    const back = await schemaBack(context, { options, target, world, database, env });
-    const asked = await withWishAsked(context, { options, target, world, database, env }, back);
-    const plan = planFor(context, env, record, asked, target, back);
-    const lost = await findLost(engine, context.project, plan, record.releases);
-    const whole: Plan = { ...plan, steps: [...planLost(lost), ...plan.steps] };
-    return withLosses(planOutcome(whole, headingOf(plan, world, target.replicas)), back);
-  }
+  if (options.plan) return showPlan(context, options);
   return actOnProject(context, async (act, world, { env, database }) => {
     const target = chooseTarget(context, act.record, world, options.to);
-    const back = await schemaBack(context, { options, target, world, database, env });
-    await confirmSchemaLoss(context, { options, target }, back);
-    const asked = await withWishAsked(context, { options, target, world, database, env }, back);
+    const request = { options, target, world, database, env };
+    const back = await schemaBack(context, request);
+    await confirmSchemaLoss(context, request, back);
+    const asked = await withWishAsked(context, request, back);
     // Recorded first, so that whoever continues from here does what was asked last.
     if (asked.intent && asked.intent !== world.intent) await setWish(act, asked.intent.schema);
     const plan = planFor(context, env, act.record, asked, target, back);
     return { plan, heading: headingOf(plan, world, target.replicas) };
   });
+}
+
+async function showPlan(context: Context, options: RollbackOptions): Promise<Outcome> {
+  const { engine, record, observed } = await readProject(context);
+  if (!record || !observed) throw nothingThere(context);
+  const { world } = observed;
+  const { image } = requestOf(record);
+  const env = context.readEnv(image);
+  const dir = migrationsDir(context, originOfImage(image));
+  const database = projectDatabase(context, engine, env, dir);
+  const target = chooseTarget(context, record, world, options.to);
+  const request = { options, target, world, database, env };
+  const back = await schemaBack(context, request);
+  const asked = await withWishAsked(context, request, back);
+  const plan = planFor(context, env, record, asked, target, back);
+  const lost = await findLost(engine, context.project, plan, record.releases);
+  const whole: Plan = { ...plan, steps: [...planLost(lost), ...plan.steps] };
+  return withLosses(planOutcome(whole, headingOf(plan, world, target.replicas)), back);
 }
 
 function withLosses(outcome: Outcome, { loss, losses }: SchemaBack): Outcome {
