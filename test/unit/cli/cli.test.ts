@@ -56,7 +56,7 @@ describe('usage', () => {
   });
 });
 
-it('a home that can hold no state folder keeps nobody from reading', async () => {
+it('verbs that only read work when no state folder can be made in the home folder', async () => {
   const { code, err } = await gameops(['status'], { cwd, env: { HOME: '/proc', XDG_STATE_HOME: '' } });
   expect(code).toBe(4);
   expect(err).toContain('ENGINE_UNREACHABLE');
@@ -77,7 +77,7 @@ describe('--help', () => {
     expect(unknown).toBe(2);
   });
 
-  it('every verb and every group explains itself with examples and exit codes', async () => {
+  it('the help of every verb and every group has examples and exit codes', async () => {
     const asked = [...verbs.map(({ name }) => name), ...Object.keys(groups)];
     const runs = await Promise.all(asked.map((name) => gameops([...name.split(' '), '--help'], { cwd })));
     for (const [at, { code, out, err }] of runs.entries()) {
@@ -88,7 +88,7 @@ describe('--help', () => {
     }
   });
 
-  it('every example in the help is a command line that is understood', () => {
+  it('the program accepts every example in the help', () => {
     for (const { name, examples } of verbs)
       for (const example of examples) expect(example.startsWith(`gameops ${name}`)).toBe(true);
   });
@@ -99,7 +99,7 @@ describe('--help', () => {
   });
 });
 
-it('what the verbs of .env start with has no database in it, neither its driver nor the parser of its SQL', () => {
+it('the verbs of .env load neither the database driver nor the SQL parser', () => {
   const dist = new URL('../../../dist/', import.meta.url);
   const text = (name: string) => readFileSync(new URL(name, dist), 'utf8');
   const isOfDatabases = /libpg-query|SCRAM-SHA-256|pg_catalog/g;
@@ -141,7 +141,7 @@ describe('--json', () => {
     for (const line of err.split('\n').filter(Boolean)) expect(JSON.parse(line)).toHaveProperty('type');
   });
 
-  it('a pipe that closes early is no failure of the verb', async () => {
+  it('a verb does not fail when its pipe closes early', async () => {
     const { child, ended } = start(['--help', '--json'], { cwd });
     child.stdout?.destroy();
     expect((await ended).code).toBe(0);
@@ -149,14 +149,14 @@ describe('--json', () => {
 });
 
 describe('colour', () => {
-  it('there is none in a pipe, whatever the verb says', async () => {
+  it('a pipe gets no colours, whatever the verb prints', async () => {
     for (const args of [['--help'], ['doctor'], ['deplyo'], ['init']]) {
       const { out, err } = await gameops(['--project', 'arena', ...args], { cwd });
       expect(`${out}${err}`).not.toContain(ansi);
     }
   });
 
-  it('is given when asked for, and a refusal beats the demand', async () => {
+  it('FORCE_COLOR asks for colours, and a refusal overrides it', async () => {
     const asked = { FORCE_COLOR: '1' };
     const coloured = await gameops(['doctor', '--project', 'arena'], { cwd, env: asked });
     expect(coloured.err).toContain(ansi);
@@ -199,7 +199,7 @@ describe('signals', () => {
 });
 
 describe('init', () => {
-  it('writes secrets that only their owner can read, once, and keeps what is there', async () => {
+  it('writes secrets that only their owner can read, and keeps files that exist', async () => {
     const own = emptyFolder();
     const first = await gameops(['init', '--project', 'arena', '--json'], { cwd: own.path });
     expect(JSON.parse(first.out).result.files).toEqual([

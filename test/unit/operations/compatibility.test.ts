@@ -44,7 +44,7 @@ const state = {
 } as unknown as SchemaState;
 
 describe('what an image needs', () => {
-  it('is what it states, whatever lies in the folder', () => {
+  it('is what its labels state, whatever is in the folder of migrations', () => {
     expect(needsOf(info({ [label.needs]: '7_x', [label.knows]: '8_y' }), files)).toEqual({
       needs: '7_x',
       knows: '8_y',
@@ -55,13 +55,13 @@ describe('what an image needs', () => {
     });
   });
 
-  it('is what lies in the folder when it states nothing, and not known without one', () => {
+  it('is what the folder has when its labels state nothing, and unknown without a folder', () => {
     expect(needsOf(info({}), files)).toEqual({ needs: '1_a', knows: '2_b' });
     expect(needsOf(null, files)).toEqual({ needs: '1_a', knows: '2_b' });
     expect(needsOf(info({}), [])).toBeNull();
   });
 
-  it('is what of the folder is applied where pending migrations are left alone, so that it can be gone back to', () => {
+  it('is only what is applied when pending migrations are skipped, so that a rollback to it stays possible', () => {
     const needs = needsOf(info({}), [...files, { name: '3_c', phase: 'expand' }], new Set(['1_a']));
     expect(needs).toEqual({ needs: '1_a', knows: '1_a' });
     const served = release(39, 'superseded', 2, { migrations: needs });
@@ -78,14 +78,14 @@ describe('a contract migration', () => {
     expect(usersOf('2_b', kept).map(({ id }) => id)).toEqual([39]);
   });
 
-  it('runs when every release that runs or is kept knows it, and the new one does', () => {
+  it('is applied when the new release and every running or kept release know it', () => {
     const alone = { ...kept, fleets: [fleet(40, [1, 2])] };
     expect(ripeContracts(state, alone, upTo('2_b', '1_a'))).toEqual(['2_b']);
     expect(ripeContracts(state, alone, upTo('1_a'))).toEqual([]);
     expect(ripeContracts(state, alone, null)).toEqual([]);
   });
 
-  it('does not wait for a release that failed, but for one that states nothing', () => {
+  it('does not wait for a failed release, but waits for one that states nothing', () => {
     const failed = release(39, 'failed', 2, { migrations: upTo('1_a') });
     const silent = release(39, 'superseded', 2);
     const live = kept.releases.filter(({ id }) => id === 40);
@@ -93,7 +93,7 @@ describe('a contract migration', () => {
     expect(usersOf('2_b', { ...kept, releases: [silent, ...live] })).toHaveLength(1);
   });
 
-  it('raises the floor for whoever comes with it', () => {
+  it('raises the floor for the release that brings it', () => {
     const work = { pending: ['2_b'], contracts: ['2_b'], isFilled: true, wish: null };
     expect(schemaAfter(state, work).floor).toBe('2_b');
   });
@@ -128,18 +128,18 @@ describe('a release', () => {
     expect(() => mustFit(old, schema(null), kept, { ...lack, why: null })).not.toThrow();
   });
 
-  it('runs on a schema that went on, and one that nobody knows anything of runs anywhere', () => {
+  it('runs on a newer schema; one that states nothing runs on every schema', () => {
     expect(() => mustFit(old, schema(null, '1_a', '3_c'), kept, lack)).not.toThrow();
     expect(() => mustFit(release(39, 'superseded'), schema('9_z'), kept, lack)).not.toThrow();
   });
 
-  it('that runs keeps what it needs; one that is kept is only named', () => {
+  it('that runs keeps the migrations it needs; a kept one is only named', () => {
     expect(() => refuseTakingAway(schema(null), kept)).toThrowError(/Release 40 runs and needs 1_a/);
     const stopped = { ...kept, fleets: [fleet(39, [], [1, 2])] };
     expect(refuseTakingAway(schema(null), stopped).map(({ id }) => id)).toEqual([39]);
   });
 
-  it('that runs is told to miss what a backup has not got yet, by the order in which it was applied', () => {
+  it('that runs is reported when a backup lacks a migration it needs, by the order in which they were applied', () => {
     const running = { ...kept, fleets: [fleet(40, [1, 2])] };
     const stranded = (newest: string | null, ...applied: string[]) =>
       strandedBy(isInBackup(newest, applied), running).map(({ id }) => id);
@@ -152,8 +152,8 @@ describe('a release', () => {
   });
 });
 
-describe('backups that stay', () => {
-  it('are those of the releases that can be left, of the live one, and of any after them, failed ones too', () => {
+describe('pinned backups', () => {
+  it('are those of releases that a rollback can leave, of the live one, and of all later ones, also failed ones', () => {
     const releases = [36, 37, 38, 39].map((id) => release(id, 'superseded', 2, { backup: `b${id}` }));
     const failed = release(41, 'failed', 2, { backup: 'b41' });
     const record = {
@@ -163,7 +163,7 @@ describe('backups that stay', () => {
     expect(pinnedBackups(record, 2).sort()).toEqual(['b38', 'b39', 'b40', 'b41']);
   });
 
-  it('are that of the act under way where nothing has served yet', () => {
+  it('are only that of the act under way when no release has served yet', () => {
     const releases = [
       release(1, 'failed', 2, { backup: 'b1' }),
       release(2, 'candidate', 2, { backup: 'b2' }),

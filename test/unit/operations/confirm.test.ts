@@ -12,7 +12,7 @@ const loss = { migration: '2_b', table: 'public.a', columns: ['gold'], rows: 2, 
 const uncounted = [{ migration: '3_c', what: 'drops the schema shop and everything that depends on it' }];
 
 describe('--yes', () => {
-  it('answers for volumes and restores', async () => {
+  it('confirms the loss of volumes and restores', async () => {
     await confirmLoss(context(), 'This removes all data.', '--volumes');
     await expect(confirmLoss(context({ yes: false }), 'This removes it.', '--volumes')).rejects.toMatchObject(
       {
@@ -22,7 +22,7 @@ describe('--yes', () => {
     );
   });
 
-  it('does not accept what a way back loses, and says what does', async () => {
+  it('does not accept losses of going back, and the error names the flag that does', async () => {
     const asked = confirmWayBack(context(), 'It loses much.', ['gameops db rollback --accept-loss']);
     await expect(asked).rejects.toMatchObject({
       code: 'CONFIRMATION_NEEDED',
@@ -31,7 +31,7 @@ describe('--yes', () => {
     });
   });
 
-  it('lets a rollback restore a backup, and not take the schema back', async () => {
+  it('lets a rollback restore a backup, but not revert migrations with losses', async () => {
     const target = release(39, 'superseded');
     const back = { left: 42, loss: 'It loses.', losses: [], uncounted: [] };
     const restore = { ...back, wish: { kind: 'restore' as const, backup: 'b39' } };
@@ -51,7 +51,7 @@ describe('--yes', () => {
 });
 
 describe('what would be lost', () => {
-  it('is told apart: what is saved, and what is not', () => {
+  it('is shown in two parts: rows that are saved first, and data that is not', () => {
     expect(lossText({ losses: [loss], uncounted: [] })).toBe(
       'Saved before it is removed: public.a (gold): 2 rows since 2026-11-26 10:00.',
     );

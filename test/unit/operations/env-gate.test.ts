@@ -65,15 +65,15 @@ const deploy = async (own: Folder, ...more: string[]) => {
 };
 
 describe('deploy', () => {
-  it('there is a sample for every rule that is an error', () => {
+  it('is tested with a sample for every rule that is an error', () => {
     expect(Object.keys(samples).sort()).toEqual([...errors].sort());
   });
 
-  it('takes a .env without errors, and then asks for the engine', async () => {
+  it('accepts a .env without errors, and then connects to the engine', async () => {
     expect(await inFolder({ text: plain }, deploy)).toMatchObject({ code: 4 });
   });
 
-  it.each(errors)('refuses what is found by %s, as a plan, too', async (rule) => {
+  it.each(errors)('refuses a .env in which %s finds an error, also with --plan', async (rule) => {
     await inFolder(samples[rule] as Sample, async (own) => {
       const check = await gameops(['env', 'check', '--json'], { cwd: own.path });
       const found = (JSON.parse(check.out).result?.findings ?? []) as { rule: string }[];
@@ -83,7 +83,7 @@ describe('deploy', () => {
     });
   });
 
-  it('names rule, line and key, never the value', async () => {
+  it('names rule, line and key of an error, never the value', async () => {
     await inFolder(samples['cut-value'] as Sample, async (own) => {
       const { error } = await deploy(own);
       expect(error.message).toMatch(/cut-value on line \d+ \(DB_PASSWORD\)/);
@@ -91,14 +91,14 @@ describe('deploy', () => {
     });
   });
 
-  it('takes what gameops.yaml calls a warning', async () => {
+  it('accepts an error that gameops.yaml turns into a warning', async () => {
     await inFolder(samples['placeholder-secret'] as Sample, async (own) => {
       own.write('gameops.yaml', 'env: { rules: { placeholder-secret: warning } }\n');
       expect((await deploy(own)).code).toBe(4);
     });
   });
 
-  it('a rollback, a resume and a rotation are not refused for it: they are the ways out', async () => {
+  it('rollback, resume and rotation are not refused for errors in .env, because they are the ways out', async () => {
     await inFolder(samples['weak-jwt-secret'] as Sample, async (own) => {
       for (const verb of [['rollback'], ['resume'], ['env', 'rotate', 'jwt']]) {
         const { code } = await gameops([...verb, '--project', 'arena', '--json'], { cwd: own.path });
@@ -109,7 +109,7 @@ describe('deploy', () => {
   });
 });
 
-describe('a key that .env does not hold', () => {
+describe('a signing key that .env does not hold', () => {
   const fingerprintKey = 'a key of fingerprints';
   const warned = (values: Record<string, string>, signs: string | undefined) => {
     const told: string[] = [];
@@ -122,13 +122,13 @@ describe('a key that .env does not hold', () => {
     return told;
   };
 
-  it('and that the live release signs with, costs players their login: that is said, with the release', () => {
+  it('causes a warning that players will have to log in again, which names the live release', () => {
     const [message = '', ...more] = warned({ JWT_SECRET: 'b', JWT_SECRET_NEXT: 'c' }, 'a');
     expect(more).toEqual([]);
     expect(message).toMatch(/log in again.*release 41.*gameops env rotate jwt/);
   });
 
-  it('costs nobody anything while it holds it under another name, or the live release signs nothing', () => {
+  it('causes no warning when .env holds it under another name, or the live release signs no tokens', () => {
     for (const key of ['JWT_SECRET', 'JWT_SECRET_NEXT', 'JWT_SECRET_PREVIOUS'])
       expect(warned({ JWT_SECRET: 'b', [key]: 'a' }, 'a')).toEqual([]);
     expect(warned({ JWT_SECRET: 'b' }, undefined)).toEqual([]);

@@ -1,4 +1,4 @@
-/** What a rehearsal stands on, and what it says that it left out. */
+/** Which backup a rehearsal starts from, and that it names the migrations it leaves out. */
 import { expect, it } from 'vitest';
 import type { Backup } from '../../../src/database/backup/model.ts';
 import { isOfNow, type Rehearsal, rehearsalText } from '../../../src/operations/database/rehearse.ts';
@@ -12,7 +12,7 @@ const backup = (change: object = {}, damage: Backup['damage'] = null) =>
     manifest: { database: 'arena', verified: { level: 'read' }, ...now, ...change },
   }) as unknown as Backup;
 
-it('stands on a backup of the schema of now, and not on one from before a migration that changed rows alone', () => {
+it('a rehearsal starts from a backup with the present schema, not from one before a migration that changed only rows', () => {
   expect(isOfNow(backup(), 'arena', now)).toBe(true);
   expect(isOfNow(backup({ newestMigration: '1_table' }), 'arena', now)).toBe(false);
   expect(isOfNow(backup({ fingerprint: 'other' }), 'arena', now)).toBe(false);
@@ -20,7 +20,7 @@ it('stands on a backup of the schema of now, and not on one from before a migrat
   expect(isOfNow(backup({}, 'unreadable'), 'arena', now)).toBe(false);
 });
 
-it('names the contract migrations that it left out', () => {
+it('a rehearsal names the contract migrations that it leaves out', () => {
   const seen: Rehearsal = {
     pending: [],
     notRehearsed: ['3_drop'],

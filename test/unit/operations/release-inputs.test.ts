@@ -45,13 +45,13 @@ async function started(secret: string) {
   return first;
 }
 
-test('what a release was opened with is put where its servers read it', async () => {
+test('the settings that a release was opened with are put where its servers read them', async () => {
   const { engine } = await started('first');
   const file = (await engine.fleetFiles('arena', 41)).get('settings.json');
   expect(Buffer.from(file ?? []).toString()).toBe('{"JWT_SECRET":"first"}');
 });
 
-test('an act that is resumed with another .env gives its other replicas the secrets of the first ones, and says so', async () => {
+test('an act that is resumed with another .env gives all replicas the secrets of the first ones, and warns', async () => {
   const { engine } = await started('first');
   const { act: second, told } = actFor('second', true, engine);
   expect(await settingsFor(second, opened('first'))).toEqual({ JWT_SECRET: 'first' });
@@ -59,24 +59,24 @@ test('an act that is resumed with another .env gives its other replicas the secr
   expect(told.join()).not.toMatch(/second|first\b/);
 });
 
-test('an act whose settings are nowhere any more is refused with the keys, never with other values', async () => {
+test('an act is refused when its settings are lost; the error names the keys, and no other values are used', async () => {
   const { act: own } = actFor('second', true);
   const refused = settingsFor(own, opened('first'));
   await expect(refused).rejects.toMatchObject({ code: 'SETTINGS_CHANGED', facts: { keys: ['JWT_SECRET'] } });
 });
 
-test('a rollback uses the secrets of today, with which it was opened, not those that the release had before', async () => {
+test("a rollback uses today's secrets, with which it was opened, not those that the release had before", async () => {
   const { engine } = await started('first');
   const { act: second } = actFor('second', true, engine);
   expect(await settingsFor(second, opened('second'))).toEqual({ JWT_SECRET: 'second' });
 });
 
-test('the way back is never held up: a release that only comes back takes the settings that there are', async () => {
+test('going back is never refused: a release that only comes back takes whatever settings there are', async () => {
   const { act: own } = actFor('second', false);
   expect(await settingsFor(own, opened('first'))).toEqual({ JWT_SECRET: 'second' });
 });
 
-test('a role goes with its password: a release of before, which has another one on record, gets that of today', () => {
+test("an older release with another role on record gets today's role together with today's password", () => {
   const before = {
     ...named,
     plain: { DB_USER: 'arena', LOG_LEVEL: 'debug' },
@@ -87,7 +87,7 @@ test('a role goes with its password: a release of before, which has another one 
   expect(settingsOf(before, { DB_PASSWORD: 'of-today' })).toMatchObject({ DB_USER: 'arena' });
 });
 
-test('a role that gameops.yaml names counts before the one of .env, for a release that comes back, too', () => {
+test('a role in gameops.yaml overrides the role in .env, also for a release that comes back', () => {
   const back = {
     ...named,
     plain: { DB_USER: 'then' },
@@ -101,7 +101,7 @@ test('a role that gameops.yaml names counts before the one of .env, for a releas
   expect(given).toEqual({ DB_USER: 'of-yaml', DB_PASSWORD: 'of-today', PORT: '3000' });
 });
 
-test('what a rotation left behind is told from another release: by its secrets alone', () => {
+test('a release that a rotation left behind differs from the live one in secrets only, and is recognised by that', () => {
   const made = (id: number, plain: Record<string, string>, secrets: Record<string, string>) =>
     release(id, 'superseded', 2, { image: 'sha256:same', plain, fingerprints: { ...plain, ...secrets } });
   const live = made(5, { LOG_LEVEL: 'info' }, { DB_USER: 'b', DB_PASSWORD: '2', JWT_SECRET: 'x' });

@@ -43,8 +43,8 @@ function rollbackTo(target: number, applied: Record<string, number | null>, refu
   });
 }
 
-describe('a rollback of the schema that has no way back', () => {
-  it('offers the backup of the release that brought the oldest migration that would go', async () => {
+describe('a rollback of the schema past an irreversible migration', () => {
+  it('offers the backup of the release that brought the oldest migration to revert', async () => {
     // What 39 brought was taken back since: its backup is older than it need be.
     const applied = { '1_a': 38, '3_c': 41, '4_d': 42 };
     await expect(rollbackTo(38, applied, ['3_c'])).rejects.toMatchObject({
@@ -53,15 +53,15 @@ describe('a rollback of the schema that has no way back', () => {
     });
   });
 
-  it('offers none when the one that would help was never taken', async () => {
+  it('offers no backup when the one that would help was never taken', async () => {
     await expect(rollbackTo(38, { '3_c': 40, '4_d': 42 }, ['3_c'])).rejects.toMatchObject({
       facts: { backup: null },
     });
   });
 });
 
-describe('a rollback of the schema past what was applied by hand', () => {
-  it('is refused when that came after what would go, with the ways out', async () => {
+describe('a rollback of the schema past a migration that was applied by hand', () => {
+  it('is refused when that migration came after one to revert, and the error names the ways out', async () => {
     await expect(rollbackTo(39, { '1_a': 38, '3_c': 41, hand: null, '4_d': 42 })).rejects.toMatchObject({
       code: 'MIGRATION_IRREVERSIBLE',
       next: [
@@ -75,7 +75,7 @@ describe('a rollback of the schema past what was applied by hand', () => {
     });
   });
 
-  it('leaves what came before it, and takes what releases brought that failed in between', async () => {
+  it('leaves earlier migrations applied, and reverts those of failed releases in between', async () => {
     const back = await rollbackTo(39, { '1_a': 38, hand: null, '3_c': 41, '4_d': 42 });
     expect(back.wish).toEqual({ kind: 'take-back', migrations: ['4_d', '3_c'], acceptLoss: false });
   });

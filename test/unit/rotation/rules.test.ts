@@ -41,11 +41,11 @@ describe('JWT_SECRET', () => {
   const plan = (at: JwtPosition) => words(traceOf(at, nextJwtStep, applyJwtStep));
   const whole = ['write next', 'deploy', 'write promote', 'deploy', 'note', 'wait', 'write drop', 'deploy'];
 
-  it('a new key is accepted everywhere before it signs, and the old one until its last token is over', () => {
+  it('a new key is accepted everywhere before it signs, and the old key until its last token expires', () => {
     expect(plan(before)).toEqual(whole);
   });
 
-  it('killed before any step, the rest of the plan is what is left', () => {
+  it('when a rotation is killed before any step, the next plan is the rest of the plan', () => {
     let at = before;
     for (const [index, step] of traceOf(before, nextJwtStep, applyJwtStep).entries()) {
       expect(plan(at)).toEqual(whole.slice(index));
@@ -57,7 +57,7 @@ describe('JWT_SECRET', () => {
     expect(plan({ ...at, isBegun: true })).toEqual([]);
   });
 
-  it('no plan has a moment in which a replica signs what another one refuses', () => {
+  it('at no moment of any plan does a replica sign tokens that another replica refuses', () => {
     let at = before;
     for (const step of traceOf(before, nextJwtStep, applyJwtStep)) {
       const after = applyJwtStep(at, step);
@@ -73,19 +73,19 @@ describe('JWT_SECRET', () => {
     }
   });
 
-  it('an act that is unfinished is finished first, whoever began it', () => {
+  it('an unfinished act is finished first, whoever began it', () => {
     expect(plan({ ...before, isSettled: false, isBegun: true })).toEqual(['deploy']);
     expect(plan({ ...before, isSettled: false })).toEqual(['deploy', ...whole]);
   });
 
-  it("a .env that signs what the live release refuses, or forgets the live release's key, is not deployed", () => {
+  it("a .env whose key the live release refuses, or that lacks the live release's key, is not deployed", () => {
     expect(whyUnsafe({ file: ring('b'), live: ring('a') })).toBe('signs');
     expect(whyUnsafe({ file: ring('b'), live: ring('a', 'b') })).toBe('forgets');
     expect(whyUnsafe({ file: ring('b', null, 'a'), live: ring('a', 'b') })).toBeNull();
     expect(whyUnsafe({ file: ring('a'), live: ring('b', null, 'a') })).toBe('forgets');
   });
 
-  it('who noted nothing waits from now on, however long ago it may have been', () => {
+  it('when it was not noted since when only the new key signs, the wait begins now', () => {
     expect(plan({ ...before, file: ring('b', null, 'a'), live: ring('b', null, 'a'), now: 10_000 })).toEqual(
       whole.slice(4),
     );
@@ -101,7 +101,7 @@ describe("the database's role", () => {
   const plan = (at: RolePosition) => words(traceOf(at, nextRoleStep, applyRoleStep));
   const whole = ['take-over', 'hand on to arena_alternate', 'deploy', 'mark', 'disable arena'];
 
-  it('the first time the owner is made; then the two take turns', () => {
+  it('the first rotation makes the owner role; later the two login roles take turns', () => {
     expect(plan(before)).toEqual(whole);
     const end = traceOf(before, nextRoleStep, applyRoleStep).reduce(applyRoleStep, before);
     expect(plan(end)).toEqual([]);
@@ -113,7 +113,7 @@ describe("the database's role", () => {
     ]);
   });
 
-  it('killed before any step, the rest of the plan is what is left', () => {
+  it('when a rotation of the role is killed before any step, the next plan is the rest of the plan', () => {
     let at = before;
     for (const [index, step] of traceOf(before, nextRoleStep, applyRoleStep).entries()) {
       expect(plan(at)).toEqual(whole.slice(index));
@@ -124,7 +124,7 @@ describe("the database's role", () => {
     }
   });
 
-  it('killed between the new password and .env, the role gets another password', () => {
+  it('when a rotation is killed between the new password and .env, the role gets another password', () => {
     const roles = {
       owner: 'arena_owner',
       logins: [
@@ -135,7 +135,7 @@ describe("the database's role", () => {
     expect(plan({ ...before, roles, isBegun: true })).toEqual(whole.slice(1));
   });
 
-  it('killed while the old one was being disabled, it is disabled again', () => {
+  it('when a rotation is killed while the old role is being disabled, it is disabled again', () => {
     const roles = {
       owner: 'arena_owner',
       logins: [
@@ -147,7 +147,7 @@ describe("the database's role", () => {
   });
 });
 
-describe('a .env of before the last rotation', () => {
+describe('a .env from before the last rotation', () => {
   const roles = {
     owner: 'arena_owner',
     logins: [
@@ -157,21 +157,21 @@ describe('a .env of before the last rotation', () => {
   } as const;
   const names = { owner: 'arena_owner', alternate: 'arena_alternate' };
 
-  it('names the role that goes out of use, while servers log in as the other', () => {
+  it('names the role that is being retired, while servers log in as the other one', () => {
     expect(namesRetired({ file: 'arena', roles }, false)).toBe(true);
     expect(namesRetired({ file: 'arena', roles }, true)).toBe(false);
     expect(namesRetired({ file: 'arena_alternate', roles }, false)).toBe(false);
     expect(namesRetired({ file: 'arena', roles: null }, false)).toBe(false);
   });
 
-  it('once deployed, because the newer one is lost, has its role in use and the other one disabled', () => {
+  it('once deployed because the newer .env is lost, makes its role current and disables the other one', () => {
     const deployed: RolePosition = { file: 'arena', isLive: true, names, roles, isBegun: true };
     const plan = words(traceOf(deployed, nextRoleStep, applyRoleStep));
     expect(plan).toEqual(['mark', 'disable arena_alternate']);
   });
 });
 
-test("the verifier is the one that RFC 7677's example has", () => {
+test('the SCRAM verifier equals that of the example in RFC 7677', () => {
   const salt = Buffer.from('W22ZaJ0SNY7soEsUEjb6gQ==', 'base64');
   // Keys of the example of RFC 7677, 3: user "user", password "pencil", 4096 iterations.
   expect(scramVerifier('pencil', salt)).toBe(
@@ -182,31 +182,31 @@ test("the verifier is the one that RFC 7677's example has", () => {
 describe('edits of .env', () => {
   const text = '# Kept.\nA=1\n\nexport B = "two"   # why\r\n# C=3\nD=4';
 
-  it('change one value and keep everything else as it stands', () => {
+  it('change one value and keep everything else as it is', () => {
     expect(editEnv(text, [{ key: 'B', value: 'zwei' }])).toBe(
       '# Kept.\nA=1\n\nexport B = zwei   # why\r\n# C=3\nD=4',
     );
     expect(editEnv(text, [{ key: 'D', value: '5' }])).toBe(text.replace('D=4', 'D=5'));
   });
 
-  it('add a key below another one, with its kind of line end, or at the end', () => {
+  it('add a key below another one with the same line ending, or at the end', () => {
     expect(editEnv(text, [{ key: 'B2', value: 'x', below: 'B' }])).toContain('# why\r\nB2=x\r\n# C=3');
     expect(editEnv(text, [{ key: 'E', value: 'x', below: 'D' }])).toBe(`${text}\nE=x\n`);
     expect(editEnv(text, [{ key: 'E', value: 'x' }])).toBe(`${text}\nE=x\n`);
     expect(editEnv('', [{ key: 'E', value: 'x' }])).toBe('E=x\n');
   });
 
-  it('take a key out, every line of it', () => {
+  it('remove every line of a key', () => {
     expect(editEnv('A=1\nB=2\nA=3\n', [{ key: 'A', value: null }])).toBe('B=2\n');
     expect(editEnv('B=2\n', [{ key: 'A', value: null }])).toBe('B=2\n');
   });
 
-  it('a value of several lines, a byte order mark and keys that come twice', () => {
+  it('handle values of several lines, a byte order mark and keys that occur twice', () => {
     expect(editEnv('\uFEFFK="a\nb"\nZ=1\n', [{ key: 'K', value: 'c' }])).toBe('\uFEFFK=c\nZ=1\n');
     expect(editEnv('A=1\nA=2\n', [{ key: 'A', value: '3' }])).toBe('A=1\nA=3\n');
   });
 
-  it('what a shell needs quotes for keeps those it had, and gets none it had not', () => {
+  it('keep quotes that a shell needs, and add none', () => {
     const value = 'postgres://b:2@db/x?sslmode=require&a=1';
     for (const quote of ['', '"', "'"]) {
       const line = `URL=${quote}postgres://a:1@db/x?sslmode=require&a=1${quote}\n`;
@@ -214,7 +214,7 @@ describe('edits of .env', () => {
     }
   });
 
-  it('a URL gets another login, if it is of that one, and stays letter for letter otherwise', () => {
+  it('replace the login in a URL if it is the old one, and change nothing else in it', () => {
     const to = { user: 'b', password: '2' };
     const rest = '@DB:5432/x?sslmode=require&options=-c%20a%3D1';
     for (const login of ['a', 'a:1', 'a:', '%61:p@ss'])
@@ -224,7 +224,7 @@ describe('edits of .env', () => {
       expect(withLogin(other, 'a', to)).toBeNull();
   });
 
-  it('what would need quotes is never written', () => {
+  it('never write a value that would need quotes', () => {
     for (const value of ['a b', 'a#b', '$x', '"', 'a\nb', ''])
       expect(() => editEnv(text, [{ key: 'A', value }])).toThrow();
   });
