@@ -20,78 +20,93 @@ const headcount: z.ZodMiniType<Headcount> = z.object({ region: z.string(), playe
 const visitor = z.object({ token: z.string(), player: person, expiresAt: z.string() });
 
 export function worldRoutes(api: Api): Route[] {
-  const { identity, store, presence } = api;
-  const { release, replica } = identity;
-  const leaders = kept(leadersMs, () => api.available(store.leaders(leadersCount)));
-  const regions = kept(regionsMs, () => presence.headcount());
   return [
-    {
-      method: 'GET',
-      path: '/api/version',
-      summary: 'The release that answers, without asking a database',
-      answers: {
-        200: {
-          means: 'The release',
-          shape: z.object({ release: z.int(), replica: z.int(), protocol: z.string() }),
-        },
-      },
-      answer: async () => ({ release, replica, protocol: protocolVersion }),
-    },
-    {
-      method: 'POST',
-      path: '/api/session',
-      summary: 'Play as a guest',
-      body: body.session,
-      attempts: attempts.session,
-      answers: { 200: { means: 'A token for the hello', shape: visitor } },
-      async answer({ body: sent }) {
-        const { name } = read(body.session, sent ?? {});
-        const player = { id: `guest-${randomUUID()}`, name: guestName(name) };
-        return {
-          token: mintToken(api.secret, player, tokenLifeMs.guest),
-          player,
-          expiresAt: new Date(Date.now() + tokenLifeMs.guest).toISOString(),
-        };
-      },
-    },
-    {
-      method: 'GET',
-      path: '/api/regions',
-      summary: 'The size of the world, and how many players are in each region',
-      answers: {
-        200: {
-          means: 'Regions with somebody in them; all others are empty',
-          shape: z.object({
-            columns: z.int(),
-            rows: z.int(),
-            tiles: z.int(),
-            regions: z.array(headcount),
-          }),
-        },
-      },
-      async answer() {
-        const found: Headcount[] = await regions().catch(() => {
-          throw refuse(503, 'UNAVAILABLE', 'Redis does not answer, so nobody knows who is where. Try again.');
-        });
-        return { ...world, regions: found };
-      },
-    },
+    versionRoute(api),
+    sessionRoute(api),
+    regionsRoute(api),
     regionRoute(api),
     discoveriesRoute(api),
     exploreRoute(api),
-    {
-      method: 'GET',
-      path: '/api/leaderboard',
-      summary: 'The players with the most discoveries',
-      answers: {
-        200: {
-          means: `At most ${leadersCount} players, a few seconds old`,
-          shape: z.object({ leaders: z.array(z.object({ player: person, discoveries: z.int() })) }),
-        },
-      },
-      answer: async () => ({ leaders: await leaders() }),
-    },
+    leaderboardRoute(api),
   ];
+}
+
+function versionRoute({ identity }: Api): Route {
+  const { release, replica } = identity;
+  return {
+    method: 'GET',
+    path: '/api/version',
+    summary: 'The release that answers, without asking a database',
+    answers: {
+      200: {
+        means: 'The release',
+        shape: z.object({ release: z.int(), replica: z.int(), protocol: z.string() }),
+      },
+    },
+    answer: async () => ({ release, replica, protocol: protocolVersion }),
+  };
+}
+
+function sessionRoute({ secret }: Api): Route {
+  return {
+    method: 'POST',
+    path: '/api/session',
+    summary: 'Play as a guest',
+    body: body.session,
+    attempts: attempts.session,
+    answers: { 200: { means: 'A token for the hello', shape: visitor } },
+    async answer({ body: sent }) {
+      const { name } = read(body.session, sent ?? {});
+      const player = { id: `guest-${randomUUID()}`, name: guestName(name) };
+      return {
+        token: mintToken(secret, player, tokenLifeMs.guest),
+        player,
+        expiresAt: new Date(Date.now() + tokenLifeMs.guest).toISOString(),
+      };
+    },
+  };
+}
+
+function regionsRoute({ presence }: Api): Route {
+  const regions = kept(regionsMs, () => presence.headcount());
+  return {
+    method: 'GET',
+    path: '/api/regions',
+    summary: 'The size of the world, and how many players are in each region',
+    answers: {
+      200: {
+        means: 'Regions with somebody in them; all others are empty',
+        shape: z.object({
+          columns: z.int(),
+          rows: z.int(),
+          tiles: z.int(),
+          regions: z.array(headcount),
+        }),
+      },
+    },
+    async answer() {
+      const found: Headcount[] = await regions().catch(() => {
+        throw refuse(503, 'UNAVAILABLE', 'Redis does not answer, so nobody knows who is where. Try again.');
+      });
+      return { ...world, regions: found };
+    },
+  };
+}
+
+function leaderboardRoute({ store, available }: Api): Route {
+  const leaders = kept(leadersMs, () => available(store.leaders(leadersCount)));
+  return {
+    method: 'GET',
+    path: '/api/leaderboard',
+    summary: 'The players with the most discoveries',
+    answers: {
+      200: {
+        means: `At most ${leadersCount} players, a few seconds old`,
+        shape: z.object({ leaders: z.array(z.object({ player: person, discoveries: z.int() })) }),
+      },
+    },
+    answer: async () => ({ leaders: await leaders() }),
+  };
 }
 
 function regionRoute({ store, presence, available }: Api): Route {
