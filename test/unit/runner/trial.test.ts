@@ -9,14 +9,23 @@ describe('the settings of a release on trial', () => {
   it('lead to the throw-away database and Redis, by every key and URL that is known to lead to one', () => {
     expect(
       moved({
-        ...{ DB_HOST: 'postgres', DB_PORT: '6432', DB_NAME: 'live', DB_USER: 'live', DB_PASSWORD: 'live' },
+        DB_HOST: 'postgres',
+        DB_PORT: '6432',
+        DB_NAME: 'live',
+        DB_USER: 'live',
+        DB_PASSWORD: 'live',
         REDIS_URL: 'rediss://:live@cache:6380/2',
         DATABASE_URL: 'postgresql://live:live@postgres:5432/live',
         QUEUE: 'redis://cache',
       }),
     ).toEqual({
-      ...{ DB_HOST: 'arena-postgres-throw-away', DB_PORT: '5432', DB_NAME: 'arena', DB_USER: 'arena' },
-      ...{ DB_PASSWORD: 'p@ss', REDIS_URL: redisUrl, QUEUE: redisUrl },
+      DB_HOST: 'arena-postgres-throw-away',
+      DB_PORT: '5432',
+      DB_NAME: 'arena',
+      DB_USER: 'arena',
+      DB_PASSWORD: 'p@ss',
+      REDIS_URL: redisUrl,
+      QUEUE: redisUrl,
       DATABASE_URL: 'postgres://arena:p%40ss@arena-postgres-throw-away:5432/arena',
     });
   });
