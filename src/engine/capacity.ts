@@ -1,6 +1,6 @@
 /**
- * Is there room for two fleets beside everything else? Asked before anything that runs is touched: the old fleet and
- * the new one run side by side until the switch is proven. Reads figures of the engine, frees nothing by itself.
+ * Whether there is room for two fleets beside everything else. It is asked before anything that runs is touched, because the
+ * old fleet and the new one run side by side until the switch is proven. Reads figures of the engine and frees nothing.
  */
 import { OpsError } from '../errors.ts';
 import { formatBytes } from '../units.ts';
@@ -9,12 +9,12 @@ import type { Engine } from './port.ts';
 const mebibyte = 1024 ** 2;
 /** Kept free for Postgres, logs and the engine itself: a full disk takes everything down, not only the deploy. */
 export const diskReserveBytes = 2048 * mebibyte;
-/** Kept for the engine, the kernel and whoever logs in. */
+/** Kept for the engine, the kernel and people who log in. */
 const memoryReserveBytes = 256 * mebibyte;
 /** Writable layer, settings volume and log files of one replica (5 log files of 4 MB, compressed). */
 const diskPerReplicaBytes = 32 * mebibyte;
 
-/** What Nginx, Postgres and Redis of a small project really take; their limits are higher. */
+/** Memory that Nginx, Postgres and Redis of a small project really use; their limits are higher. */
 export const besideFleetsBytes = 768 * mebibyte;
 
 export interface Need {
@@ -23,9 +23,9 @@ export interface Need {
   replicas: number;
   /** Memory limit of one replica. */
   memoryBytes: number;
-  /** Memory limits of what runs beside the fleets: Nginx and the accessories. */
+  /** Memory limits of the containers beside the fleets: Nginx and the accessories. */
   besideBytes: number;
-  /** Disk that images still to be built or pulled, or a backup before a migration, will take. */
+  /** Disk for images that are still to be built or pulled, and for a backup before a migration. */
   diskBytes: number;
 }
 
@@ -39,8 +39,8 @@ export function judgeRoom(need: Need, room: Room): OpsError | null {
   const wantedDisk = diskReserveBytes + need.diskBytes + need.fleets * need.replicas * diskPerReplicaBytes;
   if (room.freeDiskBytes < wantedDisk) {
     return new OpsError('DISK_TOO_FULL', {
-      message: `The engine has ${formatBytes(room.freeDiskBytes)} of disk free; this deploy wants ${formatBytes(wantedDisk)} free, ${formatBytes(diskReserveBytes)} of it as a reserve. Nothing was changed; players are where they were.`,
-      next: ['gameops prune', 'free space where the engine keeps its data, then run it again'],
+      message: `The engine has ${formatBytes(room.freeDiskBytes)} of disk free; this deploy needs ${formatBytes(wantedDisk)} free. ${formatBytes(diskReserveBytes)} of that are a reserve. Nothing was changed; players are where they were.`,
+      next: ['gameops prune', 'free space where the engine keeps its data, then run the command again'],
       facts: { freeDiskBytes: room.freeDiskBytes, wantedDiskBytes: wantedDisk },
     });
   }
@@ -50,7 +50,7 @@ export function judgeRoom(need: Need, room: Room): OpsError | null {
     (room.memoryBytes - memoryReserveBytes - need.besideBytes) / (need.fleets * need.memoryBytes),
   );
   return new OpsError('MEMORY_TOO_SMALL', {
-    message: `The engine has ${formatBytes(room.memoryBytes)} of memory; ${need.fleets} fleets of ${need.replicas} × ${formatBytes(need.memoryBytes)} and what runs beside them may take ${formatBytes(wantedMemory)}. Nothing was changed; players are where they were.`,
+    message: `The engine has ${formatBytes(room.memoryBytes)} of memory; ${need.fleets} fleets of ${need.replicas} × ${formatBytes(need.memoryBytes)} and the containers beside them may take ${formatBytes(wantedMemory)}. Nothing was changed; players are where they were.`,
     next: [
       fits >= 1
         ? `set server.replicas to ${fits} or less in gameops.yaml`

@@ -1,6 +1,6 @@
 /**
- * What can go wrong on an engine, in the words of the catalogue. Every body of the port uses these, so that the same
- * trouble reads the same everywhere. Knows nothing of any engine's own errors.
+ * What can go wrong on an engine, with the codes of the catalogue. Every body of the port uses these, so that the same
+ * failure reads the same everywhere. Knows nothing of any engine's own errors.
  */
 import { OpsError } from '../errors.ts';
 import type { LockHolder } from './port.ts';
@@ -9,7 +9,7 @@ export function engineUnreachable(address: string, reason: string, code: string 
   const mayNot = code === 'EACCES' || code === 'EPERM';
   return new OpsError('ENGINE_UNREACHABLE', {
     message: mayNot
-      ? `This user may not use the Docker Engine at ${address}.`
+      ? `This user is not allowed to use the Docker Engine at ${address}.`
       : `The Docker Engine at ${address} does not answer (${reason}). What runs there keeps running.`,
     next: mayNot
       ? ['add this user to the docker group, log in again, then gameops doctor']
@@ -85,13 +85,16 @@ export function timedOut(container: string, deadlineMs: number, output: string):
 export function engineRemote(address: string, container: string, port: number): OpsError {
   return new OpsError('ENGINE_REMOTE', {
     message: `${container} listens on the loopback of the engine at ${address}, which is not this machine's.`,
-    next: ['run gameops on that host', 'run it where the port is forwarded, with the address in .env'],
+    next: [
+      'run gameops on that host',
+      'or run it on a machine to which that port is forwarded, with the forwarded address in .env',
+    ],
     facts: { container, port, address },
   });
 }
 
 export function notPublished(container: string, containerPort: number): OpsError {
-  return engineFailed(`${container} publishes no port ${containerPort}, or does not run`, {
+  return engineFailed(`${container} publishes no port ${containerPort} or is not running`, {
     container,
     containerPort,
   });
@@ -99,7 +102,7 @@ export function notPublished(container: string, containerPort: number): OpsError
 
 export function noAddress(subnet: string): OpsError {
   return new OpsError('NO_FREE_SUBNET', {
-    message: `Every address that gameops may lease in ${subnet} belongs to a replica, running or kept.`,
+    message: `Every address that gameops can lease in ${subnet} is in use by a replica that runs or is kept.`,
     next: ['gameops prune', 'gameops status'],
     facts: { subnet },
   });
@@ -117,7 +120,7 @@ export function locked(project: string, by: LockHolder | null): OpsError {
   const who = by === null ? 'another gameops' : `${by.holder} on ${by.host} (${by.verb}, since ${by.since})`;
   return new OpsError('LOCKED', {
     message: `Project ${project} is locked by ${who}. Nothing was changed.`,
-    next: ['wait until it is done, then run the command again', 'gameops status'],
+    next: ['wait until that command has ended, then run this one again', 'gameops status'],
     facts: { project, ...(by ?? {}) },
   });
 }

@@ -5,7 +5,7 @@
  * - `ensure…` and `start…` repeat safely: the same specification again changes nothing.
  * - Removing or stopping what is not there is success.
  * - Nothing here touches an object without our project label; a foreign object under our name is FOREIGN_CONTAINER.
- * - Nothing assumes that the engine is on this machine, but for `dial`.
+ * - Only `dial` assumes that the engine is on this machine.
  * - An engine that does not answer is ENGINE_UNREACHABLE; an answer we did not expect is ENGINE_FAILED.
  */
 import type { Role } from '../contract.ts';
@@ -17,11 +17,11 @@ export interface EngineInfo {
   platform: string;
   memoryBytes: number;
   cpus: number;
-  /** What the clock of its machine says, ISO 8601. */
+  /** The time on the clock of its machine, ISO 8601. */
   time: string;
   /** True when the engine's loopback is ours (a local socket). */
   isLocal: boolean;
-  /** Containers can't meet at a Unix socket in a shared volume: SELinux, or a runtime with kernels of its own. */
+  /** Containers can't share a Unix socket in a volume, because of SELinux or a runtime with kernels of its own. */
   isIsolating: boolean;
 }
 
@@ -36,13 +36,13 @@ export interface ImageInfo {
   repoDigests: string[];
 }
 
-/** What was found of the texts that were looked for: by name, never by text. */
+/** Which of the wanted texts were found, by their names; never the texts. */
 export interface ImageSearch {
   /** `path` in the image; null: in its configuration (environment, labels, build history). */
   hits: { key: string; path: string | null }[];
-  /** Files that are called like a .env. */
+  /** Files with a name like that of a .env. */
   envFiles: string[];
-  /** False when something could not be looked through. */
+  /** False when a part could not be searched. */
   isWhole: boolean;
 }
 
@@ -75,8 +75,8 @@ export interface VolumeMount {
 }
 
 /**
- * One container. Every body adds, always: all capabilities dropped (but `capabilities`), no-new-privileges, an init
- * process, a pid limit, the `local` log driver with a bounded size, and the project's labels.
+ * One container. Every body always drops all capabilities but `capabilities`, and adds no-new-privileges, an init process, a
+ * pid limit, the `local` log driver with a bounded size, and the project's labels.
  */
 export interface ContainerSpec {
   project: string;
@@ -109,11 +109,11 @@ export interface ContainerSpec {
   readOnlyRoot: boolean;
   capabilities?: readonly string[];
   /**
-   * `always` for whatever gets signals and must come back: any signal, a reload too, disarms `unless-stopped` for good
+   * `always` for a container that gets signals and must come back: any signal, even a reload, disarms `unless-stopped`
    * (https://github.com/moby/moby/issues/41302). The stop signal disarms both.
    */
   restart: 'no' | 'always' | 'unless-stopped';
-  /** Set for whatever gets signals: without it Docker takes any signal for a stop and disarms the restart policy. */
+  /** Set it for a container that gets signals: without it Docker takes any signal for a stop and disarms the restart policy. */
   stopSignal?: string;
   stopGraceMs?: number;
 }
@@ -180,18 +180,18 @@ export interface ExecResult {
 
 export interface PipeRequest {
   user?: string;
-  /** In no inspection of the engine, so fit for a password. */
+  /** No inspection of the engine shows these, so a password may be among them. */
   env?: Readonly<Record<string, string>>;
-  /** What the program reads; none: it reads nothing, and gets SIGTERM when this process or its connection ends. */
+  /** What the program reads. Without it the program reads nothing, and gets SIGTERM when this process or its connection ends. */
   input?: AsyncIterable<Uint8Array>;
-  /** Awaited, so a slow disk slows the program down. What it throws ends the program and is thrown on. */
+  /** Awaited, so a slow disk slows the program down. An error that it throws ends the program and is thrown again. */
   output?: (bytes: Uint8Array) => void | Promise<void>;
   signal?: AbortSignal;
 }
 
 export interface Piped {
   exitCode: number;
-  /** The last of it. */
+  /** The end of what the program wrote there. */
   stderr: string;
 }
 
@@ -225,7 +225,7 @@ export type Progress = (line: {
   message: string;
   done?: number;
   total?: number;
-  /** It goes on, but people should know. */
+  /** The work continues, but people should know. */
   isTrouble?: true;
 }) => void;
 
@@ -246,8 +246,8 @@ export interface Engine {
   // Images ----------------------------------------------------------------------------------------------------
   image(ref: string): Promise<ImageInfo | null>;
   /**
-   * @param signal ends it at once, by an AbortError
-   * @throws REGISTRY_UNREACHABLE (nobody answers), REGISTRY_DENIED (answered: not to you), IMAGE_NOT_FOUND (answered: no)
+   * @param signal ends it at once with an AbortError
+   * @throws REGISTRY_UNREACHABLE (no answer), REGISTRY_DENIED (access refused), IMAGE_NOT_FOUND (no such image)
    */
   pullImage(ref: string, progress?: Progress, signal?: AbortSignal): Promise<ImageInfo>;
   /** Classic build from an in-memory context. @throws IMAGE_BUILD_FAILED */
@@ -260,12 +260,12 @@ export interface Engine {
     source: { tag: string; tarPath: string; changes: readonly string[] },
     progress?: Progress,
   ): Promise<ImageInfo>;
-  /** @returns false: it stays, as another image is built on it or a container uses it */
+  /** @returns false when it stays, because another image is built on it or a container uses it */
   removeImage(ref: string): Promise<boolean>;
   /**
-   * Looks through every layer, also for what a later one has removed, and through the configuration. Null when there is
-   * no such image. `signal` ends it, with what was found so far.
-   * @param needles name → the forms its text may be met in
+   * Searches the configuration and every layer, also files that a later layer has removed. Null when there is no such image.
+   * `signal` ends it with what was found so far.
+   * @param needles name → the forms in which its text may appear
    */
   searchImage(
     ref: string,
@@ -277,9 +277,8 @@ export interface Engine {
   /** Picks a free subnet. Replicas get fixed addresses in it, outside of `notReplicas`. @throws NO_FREE_SUBNET */
   ensureNetwork(project: string): Promise<NetworkInfo>;
   ensureVolume(project: string, name: string, role: Role, labels?: Record<string, string>): Promise<void>;
-  /** Creates and starts; starts when stopped. `drift` names what differs from the running one: reported, never applied. */
+  /** Creates and starts it, or starts a stopped one. `drift` names the fields in which the present one differs; none is applied. */
   ensureContainer(spec: ContainerSpec): Promise<{ created: boolean; drift: string[] }>;
-  /** @throws nothing when it is not there. */
   removeContainer(project: string, name: string): Promise<void>;
   removeVolume(project: string, name: string): Promise<void>;
   removeNetwork(project: string): Promise<void>;
@@ -314,14 +313,14 @@ export interface Engine {
     command: readonly string[],
     options?: { user?: string },
   ): Promise<ExecResult>;
-  /** The same with bytes that stream in and out, unharmed and of any length. The container needs `sh` and `cat`. */
+  /** The same with streams of unchanged bytes, of any length. The container needs `sh` and `cat`. */
   pipe(project: string, name: string, command: readonly string[], request: PipeRequest): Promise<Piped>;
   /**
-   * A container to run programs in, gone with all of them when it is let go of or this process ends, however it ends.
-   * `image` needs `cat`; entrypoint, command, restart and health are not heeded.
+   * A container to run programs in. It is removed with them when it is released or this process ends, in whatever way.
+   * `image` needs `cat`; entrypoint, command, restart and health are ignored.
    */
   hold(spec: ContainerSpec): Promise<Held>;
-  /** Runs a program in a container of its own, removed afterwards. */
+  /** Runs a program in a container of its own, which is removed afterwards. */
   runOnce(spec: ContainerSpec, deadlineMs: number): Promise<ExecResult>;
   signal(project: string, name: string, signal: 'SIGHUP' | 'SIGTERM' | 'SIGUSR1'): Promise<void>;
   /** Last lines of stdout and stderr, oldest first. */

@@ -1,6 +1,6 @@
 /**
- * Has the accessories running. Promises: what runs is never recreated, restarted or given another password by a
- * deploy; a difference from gameops.yaml is reported and left. Fails at once when one exits, with its last words.
+ * Makes sure that the accessories run. Promises that a deploy never recreates or restarts a running one and never gives it another
+ * password; a difference from gameops.yaml is only reported. Fails at once when one exits, with its last log lines.
  */
 import { realClock, until } from '../clock.ts';
 import { path } from '../contract.ts';
@@ -33,7 +33,7 @@ export async function ensureAccessories(engine: Engine, input: AccessoriesInput,
     (await engine.observe(input.project)).map((container) => [container.name, container]),
   );
   const deadline = Date.now() + (input.deadlineMs ?? 120_000);
-  // All to their end, also when one fails: nothing may be in the making when the lock is let go.
+  // All of them are awaited, also when one fails: nothing may still be in the making when the lock is released.
   const ended = await Promise.allSettled(
     wanted.map(async (accessory) => {
       const { name } = accessory.spec;
@@ -94,18 +94,17 @@ async function ensureAccessory(
     emit({
       type: 'note',
       level: 'warning',
-      message: `${title} (${spec.name}) runs on as it was made; it differs from the settings in ${drift.join(', ')}`,
+      message: `${title} (${spec.name}) keeps running as it was made. gameops.yaml or .env ask for something else in: ${drift.join(', ')}`,
     });
   }
 }
 
-/** Postgres keeps its password in its data and refuses another at the next login. Redis would take it unseen at its next start. */
 async function mustKeepPassword(engine: Engine, accessory: Wanted, there: ObservedContainer): Promise<void> {
   if (!accessory.takesAnyPassword) return;
   const present = await presentPassword(engine, accessory, there);
   if (present === null || present === accessory.password) return;
   throw new OpsError('REDIS_UNREACHABLE', {
-    message: `the password in REDIS_URL is not the one ${accessory.spec.name} was made with: game servers could not log in`,
+    message: `The password in REDIS_URL is not the one that ${accessory.spec.name} was made with, so game servers could not log in.`,
     next: [
       'put the former password back into REDIS_URL',
       `or remove the container (docker rm -f ${accessory.spec.name}) and run gameops deploy: the data stays, players reconnect`,
@@ -122,7 +121,7 @@ async function presentPassword(
   const secret = `${path.accessorySecrets}/password`;
   const read = there.state === 'running' ? await execIn(engine, spec, ['cat', secret]) : null;
   if (read?.exitCode === 0) return read.stdout;
-  // Slower, through a carrier, but it needs nothing that runs.
+  // Slower, because it needs a carrier, but nothing has to run.
   const file = (await engine.readFiles(spec.project, secretVolume, '')).get('password');
   return file === undefined ? null : Buffer.from(file).toString('utf8');
 }
@@ -155,7 +154,7 @@ async function makeVolumes(engine: Engine, accessory: Wanted): Promise<void> {
   const [uid, gid] = asked.stdout.trim().split(/\s+/).map(Number);
   if (asked.exitCode !== 0 || !Number.isInteger(uid) || !Number.isInteger(gid)) {
     throw new OpsError('ACCESSORY_NOT_READY', {
-      message: `the image ${spec.image} can't serve as ${accessory.title}: it has no user ${spec.user}`,
+      message: `The image ${spec.image} can't be used for ${accessory.title}, because it has no user ${spec.user}.`,
       next: [`set images.${spec.user} in gameops.yaml to an official image`],
       facts: { image: spec.image, exitCode: asked.exitCode, stderr: asked.stderr.trim().slice(-500) },
     });
@@ -237,7 +236,7 @@ async function notReady(
   // Redis quotes the line of a configuration that it refuses.
   const words = lines.map((line) => (password === '' ? line : line.replaceAll(password, '[secret]')));
   return new OpsError('ACCESSORY_NOT_READY', {
-    message: `${title} (${spec.name}) ${what}${words.length > 0 ? `; its last words:\n  ${words.join('\n  ')}` : ''}`,
+    message: `${title} (${spec.name}) ${what}${words.length > 0 ? `; its last log lines:\n  ${words.join('\n  ')}` : ''}`,
     next: [
       `docker logs ${spec.name}`,
       `check ${accessory.passwordKey} and images.${spec.role} in gameops.yaml`,

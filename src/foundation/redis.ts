@@ -39,13 +39,13 @@ function mustBePlainRedis(url: URL): void {
   if (url.protocol === 'rediss:') {
     throw new OpsError('CONFIG_INVALID', {
       message:
-        'REDIS_URL asks for TLS (rediss:), which the Redis that gameops runs does not speak: it is on the private network',
-      next: [`begin REDIS_URL with redis://`],
+        'REDIS_URL asks for TLS (rediss:). The Redis that gameops runs does not speak TLS, because it is on the private network.',
+      next: ['begin REDIS_URL with redis://'],
     });
   }
   if (url.username !== '' && url.username !== 'default') {
     throw new OpsError('CONFIG_INVALID', {
-      message: 'REDIS_URL names a user, but the Redis that gameops runs knows only the default one',
+      message: 'REDIS_URL names a user, but the Redis that gameops runs knows only the default one.',
       next: ['leave the user out: redis://:<password>@redis:6379'],
     });
   }

@@ -15,10 +15,10 @@ export function ownership(
   const ours = accessoryHost[name];
   if (host !== null && isLoopback(host)) {
     throw new OpsError('DB_HOST_LOOPBACK', {
-      message: `${key} names ${host}, which inside a container is that container: the game server would find nothing there`,
+      message: `${key} names ${host}. Inside a container that is the container itself, so the game server would find nothing there.`,
       next: [
-        `write ${ours} as the host in ${key} to use the one gameops runs`,
-        'or name a host that containers can reach',
+        `write ${ours} as the host in ${key} to use the one that gameops runs`,
+        'or write a host that containers can reach',
       ],
       facts: { key, host },
     });
@@ -27,9 +27,12 @@ export function ownership(
   if (wish === 'auto' || wish === implied) return implied;
   const message =
     wish === 'managed'
-      ? `accessories.${name} is "managed", but ${key} names ${host ?? 'nothing'}, not ${ours}: players' data would go elsewhere`
-      : `accessories.${name} is "external", but ${key} names ${ours}, the host name of the one gameops runs`;
-  const next = wish === 'managed' ? `write ${ours} as the host in ${key}` : `name your own server in ${key}`;
+      ? `accessories.${name} is "managed", but ${key} names ${host ?? 'nothing'}, not ${ours}. Players' data would be stored elsewhere.`
+      : `accessories.${name} is "external", but ${key} names ${ours}, the host name of the one that gameops runs.`;
+  const next =
+    wish === 'managed'
+      ? `write ${ours} as the host in ${key}`
+      : `write the host of your own server in ${key}`;
   throw new OpsError('CONFIG_INVALID', {
     message,
     next: [next, `or set accessories.${name}: auto in gameops.yaml`],
@@ -40,7 +43,7 @@ export function ownership(
 export function mustUsePort(what: string, given: number, wanted: number): void {
   if (given === wanted) return;
   throw new OpsError('CONFIG_INVALID', {
-    message: `${what} is ${given}, but the accessory listens on ${wanted}`,
+    message: `${what} is ${given}, but the one that gameops runs listens on ${wanted}.`,
     next: [`set ${what} to ${wanted}`],
     facts: { given, wanted },
   });

@@ -1,6 +1,6 @@
 /**
- * The door: the project's Nginx as a client meets it, on its private and its public side. Every call opens a connection
- * of its own and is bounded in time and size. A failed answer is data; nothing here throws or decides.
+ * The door: the project's Nginx as a client reaches it, on its private and its public side. Every call opens a connection of
+ * its own and is bounded in time and size. A failed answer is returned as data; nothing here throws or decides.
  */
 import { type IncomingMessage, request } from 'node:http';
 import { basename } from 'node:path';
@@ -15,7 +15,7 @@ export interface HttpAnswer {
   servedBy: string;
 }
 
-/** A failed answer is data here: probing decides nothing. Silence is the time-out of the one who asked. */
+/** A failed answer is data, because probing decides nothing. `isSilence`: there was no answer within the caller's time-out. */
 type NoAnswer = { ok: false; reason: string; isSilence?: true };
 export type Answer = { ok: true; answer: HttpAnswer } | NoAnswer;
 export type JoinAnswer = { ok: true; servedBy: string } | NoAnswer;
@@ -100,7 +100,7 @@ function answered(response: IncomingMessage, chunks: readonly Buffer[]): Answer 
   return { ok: true, answer: { status: response.statusCode ?? 0, body, servedBy: servedByOf(response) } };
 }
 
-/** A player's hello; the welcome proves that the server let them in. Leaves at once. */
+/** Says a player's hello; the welcome proves that the server let the player in. Leaves at once. */
 function join(
   url: URL,
   headers: Record<string, string>,
@@ -116,11 +116,11 @@ function join(
     });
     let servedBy = '';
     const timer = afterReading(timeoutMs, () =>
-      settle({ ok: false, reason: `not welcome within ${timeoutMs} ms`, isSilence: true }),
+      settle({ ok: false, reason: `no welcome within ${timeoutMs} ms`, isSilence: true }),
     );
     let isSettled = false;
     const settle = (answer: JoinAnswer) => {
-      // Ending a socket makes it speak once more.
+      // A socket that is closed calls back once more.
       if (isSettled) return;
       isSettled = true;
       timer.cancel();
@@ -146,7 +146,7 @@ function join(
   });
 }
 
-/** A process that stood still itself finds its timers due first, with the answer waiting behind them. */
+/** A process that stood still finds its timers due first, while the answer waits behind them. So the answer is read first. */
 function afterReading(ms: number, late: () => void): { cancel(): void } {
   let isOver = false;
   const timer = setTimeout(() => setImmediate(() => !isOver && late()), ms);

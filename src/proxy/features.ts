@@ -1,4 +1,4 @@
-/** What this version of Nginx can do, and what the operator loses with an older one. PURE. */
+/** What this version of Nginx can do, and what players lose with an older one. PURE. */
 
 export interface ProxyFeatures {
   /** A reload resets no busy keep-alive connection. */
@@ -13,9 +13,9 @@ const introduced: { feature: keyof ProxyFeatures; since: [number, number, number
   {
     feature: 'keepaliveMinTimeout',
     since: [1, 27, 4],
-    without: 'clients that are just sending on a kept connection can see a reset at each switch',
+    without: 'clients that send on a kept-alive connection in that moment can get a reset at each switch',
   },
-  { feature: 'http2', since: [1, 25, 1], without: 'players are served HTTP/1.1, not HTTP/2' },
+  { feature: 'http2', since: [1, 25, 1], without: 'players are served by HTTP/1.1, not HTTP/2' },
   {
     feature: 'rejectHandshake',
     since: [1, 19, 4],

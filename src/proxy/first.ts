@@ -1,7 +1,7 @@
 /**
- * What Nginx needs to come up before any release: a generation that answers "in a moment". Written only where no
- * complete one is that could serve here, so that calling it again never takes players off their routes. One that was
- * made for another network names addresses of nobody, and one for another record opens to a token that is lost.
+ * What Nginx needs to start before there is any release: a generation that answers "in a moment". It is written only when there
+ * is no complete one that could serve here, so calling it again never takes players off their routes. A generation that was
+ * made for another network names addresses that nobody has, and one for another record expects a token that is lost.
  */
 import { namesOf, nginxUid } from '../contract.ts';
 import type { Engine, FileEntry } from '../engine/port.ts';

@@ -121,7 +121,7 @@ function mustBeSafe(input: ConfigInput): void {
   const issue = parsed.error.issues[0];
   const key = issue?.path.join('.') ?? '';
   throw new OpsError('CONFIG_INVALID', {
-    message: `Nginx can't be configured: ${key} is not what it must be (${issue?.message}). Nothing was changed.`,
+    message: `Nginx can't be configured: ${key} is not valid (${issue?.message}). Nothing was changed.`,
     next:
       key === 'domain'
         ? ['write a host name such as play.example.com as domain in gameops.yaml']

@@ -1,6 +1,6 @@
 /**
  * The switch: a new generation is written, tested by Nginx itself, made the pointer by one rename, loaded by HUP and
- * believed only when fresh connections answer with its number. Promises that a configuration which fails any of this
+ * counted as served only when fresh connections answer with its number. Promises that a configuration which fails any of this
  * leaves traffic where it was. Never recreates Nginx and never reloads without a test.
  */
 import { createHash } from 'node:crypto';
@@ -164,7 +164,7 @@ export async function turnTo(
   return { generation: number, lost };
 }
 
-/** Asked of the running one first: a program started in the container costs ten times as much. */
+/** The running Nginx is asked first, because a program that is started in the container costs ten times as much. */
 async function versionOf({ engine, door }: SwitchOutside, project: string): Promise<string> {
   const running = await askGeneration(door, askTimeoutMs);
   if (running?.nginx) return `nginx/${running.nginx}`;
@@ -207,7 +207,7 @@ async function mustPassTest(outside: SwitchOutside, project: string, number: num
   await asRoot(outside, project, ['rm', '-rf', inVolume(folderOf(number)), config]).catch(() => {});
   throw new OpsError('PROXY_CONFIG_REJECTED', {
     message: `Nginx rejects the new configuration: ${wordsOf(test)}. It was not loaded; players are where they were.`,
-    next: ['mend the templates or the settings it names, then gameops deploy'],
+    next: ['fix the templates or settings that it names, then gameops deploy'],
     facts: { generation: number, nginx: wordsOf(test) },
   });
 }
@@ -244,7 +244,7 @@ async function isServed(
   return true;
 }
 
-/** Nginx would load the unproven generation at its next start: takes that away, and back what it may have loaded. */
+/** Nginx would load the unproven generation at its next start: the pointer goes back, and Nginx loads it. */
 async function putBack(
   outside: SwitchOutside,
   input: Pick<SwitchInput, 'project' | 'deadlineMs'>,
@@ -264,7 +264,7 @@ async function putBack(
   const isBack = previous !== null && (await isServed(outside, previous, 5_000));
   const complaint = log.filter((line) => /\[(emerg|alert|crit)\]/.test(line)).slice(-3);
   return new OpsError('SWITCH_NOT_PROVEN', {
-    message: `Nginx did not answer with generation ${failed} within ${input.deadlineMs / 1000} s${complaint.length > 0 ? `; it says: ${complaint.join(' ')}` : ''}. ${isBack ? `Generation ${previous} was put back and is served` : 'What it serves could not be read'}.`,
+    message: `Nginx did not answer with generation ${failed} within ${input.deadlineMs / 1000} s${complaint.length > 0 ? `; it says: ${complaint.join(' ')}` : ''}. ${isBack ? `Generation ${previous} was put back and is served` : 'It does not say what it serves now'}.`,
     next: [`docker logs ${names.proxy}`, 'gameops status', 'gameops deploy'],
     facts: { generation: failed, previous, previousServed: isBack, log: complaint },
   });
@@ -274,7 +274,7 @@ function asRoot(outside: SwitchOutside, project: string, command: readonly strin
   return outside.engine.exec(project, namesOf(project).proxy, command, { user: '0' });
 }
 
-/** Nginx's own words, without the noise around them. */
+/** The errors of Nginx, without the other lines. */
 function wordsOf(result: ExecResult): string {
   const lines = (result.stderr || result.stdout)
     .split('\n')

@@ -40,7 +40,7 @@ function readTemplates(directory: string): Map<string, string> {
 export function invalidTemplates(what: string, cause: unknown): OpsError {
   return new OpsError('TEMPLATE_INVALID', {
     message: `${what}. Nothing was changed; players are where they were.`,
-    next: ['mend the templates, or leave them out to use the ones of gameops'],
+    next: ['fix the templates, or remove http.templates from gameops.yaml to use those of gameops'],
     cause,
   });
 }

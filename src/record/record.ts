@@ -39,14 +39,14 @@ export interface ProjectRecord {
   releases: Release[];
   intent: Intent | null;
   history: HistoryEntry[];
-  /** Since when the key of this fingerprint alone signs, and the release that was live then. */
+  /** The key that alone signs tokens, by its fingerprint; since when, and which release was live then. */
   soleKey?: { fingerprint: string; since: string; release: number };
 }
 
 const slots = 8;
 const kept = { releases: 60, history: 300 };
 
-/** Enough to refuse what an older or newer gameops can't mean; the rest is written by this file alone. */
+/** Enough to refuse what is no record. Everything else in it is written by this file alone. */
 const envelope = z.object({
   sha256: z.string(),
   record: z.looseObject({ format: z.int(), revision: z.int(), project: z.string() }),
@@ -71,9 +71,9 @@ export async function readRecord(engine: Engine, project: string): Promise<Proje
   const files = await engine.readFiles(project, namesOf(project).volume.record, '');
   const complete = [...files.values()].map(parseSlot).filter((record) => record !== null);
   const newest = complete.sort((a, b) => b.revision - a.revision)[0];
-  // A single torn slot is a first write that never ended: nothing was deployed. More of them are a loss.
+  // A single torn slot is a first write that never ended, so nothing was deployed. Several torn ones are a loss.
   if (!newest && files.size > 1) throw unreadable(project, files.size);
-  // The record is the first thing that is made: what serves without one was deployed by a record that is lost.
+  // The record is made before anything else, so something that serves without one had a record, which is lost.
   if (!newest && (await isDeployed(engine, project))) throw unreadable(project, 0);
   if (!newest) return null;
   if (newest.format > formatVersion) {
@@ -129,16 +129,16 @@ function unreadable(project: string, slotsThere: number): OpsError {
       ? `Project ${project} is deployed, but its record in volume ${volume} is gone`
       : `None of the ${slotsThere} revisions of the record in volume ${volume} can be read`;
   return new OpsError('RECORD_UNREADABLE', {
-    message: `${what}, so what is live is not known. Nothing was changed; players are where they were.`,
+    message: `${what}, so it is not known which release is live. Nothing was changed; players are where they were.`,
     next: [
       `restore the volume ${volume} from a backup`,
-      `or begin anew, with data kept but players off for a moment: gameops down, docker volume rm ${volume}, gameops deploy`,
+      `or start over, which keeps the data but disconnects players for a moment: gameops down, docker volume rm ${volume}, gameops deploy`,
     ],
     facts: { project, volume, slots: slotsThere },
   });
 }
 
-/** Forgets what nobody can go back to before what served; never the live one, nor those of the act under way. */
+/** Forgets the oldest releases, first those that never served; never the live one, nor those of the act under way. */
 function trimmed({ releases, intent }: ProjectRecord): Release[] {
   const pinned = new Set([intent?.release, intent?.previous]);
   const isPinned = (release: Release) => release.verdict === 'live' || pinned.has(release.id);

@@ -68,7 +68,7 @@ export async function settingsFor(act: RunningAct, release: Release): Promise<Re
   if (changed.length === 0) return today;
   const kept = keptSettings(await engine.fleetFiles(act.project, release.id));
   if (kept && strangeKeys(act.record, release, kept).length === 0) {
-    const message = `release ${release.id} keeps the settings it was opened with; changed since: ${changed.join(', ')}. The next deploy has them`;
+    const message = `release ${release.id} keeps the settings that it was opened with. Changed since then: ${changed.join(', ')}. The next deploy uses the new ones`;
     act.emit({ type: 'note', level: 'warning', message });
     return kept;
   }
@@ -77,7 +77,7 @@ export async function settingsFor(act: RunningAct, release: Release): Promise<Re
   if (!isGoal) return kept ?? today;
   throw new OpsError('SETTINGS_CHANGED', {
     message: `Settings changed since release ${release.id} was opened: ${changed.join(', ')}.`,
-    next: ['put them back, then gameops resume', 'gameops abort, then gameops deploy'],
+    next: ['restore the former values in .env, then gameops resume', 'gameops abort, then gameops deploy'],
     facts: { release: release.id, keys: changed },
   });
 }

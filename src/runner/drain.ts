@@ -1,7 +1,7 @@
 /**
- * Players leave a fleet. Servers that speak our protocol are first asked to hand theirs over to another release, each
- * player with a second socket before the first one goes; whoever is left, and every other image, gets the SIGTERM that
- * closes sockets at a pace. Promises that the second way is always taken, whatever becomes of the first.
+ * Drains a fleet. Servers that speak our protocol are first asked to hand their players over to another release, each with a
+ * second socket before the first one closes. Then all of them, and servers of any other image at once, are told to drain: they
+ * close their sockets at a pace and end. Promises that this second part always happens, whatever became of the first.
  */
 
 import { until } from '../clock.ts';
@@ -16,15 +16,15 @@ type DrainStep = ReleaseStep & { kind: 'drain' };
 
 /** How long a player may take from the hint to the second socket before the first one is closed. */
 const patienceMs = 10_000;
-/** Servers look for orders twice a second; those that have not reported by then will not. */
+/** Servers look for orders twice a second; a server that has not reported by then never will. */
 const silenceMs = 4_000;
 const unansweredMost = 4;
-/** A Redis that is restarted in the middle of it is back by then, and servers hand over on. */
+/** A Redis that is restarted meanwhile is back by then, and servers continue to hand over. */
 const redisAwayMs = 10_000;
-/** As long as players that were closed keep coming back, they are waited for; then the rest counts as not back yet. */
+/** Waits while disconnected players keep coming back; those who are missing then count as not back yet. */
 const comeBackMs = { between: 3_000, inAll: 30_000 };
 
-/** @returns what became of the players, in words */
+/** @returns what happened to the players, in words */
 export async function drain(act: RunningAct, step: DrainStep): Promise<string> {
   const { engine, clock, players } = act.outside;
   const fleet = new Map([[step.release, step.replicas]]);
@@ -49,14 +49,14 @@ export async function drain(act: RunningAct, step: DrainStep): Promise<string> {
     closed: closed?.sockets ?? null,
     lost: closed?.missing ?? null,
   });
-  if (!gone) return 'deadline reached; the rest is closed with the stop';
+  if (!gone) return 'the deadline has passed; players still connected are disconnected by the stop';
   const movedWords = moved ? `${moved} players handed over, ` : '';
   return closed
     ? `${movedWords}${closed.sockets} sockets closed, ${closed.missing} players not back yet`
-    : 'gone';
+    : 'all replicas have ended';
 }
 
-/** @param earlier of the batches before, which are counted already @returns null when nobody could be asked */
+/** @param earlier those of the batches before, which are counted already @returns null when nobody could be asked */
 async function whoIsNotBack(
   { outside, signal }: RunningAct,
   release: ReleaseId,
@@ -85,9 +85,9 @@ async function handOver(act: RunningAct, step: DrainStep, before: number | null)
   const { signal } = act;
   if (!(await tellServers(act, step.release, order, step.deadlineMs))) return null;
   let heardAt = clock.now();
-  // In questions, too: a machine that stood still asked nobody.
+  // Counted in questions, too, because a machine that stood still asked nobody.
   let unanswered = 0;
-  // A quarter is left for the second way.
+  // A quarter of the time is left for the second part.
   const deadlineMs = step.deadlineMs * 0.75;
   let hasMoved: number | null = null;
   await until(clock, { everyMs: 250, deadlineMs, signal }, async () => {
@@ -108,17 +108,17 @@ async function handOver(act: RunningAct, step: DrainStep, before: number | null)
   return hasMoved;
 }
 
-/** Takes back what a drain ordered. Players who were not told yet stay. @throws REDIS_UNREACHABLE */
+/** Withdraws the order of a drain. Players who were not told yet stay. @throws REDIS_UNREACHABLE */
 export async function endHandover(act: RunningAct, release: ReleaseId): Promise<void> {
   if (await tellServers(act, release, null, 0)) return;
   throw new OpsError('REDIS_UNREACHABLE', {
     message: `The servers of release ${release} can't be told to keep their players: Redis does not answer. Players are where they were.`,
-    next: ['gameops doctor', 'gameops abort', 'or gameops resume: goes on'],
+    next: ['gameops doctor', 'gameops abort', 'or gameops resume, to go forward'],
     facts: { release },
   });
 }
 
-/** One question that goes unanswered must not close everybody. @returns false when Redis could not be told */
+/** Tries for a while: one unanswered request must not disconnect everybody. @returns false when Redis could not be told */
 async function tellServers(
   { outside, signal }: RunningAct,
   release: ReleaseId,
@@ -140,7 +140,7 @@ function tell(
   act.emit({ type: 'progress', label, done, total, unit: 'players', ...(parts ? { parts } : {}) });
 }
 
-/** Sums over batches; what nobody could tell stays unknown. */
+/** Sums over batches; a number that nobody could tell stays unknown. */
 function addPlayers(act: RunningAct, seen: RunningAct['players']): void {
   const plus = (a: number | null, b: number | null) => (b === null ? a : (a ?? 0) + b);
   const { online, moved, closed, lost } = act.players;

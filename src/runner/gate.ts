@@ -1,6 +1,6 @@
 /**
- * The health gate and the watch: nobody becomes a player's server before it answered like one. Asks through Nginx
- * (privately per replica, publicly as a player would) and looks at the containers; decides only pass or fail.
+ * The health gate and the watch: no replica serves players before it has answered like a server. Asks through Nginx (each replica
+ * on the private side, and on the public side as a player would) and looks at the containers. Decides only pass or fail.
  */
 
 import { until } from '../clock.ts';
@@ -20,9 +20,9 @@ const probeTimeoutMs = 2_000;
 const logLines = 12;
 /** Asking the engine about a container costs it more than a probe costs the server. */
 const lookEveryMs = 300;
-/** Not longer: players are on a release that fails its probes. */
+/** Not longer, because players are on a release that fails its probes. */
 const endHeardMs = 500;
-/** Forty probes a second in all: more of them only take the cores that the replicas start on. */
+/** Forty probes a second in all: more would only take CPU time from the replicas that start. */
 const probeEveryMs = (replicas: number) => Math.max(100, replicas * 25);
 
 /** What the probes of one act saw, through the public address. */
@@ -83,8 +83,8 @@ export async function awaitReady(
 }
 
 /**
- * Whether the fleet of before a committed act would have its players back. Asked of itself: one that was told to end takes
- * nobody any more, and runs as any other until it has.
+ * Whether the fleet that served before a committed act would take its players back. Each replica is asked, because one that was
+ * told to end takes no players any more and yet runs until the last one has left.
  */
 export async function canHandBack(act: Omit<GateInput, 'release'>, world: World): Promise<boolean> {
   const before = fleetBefore(world);
@@ -107,9 +107,9 @@ interface Lack {
   isSilence?: true;
 }
 
-const fellSilent = '; then it did not answer any more';
+const fellSilent = '; after that it did not answer any more';
 
-/** What it said last tells more than that it says nothing now. */
+/** A former answer says more than the silence now. */
 function afterwards(before: Lack | undefined, now: Lack): Lack {
   if (!now.isSilence || before?.about !== now.about || before.isSilence) return now;
   return before.reason.endsWith(fellSilent) ? before : { ...before, reason: `${before.reason}${fellSilent}` };
@@ -119,7 +119,7 @@ async function whyNotReady(input: GateInput, at: Reach): Promise<Lack | null> {
   const { outside, release } = input;
   const { probe } = release.shape;
   const http = await outside.door.askReplica(at, probe, probeTimeoutMs);
-  // A configuration of an older gameops, or a template of the operator's, has no way to sockets yet. The watch sees them.
+  // A configuration of an older gameops, or a template of the operator's, has no route to sockets. The watch tests those.
   const isNginxOwn404 = http.ok && http.answer.status === 404 && http.answer.servedBy === '';
   if (at.unixSocket && isNginxOwn404) return whyNotReady(input, { ...at, unixSocket: null });
   if (!http.ok) return { about: 'http', ...http, reason: `${probe}: ${http.reason}` };
@@ -150,7 +150,7 @@ async function throwNotReady(
   const total = step.replicas.length;
   throw new OpsError(lack?.about === 'join' ? 'JOIN_REFUSED' : 'FLEET_NOT_READY', {
     message: `Release ${input.release.id} had ${total - open.length} of ${total} replicas ready after ${step.deadlineMs / 1000} s; replica ${first}: ${reason}.`,
-    next: [`docker logs ${name}`, 'mend the release, then gameops deploy'],
+    next: [`docker logs ${name}`, 'fix the release, then gameops deploy'],
     facts: { release: input.release.id, replica: name, reason, log: await tailOf(input, first) },
   });
 }
@@ -189,8 +189,8 @@ export async function watchRelease(
       count(counts.ws, join.ok ? null : join.reason, reasons);
     }
     if (areTooManyFailed(counts)) {
-      // A replica that has ended is why they failed, and the better answer; the engine hears of an end later than we do.
-      // One that can't be asked is neither.
+      // If a replica has ended, that is why they failed, and the better message. The engine notices an end later than the
+      // probes do. An engine that can't be asked changes nothing.
       await until(clock, { everyMs: 100, deadlineMs: endHeardMs, signal: input.signal }, async () => {
         await look().catch((error: unknown) => {
           if (error instanceof OpsError && error.code === 'REPLICA_EXITED') throw error;
@@ -216,12 +216,12 @@ async function publicFailure({ outside, release }: GateInput): Promise<string | 
   const path = originOfRelease(release) === 'own' ? '/' : endpoint.version;
   const probe = await outside.door.askPublic(path, probeTimeoutMs);
   if (!probe.ok) return `GET ${path}: ${probe.reason}`;
-  // An image that is not ours owns its paths: any answer of its own is a life sign, an error of the gateway is none.
+  // An image that is not ours has its own paths: any answer below 500 is a sign of life, an error of the gateway is not.
   const isFine = originOfRelease(release) === 'own' ? probe.answer.status < 500 : probe.answer.status === 200;
   return isFine ? null : `GET ${path} answered ${probe.answer.status}`;
 }
 
-/** One lost probe is a hiccup of the probing machine; a third HTTP one or a second join is a pattern. */
+/** A single lost probe may come from the probing machine. A third failed HTTP probe or a second failed join does not. */
 const tolerated = { http: 2, ws: 1 };
 
 function areTooManyFailed({ http, ws }: ProbeCounts): boolean {
@@ -235,7 +235,7 @@ function watchFailed(
 ): OpsError {
   return new OpsError('WATCH_FAILED', {
     message: `Release ${release.id} failed its watch: ${http.failed} of ${http.sent} HTTP probes and ${ws.failed} of ${ws.sent} joins failed; the last one: ${reasons.at(-1)}.`,
-    next: [`docker logs ${namesOf(project).game(release.id, 1)}`, 'mend the release, then gameops deploy'],
+    next: [`docker logs ${namesOf(project).game(release.id, 1)}`, 'fix the release, then gameops deploy'],
     facts: {
       release: release.id,
       httpSent: http.sent,
@@ -284,7 +284,7 @@ async function failIfGone(
       : 'is gone';
     throw new OpsError('REPLICA_EXITED', {
       message: `Replica ${n} of release ${input.release.id} ${how}.`,
-      next: [`docker logs ${name}`, 'mend the release, then gameops deploy'],
+      next: [`docker logs ${name}`, 'fix the release, then gameops deploy'],
       facts: {
         release: input.release.id,
         replica: name,

@@ -1,7 +1,7 @@
 /**
- * Runs plans. One step after the other, each journaled before and after; stops before the next step when the operator
- * or the lock says so. A failure before the point of no return is answered by a plan that backs out; after it, by the
- * advice to go on. When all is done it observes and plans once more: only an empty plan counts as done.
+ * Runs plans, one step after the other, and writes each to the journal before and after. Stops before the next step when the
+ * operator asks for it or the lock is lost. A failure before the point of no return is answered by a plan that backs out, and a
+ * failure after it by the advice to resume. At the end it observes and plans once more: only an empty plan counts as done.
  */
 
 import type { Clock } from '../clock.ts';
@@ -13,10 +13,10 @@ import type { RunningAct } from './act.ts';
 import { observe } from './observe.ts';
 import { perform } from './perform.ts';
 
-/** Failures of a switch that Nginx was never told of: it sent nobody anywhere. */
+/** Failures of a switch before Nginx was told of it, so that it sent no player anywhere. */
 const untold = ['TEMPLATE_INVALID', 'CONFIG_INVALID', 'PROXY_CONFIG_REJECTED'] as const;
 
-/** Beyond its own deadline a step gets this much for the engine's answers. */
+/** A step gets this much beyond its own deadline, for the engine's answers. */
 const marginMs = 60_000;
 
 interface StepFailure {
@@ -36,13 +36,13 @@ export async function runPlan(act: RunningAct, plan: Plan<ReleaseStep>): Promise
   const rest = planResume(world);
   if (rest.steps.length === 0) return;
   throw new OpsError('NOT_CONVERGED', {
-    message: `Everything was done, yet ${rest.steps.length} step(s) are wanted again: ${rest.steps.map((step) => step.kind).join(', ')}. ${whereTheyAre(act)}`,
+    message: `Every step was done, but ${rest.steps.length} step(s) are needed again: ${rest.steps.map((step) => step.kind).join(', ')}. ${whereTheyAre(act)}`,
     next: ['gameops status', 'gameops resume'],
     facts: { steps: rest.steps.map((step) => `${step.kind}: ${step.cause}`) },
   });
 }
 
-/** What running steps needs, whatever they do. */
+/** What it takes to run steps of any kind. */
 export type Runner = Pick<
   RunningAct,
   'project' | 'emit' | 'journal' | 'signal' | 'lockLost' | 'interruptedBy' | 'steps'
@@ -93,14 +93,15 @@ async function answerFailure(act: RunningAct, failure: StepFailure): Promise<nev
     const isOfSchema = failure.step.kind === 'take-back' || failure.step.kind === 'restore';
     throw isOfSchema
       ? schemaLeft(act, failure)
-      : unfinished(act, failure, 'It is past the point of no return: go on.');
+      : unfinished(act, failure, 'The point of no return has passed, so the act can only go forward.');
   }
   if (intent.stage === 'condemned') throw remedyFailed(act, failure.error);
-  // The step may still be at work somewhere: a remedy beside it would race it.
-  if (isOpsError(error, 'STEP_TIMED_OUT')) throw unfinished(act, failure, 'It may yet end by itself.');
+  // The step may still be at work somewhere, and a remedy would race it.
+  if (isOpsError(error, 'STEP_TIMED_OUT'))
+    throw unfinished(act, failure, 'The step may still end by itself.');
 
   const world = await observe(act.outside, act.record).catch((cause: unknown) => {
-    throw unfinished(act, { ...failure, error: cause }, 'The engine could not be asked what is left.');
+    throw unfinished(act, { ...failure, error: cause }, 'The engine could not be asked what there is now.');
   });
   const remedy = planBackOut(world.world, {
     verdict: 'failed',
@@ -117,12 +118,12 @@ async function answerFailure(act: RunningAct, failure: StepFailure): Promise<nev
 function rolledBack(act: RunningAct, error: unknown, failed: number): OpsError {
   const live = liveOf(act);
   const where = live === null ? 'Nothing serves yet.' : `Players are on release ${live}, as before.`;
-  const kept = `What is left of ${failed} is kept stopped for inspection.`;
+  const kept = `The replicas of release ${failed} are kept stopped for inspection.`;
   const { applied } = act.schema;
-  // Expand migrations: the release before lives with them, and the next try has them already.
+  // Expand migrations: the previous release works with them, and the next try finds them applied.
   const stays =
     applied.length === 0 ? '' : ` ${applied.join(', ')} stay${applied.length === 1 ? 's' : ''} applied.`;
-  // Codes that say more than "rolled back" keep their exit code; an engine that failed a step has been answered.
+  // Codes that say more than "rolled back" keep their exit code; a failure of the engine itself is over by now.
   const keepsCode =
     isOpsError(error, 'IMAGE_NOT_FOUND') || (isOpsError(error) && [2, 3, 5, 9].includes(error.exitCode));
   return new OpsError(keepsCode ? error.code : 'ROLLED_BACK', {
@@ -142,12 +143,12 @@ function unfinished(act: RunningAct, { step, error }: StepFailure, why: string):
   });
 }
 
-/** Traffic has moved, the schema has not: whatever is wrong with it, players are where they were asked to be. */
+/** Traffic has moved and the schema has not. Whatever is wrong with it, players are where the operator wanted them. */
 function schemaLeft(act: RunningAct, { step, error }: StepFailure): OpsError {
   return new OpsError('UNFINISHED', {
     message: `The app is back, the schema is not: ${sentence(error)} ${whereTheyAre(act)}`,
     next: [
-      'gameops resume: tries it again',
+      'gameops resume: tries again',
       'gameops abort: leaves the schema as it is',
       ...(isOpsError(error) ? error.next : []),
     ],
@@ -158,7 +159,7 @@ function schemaLeft(act: RunningAct, { step, error }: StepFailure): OpsError {
 
 function remedyFailed(act: RunningAct, error: unknown): OpsError {
   return new OpsError('REMEDY_FAILED', {
-    message: `Backing out did not end: ${sentence(error)} ${whereTheyAre(act)}`,
+    message: `Backing out failed: ${sentence(error)} ${whereTheyAre(act)}`,
     next: ['gameops status', 'gameops resume', 'gameops doctor'],
     facts: { cause: codeOf(error) },
     cause: error,
@@ -169,7 +170,7 @@ function remedyFailed(act: RunningAct, error: unknown): OpsError {
 function stopIfAsked(act: Runner, step: Step): void {
   if (act.lockLost.aborted) {
     throw new OpsError('LOCK_LOST', {
-      message: `The lock on project ${act.project} was lost (engine restarted, or the connection to it), so nothing more was done. ${whereTheyAre(act)}`,
+      message: `The lock on project ${act.project} was lost, because the engine restarted or the connection to it broke. Nothing more was done. ${whereTheyAre(act)}`,
       next: ['gameops resume', 'gameops status'],
       facts: { before: step.kind },
     });
@@ -178,7 +179,7 @@ function stopIfAsked(act: Runner, step: Step): void {
   const signal = act.interruptedBy() ?? 'SIGINT';
   act.journal.write('interrupted', { signal, before: step.kind });
   throw new OpsError(signal === 'SIGTERM' ? 'TERMINATED' : 'INTERRUPTED', {
-    message: `Stopped at a safe boundary, ${step.kind} is not done. ${whereTheyAre(act)}`,
+    message: `Stopped at a safe boundary: ${step.kind} was not begun. ${whereTheyAre(act)}`,
     next: act.record?.intent ? ['gameops resume', 'gameops abort'] : ['gameops status'],
     facts: { signal, before: step.kind },
   });
@@ -198,6 +199,6 @@ const liveOf = (act: Pick<Runner, 'record'>) =>
 
 const plainSubject = (step: Step) => ('release' in step ? String(step.release) : '');
 export const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
-/** The engine's own words end as they like. */
+/** Messages of the engine may lack the full stop. */
 const sentence = (error: unknown) => messageOf(error).replace(/(?<![.!?])\s*$/, '.');
 const codeOf = (error: unknown) => (isOpsError(error) ? error.code : 'BUG');

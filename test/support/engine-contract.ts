@@ -16,7 +16,7 @@ export interface Body {
   image: string;
   /** Makes a container of that name without our label; the body removes it at close. */
   foreignContainer(name: string): Promise<void>;
-  /** Lets about that much of the engine's time pass. */
+  /** Lets about that much time pass on the engine. */
   pass(ms: number): Promise<void>;
   close(): Promise<void>;
 }
@@ -85,7 +85,7 @@ export function engineContract(open: () => Promise<Body>): void {
     return seen(name);
   };
 
-  describe('what repeats', () => {
+  describe('repeating a verb', () => {
     it('ensuring the network twice keeps one network with one subnet', async () => {
       const first = await engine.ensureNetwork(project);
       expect(await engine.ensureNetwork(project)).toEqual(first);
@@ -112,7 +112,7 @@ export function engineContract(open: () => Promise<Body>): void {
       }
     });
 
-    it('ensuring a container twice makes it once, and names what differs without applying it', async () => {
+    it('ensuring a container twice makes it once, and names the differing fields without applying them', async () => {
       expect(await engine.ensureContainer(idle(names.proxy))).toEqual({ created: true, drift: [] });
       const before = await seen(names.proxy);
       expect(await engine.ensureContainer(idle(names.proxy))).toEqual({ created: false, drift: [] });
@@ -147,7 +147,7 @@ export function engineContract(open: () => Promise<Body>): void {
     });
   });
 
-  describe('what is not ours', () => {
+  describe('objects of others', () => {
     it('a foreign container under our name is refused by name and left as it is', async () => {
       await body.foreignContainer(names.proxy);
       const refused = { code: 'FOREIGN_CONTAINER', facts: { name: names.proxy } };
@@ -157,7 +157,7 @@ export function engineContract(open: () => Promise<Body>): void {
       expect(await engine.observe(project)).toEqual([]);
     });
 
-    it('a name that the project may come to use and somebody else has is told before it is used', async () => {
+    it('a name that the project may need later and somebody else has is reported before it is used', async () => {
       await engine.ensureVolume(project, names.volume.record, 'record');
       await engine.ensureNetwork(project);
       await body.foreignContainer(`${names.game(7, 12)}-b`);
@@ -181,7 +181,7 @@ export function engineContract(open: () => Promise<Body>): void {
     });
   });
 
-  describe('what is refused', () => {
+  describe('a refusal', () => {
     it('a taken port is named, and no container stays behind', async () => {
       const publish = (hostPort: number) => [{ address: '127.0.0.1', hostPort, containerPort: 8080 }];
       await engine.ensureNetwork(project);
@@ -204,7 +204,7 @@ export function engineContract(open: () => Promise<Body>): void {
       expect(await engine.image(body.image)).toMatchObject({ id: expect.stringMatching(/^sha256:/) });
     });
 
-    it('a volume that nobody made is neither mounted nor written nor made on the way', async () => {
+    it('a volume that nobody made is not mounted, not written and not created by the attempt', async () => {
       const mounts = [{ volume: names.volume.record, path: '/data', readOnly: true }];
       await expect(engine.ensureContainer(idle(names.proxy, { mounts }))).rejects.toMatchObject({
         code: 'ENGINE_FAILED',
@@ -274,7 +274,7 @@ export function engineContract(open: () => Promise<Body>): void {
       expect(stdout.trim()).toBe('2');
     });
 
-    it('whatever is no replica runs at an address where the network has none, and loses it when it ends', async () => {
+    it('a container that is no replica runs at an address where the network has no replicas, and loses it when it ends', async () => {
       const { notReplicas } = await engine.ensureNetwork(project);
       await engine.ensureContainer(idle(names.proxy, { network: { name: names.network } }));
       await engine.ensureContainer(idle(names.redis, { role: 'redis' }));
@@ -306,7 +306,7 @@ export function engineContract(open: () => Promise<Body>): void {
       }
     });
 
-    it('the same fleet again changes nothing', async () => {
+    it('starting the same fleet again changes nothing', async () => {
       await engine.ensureNetwork(project);
       await engine.startFleet(fleet([1, 2]));
       const before = await engine.observe(project);
@@ -325,7 +325,7 @@ export function engineContract(open: () => Promise<Body>): void {
       expect(after.map(address)).toEqual(before.map(address));
     });
 
-    it('no address of a kept, stopped replica is given to another', async () => {
+    it('the address of a replica that is kept stopped is given to no other one', async () => {
       await engine.ensureNetwork(project);
       await engine.startFleet(fleet([1, 2]));
       await engine.retireFleet({ project, release: 7, replicas: [1, 2] }, 'stopped', 1000);
@@ -395,7 +395,7 @@ export function engineContract(open: () => Promise<Body>): void {
       expect((await seen(names.game(7, 1)))?.image).toBe(id);
     });
 
-    it('another deadline for its drain makes no replica anew', async () => {
+    it('another drain deadline does not make replicas anew', async () => {
       await engine.ensureNetwork(project);
       await engine.startFleet(fleet([1]));
       const before = await engine.observe(project);
@@ -431,7 +431,7 @@ export function engineContract(open: () => Promise<Body>): void {
       expect(text(await engine.readFiles(project, volume, 'none'))).toEqual({});
     });
 
-    it('a volume that joined later is written and read like the first', async () => {
+    it('a volume that is made later is written and read like the first one', async () => {
       await engine.ensureVolume(project, names.volume.record, 'record');
       await engine.putFiles(project, names.volume.record, [{ path: 'a', content: 'record' }]);
       await engine.ensureVolume(project, names.volume.nginx, 'proxy');
@@ -444,7 +444,7 @@ export function engineContract(open: () => Promise<Body>): void {
       });
     });
 
-    it('writes into several volumes at once all arrive', async () => {
+    it('simultaneous writes into several volumes all arrive', async () => {
       const { record, nginx, web, certificates } = names.volume;
       const volumes = [record, nginx, web, certificates, names.volume.settings(7)];
       await Promise.all(
@@ -480,7 +480,7 @@ export function engineContract(open: () => Promise<Body>): void {
       expect(stdout).toBe('{}');
     });
 
-    it('a folder that is put is no file', async () => {
+    it('a folder that is put into a volume is not read back as a file', async () => {
       const volume = names.volume.record;
       await engine.ensureVolume(project, volume, 'record');
       await engine.putFiles(project, volume, [
@@ -501,7 +501,7 @@ export function engineContract(open: () => Promise<Body>): void {
   });
 
   describe('programs', () => {
-    it('pipe hands bytes in and out unharmed, and answers with the exit code', async () => {
+    it('pipe passes bytes in and out unchanged, and returns the exit code', async () => {
       await engine.ensureContainer(idle(names.proxy));
       const sent = Buffer.alloc(300_000, 'every byte from here to there \u0000\u0001\r\n ');
       const got: Uint8Array[] = [];
@@ -516,7 +516,7 @@ export function engineContract(open: () => Promise<Body>): void {
       expect(await engine.pipe(project, names.proxy, ['false'], {})).toEqual({ exitCode: 1, stderr: '' });
     });
 
-    it('what fails while it reads or writes is thrown on from pipe', async () => {
+    it('pipe throws the error with which its reader or writer failed', async () => {
       await engine.ensureContainer(idle(names.proxy));
       const full = async () => {
         throw new OpsError('DISK_TOO_FULL', { message: 'full', next: ['make room'] });
@@ -525,14 +525,14 @@ export function engineContract(open: () => Promise<Body>): void {
       await expect(echo).rejects.toMatchObject({ code: 'DISK_TOO_FULL' });
     });
 
-    it('a held container is there until it is let go of', async () => {
+    it('a held container exists until it is released', async () => {
       const held = await engine.hold(idle(`${project}-tools`, { role: 'tools' }));
       expect((await seen(`${project}-tools`))?.state).toBe('running');
       await held.release();
       expect(await seen(`${project}-tools`)).toBeUndefined();
     });
 
-    it('exec answers with output and exit code, also of a program that is not there', async () => {
+    it('exec returns output and exit code, also for a program that does not exist', async () => {
       await engine.ensureContainer(idle(names.proxy));
       expect(await engine.exec(project, names.proxy, ['echo', 'hi'])).toEqual({
         exitCode: 0,
@@ -546,7 +546,7 @@ export function engineContract(open: () => Promise<Body>): void {
       });
     });
 
-    it('a one-off leaves its answer and nothing else', async () => {
+    it('a one-off returns its output and leaves no container', async () => {
       const once = (entrypoint: string[]) =>
         idle(`${project}-once`, { role: 'one-off', entrypoint, command: [] });
       expect(await engine.runOnce(once(['echo', 'hi']), 10_000)).toEqual({
@@ -589,7 +589,7 @@ export function engineContract(open: () => Promise<Body>): void {
       await again.release();
     });
 
-    it('goes to exactly one of many who ask at once', async () => {
+    it('goes to exactly one of several processes that ask at once', async () => {
       const asked = [engine, body.other, engine, body.other].map((one) =>
         one.lock(project, body.image, someone),
       );

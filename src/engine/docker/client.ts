@@ -1,5 +1,5 @@
 /**
- * The connection to a Docker Engine: which address, whether its loopback is ours, and the shared small questions.
+ * The connection to a Docker Engine: its address, whether its loopback is ours, and small questions that all verbs ask.
  * Never pins the API version (Engine 29 speaks nothing below 1.44, Debian 12's nothing above 1.41); never dials over
  * SSH by itself (dockerode opens one unverified SSH connection per request).
  */
@@ -20,13 +20,13 @@ import { engineFailed, engineUnreachable, foreign } from '../failures.ts';
 import { isStatus, translate } from './errors.ts';
 
 const pingMsMax = 10_000;
-/** A disk that has to write much first may take its time. */
+/** A disk that still has much to write may need that long. */
 const goneMsMax = 60_000;
 const looksBetweenRemovals = 40;
 
 export interface Connection {
   docker: Docker;
-  /** As in DOCKER_HOST, for people. */
+  /** As in DOCKER_HOST, for messages. */
   address: string;
   isLocal: boolean;
   emit: Emit;
@@ -67,7 +67,7 @@ async function defaultSocket(): Promise<string> {
 function dial(address: string): { docker: Docker; agent: Agent } {
   if (address.startsWith('ssh://')) {
     throw new OpsError('ENGINE_UNREACHABLE', {
-      message: `gameops does not speak SSH itself, and DOCKER_HOST is ${address}. Forward the engine's socket and name that.`,
+      message: `gameops does not speak SSH itself, and DOCKER_HOST is ${address}. Forward the engine's socket to this machine and set DOCKER_HOST to the forwarded one.`,
       next: [
         `ssh -fnNT -L /tmp/gameops-docker.sock:/var/run/docker.sock ${address.slice('ssh://'.length)}`,
         'export DOCKER_HOST=unix:///tmp/gameops-docker.sock, then run the command again',
@@ -90,7 +90,7 @@ function dial(address: string): { docker: Docker; agent: Agent } {
       return readFileSync(join(certificates, name));
     } catch (error) {
       throw new OpsError('ENGINE_UNREACHABLE', {
-        message: `The Docker Engine at ${address} is to be spoken to by TLS, but ${join(certificates, name)} can't be read (${(error as NodeJS.ErrnoException).code}). What runs there keeps running.`,
+        message: `The Docker Engine at ${address} needs TLS, but ${join(certificates, name)} can't be read (${(error as NodeJS.ErrnoException).code}). What runs there keeps running.`,
         next: ['set DOCKER_CERT_PATH to the folder with ca.pem, cert.pem and key.pem', 'gameops doctor'],
         facts: { address, certificates },
       });
@@ -108,8 +108,8 @@ function dial(address: string): { docker: Docker; agent: Agent } {
 }
 
 /**
- * docker-modem formats every request for its debug log, ten levels deep, also when nobody debugs: with an agent full of
- * sockets that is a third of a deploy's own time (https://github.com/apocas/docker-modem/blob/master/lib/modem.js).
+ * docker-modem formats every request for its debug log, ten levels deep, even when debugging is off. With an agent full of
+ * sockets that takes a third of a deploy's own time (https://github.com/apocas/docker-modem/blob/master/lib/modem.js).
  */
 function terse<T extends Agent>(agent: T): T {
   return Object.assign(agent, { [inspect.custom]: () => 'Agent' });

@@ -1,5 +1,5 @@
 /**
- * Single containers: make, start, remove, run a program in one, run a program as one.
+ * Single containers: makes, starts and removes them, runs programs in them and as one of them.
  * Promises that a container that could not be started is not left behind, and that nothing of another project is touched.
  */
 import type Docker from 'dockerode';
@@ -59,7 +59,7 @@ export async function createAndStart(
     const { openFiles } = spec;
     if (openFiles !== undefined && !refusedOpenFiles.has(connection) && isLimitRefusal(error)) {
       refusedOpenFiles.set(connection, openFiles);
-      const message = `The engine may not raise the limit of open files to ${openFiles}; ${spec.name} gets the engine's own limit.`;
+      const message = `The engine is not allowed to raise the limit of open files to ${openFiles}, so ${spec.name} gets the engine's own limit.`;
       connection.emit({ type: 'note', level: 'warning', message });
       return createAndStart(connection, spec, labels);
     }
@@ -130,7 +130,7 @@ export function containerVerbs(connection: Connection) {
   } satisfies Partial<Engine>;
 }
 
-/** By id: what an inspection of a container that does not run said, and the line of the list it was true for. */
+/** By id, of containers that do not run: what an inspection said, and the line of the list at that time. */
 type Stopped = Map<string, { line: string; seen: ObservedContainer }>;
 
 async function observe(
@@ -142,8 +142,8 @@ async function observe(
   const ofRelease = release === undefined ? [] : [`${label.release}=${release}`];
   const filters = { label: [`${label.project}=${project}`, ...ofRelease] };
   const listed = await docker.listContainers({ all: true, filters });
-  // An inspection costs the engine as much as a probe costs a server, and kept releases add up: what stands still is
-  // looked at once. Its line would tell of a start in between by its "Exited (1) 2 seconds ago".
+  // An inspection costs the engine as much as a probe costs a server, and there may be many kept releases. So a container that
+  // does not run is inspected once. After a start in between, its line "Exited (1) 2 seconds ago" would differ.
   const look = async ({ Id, State, Status }: Docker.ContainerInfo) => {
     const line = `${State} ${Status}`;
     const known = stopped.get(Id);
@@ -190,7 +190,7 @@ async function exec(
   try {
     await drain(await made.start({ hijack: false, Tty: false } as Docker.ExecStartOptions), output.feed);
   } catch (error) {
-    // A program that is not there is an answer of the shell's kind, not a failure of the engine.
+    // A program that does not exist is an exit code, as in a shell, and not a failure of the engine.
     const { message } = answerOf(error);
     if (!/executable file not found|no such file or directory/i.test(message)) throw error;
     return { exitCode: 127, stdout: '', stderr: message };
@@ -206,7 +206,7 @@ async function drain(stream: NodeJS.ReadableStream, feed: (chunk: Buffer) => voi
 /** @throws STEP_TIMED_OUT after `deadlineMs`, with the program killed and its container gone */
 async function runOnce(connection: Connection, spec: ContainerSpec, deadlineMs: number): Promise<ExecResult> {
   const left = await ownContainer(connection, spec.project, spec.name);
-  // A one-off of that name is what a killed gameops left; whoever runs it now holds the project's lock.
+  // A killed gameops left the one-off of that name; the caller holds the project's lock, so nobody uses it.
   if (left !== null) await removeById(connection, left.Id);
   const { openFiles: _, ...once } = spec;
   const made = await create(connection, once);

@@ -14,7 +14,7 @@ import { isStatus } from './errors.ts';
 
 /** A lock that was made but not started for this long lost its maker between the two. */
 const abandonedMs = 10_000;
-/** Its holder may have been killed just now: so long its end takes to reach the engine, and who comes next need not see it. */
+/** A holder may have been killed a moment ago, and the engine needs about this long to notice: asked again meanwhile. */
 const dyingMs = 1_000;
 
 export function lockVerbs(connection: Connection) {
@@ -123,7 +123,7 @@ async function hold(connection: Connection, made: Docker.Container): Promise<Loc
   };
 }
 
-/** Carriers, one-offs and their volumes that a killed gameops was in the middle of: only holders of the lock make such. */
+/** Carriers, one-offs and their volumes that a killed gameops left. Only a holder of the lock makes such. */
 async function removeLeavings(connection: Connection, project: string): Promise<void> {
   const filters = { label: [`${label.project}=${project}`] };
   const permanent = `/${namesOf(project).carrier}`;
@@ -139,7 +139,7 @@ async function removeLeavings(connection: Connection, project: string): Promise<
 
 const isRunning = ({ State }: Docker.ContainerInspectInfo): boolean => State.Status === 'running';
 
-/** Its holder is dead, or has released it; what is left is that the engine removes it. */
+/** Its holder is dead or has released it, and the engine has only to remove it. */
 const hasEnded = ({ State }: Docker.ContainerInspectInfo): boolean =>
   ['exited', 'dead', 'removing'].includes(State.Status);
 

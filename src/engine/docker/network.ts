@@ -115,7 +115,7 @@ async function appears(connection: Connection, project: string): Promise<boolean
   return seen === true;
 }
 
-/** Removes all but the oldest: whoever looks last sees every one and decides as the others did. */
+/** Removes all but the oldest. The process that looks last sees all of them, and so all processes decide alike. */
 async function settle(connection: Connection, project: string): Promise<NetworkInfo> {
   const [oldest, ...younger] = own(await listNetworks(connection), project);
   for (const { Id } of younger) await orDone(connection.docker.getNetwork(Id).remove(), 403);

@@ -1,7 +1,7 @@
 /**
- * Programs with streams: bytes in, bytes out, of any length. Promises bytes unharmed (no terminal between), an exit code
- * that is the program's own (no shell pipe between), and that no program outlives the gameops that began it: an engine
- * never ends one by itself when its client is gone.
+ * Programs with streams: bytes in and out, of any length. Promises unchanged bytes (there is no terminal between), the
+ * program's own exit code (there is no shell pipe between), and that no program outlives the gameops that started it, because
+ * an engine never ends one by itself when its client is gone.
  */
 import type { Duplex } from 'node:stream';
 import type Docker from 'dockerode';
@@ -140,7 +140,7 @@ async function hold(connection: Connection, spec: ContainerSpec): Promise<Held> 
   try {
     const attach = { _query: { stream: 1, stdin: 1, stdout: 1 }, _body: {}, hijack: true };
     const stream = (await made.attach(attach as never)) as Duplex;
-    // What becomes of it shows in the programs inside.
+    // Its failures show in the programs inside.
     stream.on('error', () => undefined).resume();
     await made.start();
     return {

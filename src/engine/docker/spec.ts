@@ -115,14 +115,14 @@ export function observed(info: Docker.ContainerInspectInfo): ObservedContainer {
   };
 }
 
-/** The live one while it runs; the one that was asked for while it does not. */
+/** The present one while it runs, and the requested one while it does not. */
 function addressOf(info: Docker.ContainerInspectInfo): string | null {
   const network = namesOf(info.Config.Labels[label.project] ?? '').network;
   const endpoint = info.NetworkSettings?.Networks?.[network];
   return endpoint?.IPAddress || endpoint?.IPAMConfig?.IPv4Address || null;
 }
 
-/** What Docker chose while it runs; what was asked for (0 left out) while it does not. */
+/** The ports that Docker chose while it runs, and the requested ones (without 0) while it does not. */
 function publishedPorts(info: Docker.ContainerInspectInfo): Record<number, number> {
   const live = info.NetworkSettings?.Ports ?? {};
   const asked = (info.HostConfig.PortBindings ?? {}) as Record<string, { HostPort?: string }[] | null>;

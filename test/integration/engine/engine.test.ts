@@ -91,7 +91,7 @@ describe('what only a real engine can show', () => {
     await engine.removeContainer(project, names.proxy);
   });
 
-  it('the daemon gives a replica that it stops as long as its drain may take, and its inspection shows no file', async () => {
+  it('the daemon gives a replica that it stops its whole drain deadline, and an inspection shows none of its files', async () => {
     const { network } = names;
     await engine.ensureNetwork(project);
     await engine.startFleet({
@@ -121,7 +121,7 @@ describe('what only a real engine can show', () => {
     await engine.removeContainer(project, names.proxy);
   });
 
-  it('a large output comes whole, and standard error apart', async () => {
+  it('a large output arrives complete, with standard error apart from it', async () => {
     await engine.ensureContainer(idle());
     const script = 'head -c 3000000 /dev/zero | tr "\\0" x; echo oops >&2; exit 3';
     const answer = await engine.exec(project, names.proxy, ['sh', '-c', script]);
@@ -133,7 +133,7 @@ describe('what only a real engine can show', () => {
     await engine.removeContainer(project, names.proxy);
   });
 
-  it('files keep owner and mode, folders are open to read, and no carrier of one transfer stays', async () => {
+  it('files keep owner and mode, folders can be read, and no temporary carrier stays', async () => {
     const volume = names.volume.settings(1);
     await engine.ensureVolume(project, volume, 'settings');
     await engine.putFiles(project, volume, [

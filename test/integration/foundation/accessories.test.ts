@@ -27,7 +27,7 @@ beforeAll(async () => {
 afterAll(() => on?.remove(), 60_000);
 
 describe('the embedded Postgres and Redis', () => {
-  it('come up and let the settings of .env in', async () => {
+  it('start, and accept the settings of .env', async () => {
     expect(await query('SELECT current_user::text AS who, current_database()::text AS what')).toEqual([
       { who: 'arena_user', what: 'arena_db' },
     ]);
@@ -82,7 +82,7 @@ describe('the embedded Postgres and Redis', () => {
     }
   });
 
-  it('let nobody in without the password', async () => {
+  it('refuse everybody who has no password', async () => {
     const noPassword = await on.engine.exec(on.project, names.redis, [
       'redis-cli',
       '-h',
@@ -105,7 +105,7 @@ describe('the embedded Postgres and Redis', () => {
     expect(on.events).toEqual([]);
   });
 
-  it('are not changed when the settings would make them otherwise: that is told', async () => {
+  it('are not changed when the settings ask for something else, which is reported', async () => {
     const before = await idOf(names.postgres);
     on.events.length = 0;
     await on.ensure({ replicas: 40 });
@@ -147,8 +147,8 @@ describe('the embedded Postgres and Redis', () => {
   });
 });
 
-describe('an accessory that can not run', () => {
-  it('fails at once with its last words, and shows no secret', async () => {
+describe('an accessory that cannot run', () => {
+  it('fails at once with its last log lines, and shows no secret', async () => {
     const bad = await openTestProject('accbad');
     try {
       await bad.engine.ensureVolume(bad.project, namesOf(bad.project).volume.postgres, 'data');
@@ -157,7 +157,7 @@ describe('an accessory that can not run', () => {
       ]);
       const error = await bad.ensure({ owned: { postgres: 'managed', redis: 'external' } }).catch((it) => it);
       expect(error).toMatchObject({ code: 'ACCESSORY_NOT_READY', exitCode: 4 });
-      expect(error.message).toMatch(/last words/);
+      expect(error.message).toMatch(/last log lines/);
       expect(JSON.stringify([error.message, error.facts])).not.toContain(bad.settings.DB_PASSWORD);
     } finally {
       await bad.remove();

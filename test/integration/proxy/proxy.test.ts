@@ -205,7 +205,7 @@ describe('a switch', () => {
     expect(await readTraffic(outside(), project)).toEqual(before);
   });
 
-  it('that can not be proven is taken back, pointer and all', async () => {
+  it('that cannot be proven is reverted, with its pointer', async () => {
     const before = await readTraffic(outside(), project);
     const folder = mkdtempSync(join(tmpdir(), 'gameops-templates-'));
     // Passes `nginx -t` and loads, but never says the number that is waited for.
@@ -241,7 +241,7 @@ describe('a switch', () => {
     expect(seen.failures).toEqual([]);
   });
 
-  it('keeps a player of an old generation on their socket', async () => {
+  it('leaves a player of an old generation on their socket', async () => {
     await switchTo(1);
     const socket = await connect(urls.public);
     await switchTo(2);
@@ -275,7 +275,7 @@ describe('a switch', () => {
     expect(tops.filter((name) => name.startsWith('next-'))).toEqual([]);
   });
 
-  it('is survived by a fleet of which one replica is killed: every request that may be repeated is answered', async () => {
+  it('to a fleet of which one replica is killed later still answers every request that may be repeated', async () => {
     await switchTo(1);
     const load = saturate(urls.public, 32, ['GET']);
     await sleep(500);
@@ -289,7 +289,7 @@ describe('a switch', () => {
     expect(without.failures).toEqual([]);
   });
 
-  it('sends players to the fleet that leaves when the new one is dead at once', async () => {
+  it('sends players to the former fleet when the new one is dead at once', async () => {
     await switchTo(1, { targets: [{ ...targetsOf(1)[0], port: 3999 } as never], backups: targetsOf(2) });
     const answer = await door.askPublic('/api/x', 60_000);
     expect(answer).toMatchObject({ ok: true, answer: { status: 200 } });
@@ -299,7 +299,7 @@ describe('a switch', () => {
 });
 
 describe('the public side', () => {
-  it('refuses hosts it was not named', async () => {
+  it('refuses hosts other than the domain', async () => {
     await switchTo(1, { domain: 'play.example.com' });
     const named = openDoor({
       privateUrl: urls.private,
@@ -380,7 +380,7 @@ describe('the private side', () => {
     }
   });
 
-  it('a door that nobody opens is an answer, not a failure', async () => {
+  it('reports an Nginx that does not listen as an answer, not as an error', async () => {
     const shut = openDoor({ privateUrl: 'http://127.0.0.1:9', publicUrl: 'http://127.0.0.1:9', token });
     expect(await shut.ask('/generation', 1_000)).toEqual({ ok: false, reason: 'ECONNREFUSED' });
     expect(await shut.joinPublic('any', 1_000)).toEqual({ ok: false, reason: 'ECONNREFUSED' });

@@ -26,7 +26,7 @@ function frame(stream: 1 | 2, text: string): Buffer {
 }
 
 describe('the multiplexed stream', () => {
-  it('says the same however its bytes are cut', () => {
+  it('is read the same way however its bytes are cut into chunks', () => {
     const whole = Buffer.concat([
       frame(1, 'one\ntw'),
       frame(2, 'oops\n'),
@@ -62,7 +62,7 @@ describe('the multiplexed stream', () => {
 });
 
 describe('subnets', () => {
-  it('a subnet is free of all that is taken, private, and the same for the same project', () => {
+  it('a chosen subnet overlaps nothing that is taken, is private, and is the same for the same project', () => {
     const project = fc.string({ minLength: 1 });
     const ranges = fc.array(
       fc.integer({ min: 0, max: 2 ** 24 - 1 }).map((n) => rangeOf(`${toAddress(10 * 2 ** 24 + n)}/12`)),
@@ -79,7 +79,7 @@ describe('subnets', () => {
     );
   });
 
-  it('leased addresses never repeat, and never reach the gateway or the share of the engine', () => {
+  it('leased addresses never repeat, and are never the gateway or in the share of the engine', () => {
     const cidr = '10.212.4.0/22';
     const taken = new Set<string>();
     for (let address = leaseAddress(cidr, taken); address !== null; address = leaseAddress(cidr, taken)) {
@@ -97,7 +97,7 @@ describe('subnets', () => {
     expect(leaseAddress('10.0.0.0/22', new Set(['10.0.2.254']))).toBe('10.0.0.2');
   });
 
-  it('routes of the host are taken, its default route is not', () => {
+  it("the subnets of the host's routes count as taken, except for its default route", () => {
     const table = [
       'Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT',
       'eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0',
@@ -108,7 +108,7 @@ describe('subnets', () => {
 });
 
 describe('specifications', () => {
-  it('drift names the fields that differ, whatever their order, and ignores identity', () => {
+  it('drift names the fields that differ, in whatever order they are, and ignores identity', () => {
     const made = specLabel({ project: 'a', name: 'x', image: 'i', env: { A: '1', B: '2' }, user: undefined });
     expect(driftBetween(made, specLabel({ env: { B: '2', A: '1' }, image: 'i' }))).toEqual([]);
     expect(driftBetween(made, specLabel({ env: { A: '1', B: '3' }, image: 'i', cpus: 1 }))).toEqual([
@@ -154,7 +154,7 @@ describe('errors of the engine', () => {
   });
 });
 
-describe('an image that is looked through', () => {
+describe('an image that is searched', () => {
   const needles = new Map([['KEY', ['a-secret-of-eight']]]);
   const nothing = { hits: [], envFiles: [], isWhole: false };
 
@@ -163,7 +163,7 @@ describe('an image that is looked through', () => {
     expect(await searchImage(connection, 'x', needles, AbortSignal.abort())).toEqual(nothing);
   });
 
-  it('is left when the engine does not begin to answer in time; what comes later is let go', async () => {
+  it('is given up when the engine does not begin to answer in time, and a later answer is dropped', async () => {
     const late = new PassThrough();
     let answer: (stream: PassThrough) => void = () => undefined;
     const image = { inspect: async () => ({}), get: () => new Promise((resolve) => (answer = resolve)) };

@@ -6,7 +6,7 @@ import { digestRefOf } from '../../../src/images/pull.ts';
 
 const ref = '127.0.0.1:15024/arena/server:1';
 
-describe('what the engine says of a pull that failed', () => {
+describe('the error of the engine about a pull that failed', () => {
   it.each([
     [
       'REGISTRY_UNREACHABLE',
@@ -42,7 +42,7 @@ describe('what the engine says of a pull that failed', () => {
     expect(pullFailed(ref, words, false)).toMatchObject({ code });
   });
 
-  it('is not mistaken for what the image is called', () => {
+  it('is not confused with the name of the image', () => {
     const name = 'timeout.example:5000/denied/eof';
     const words = `manifest for ${name}:502 not found: manifest unknown: manifest unknown`;
     expect(pullFailed(`${name}:502`, words, false)).toMatchObject({ code: 'IMAGE_NOT_FOUND' });
@@ -50,7 +50,7 @@ describe('what the engine says of a pull that failed', () => {
     expect(pullFailed(digest, `${digest}: unknown blob`, true)).toMatchObject({ code: 'IMAGE_NOT_FOUND' });
   });
 
-  it('leads to the log-in that helps, and says whether there was one', () => {
+  it('leads to the login that helps, and says whether there was one', () => {
     const without = pullFailed(ref, 'unauthorized: authentication required', false);
     expect(without.message).toContain('without credentials');
     expect(without.next[0]).toMatch(/^docker login 127\.0\.0\.1:15024,/);
@@ -108,7 +108,7 @@ describe('the digest of an image', () => {
     expect(digestRefOf(name, { repoDigests })).toBe(digestRef);
   });
 
-  it('is that of another repository where its own has none, and none for what was built here', () => {
+  it('is that of another repository when its own has none, and there is none for an image that was built here', () => {
     expect(digestRefOf('arena:1', { repoDigests })).toBe('old.example/server@sha256:aa');
     expect(digestRefOf('arena:1', { repoDigests: [] })).toBeNull();
   });

@@ -38,7 +38,7 @@ describe('which accessories gameops runs', () => {
   });
 
   it.each(['localhost', '127.0.0.1', '127.8.8.8', '::1'])(
-    'refuses %s, which a container takes for itself',
+    'refuses %s, which means the container itself inside a container',
     (host) => {
       expect(() => whichAccessories(auto, { ...settings, DB_HOST: host })).toThrow(
         expect.objectContaining({ code: 'DB_HOST_LOOPBACK' }),
@@ -109,7 +109,7 @@ describe('the specifications', () => {
     expect(secretsOf(postgres(2))).not.toBe(secretsOf(redis));
   });
 
-  it('have connections for two fleets at once, without drift for a replica more', () => {
+  it('have connections for two fleets at once, and one more replica is no drift', () => {
     const connections = (replicas: number) =>
       Number(/max_connections=(\d+)/.exec((postgres(replicas).command ?? []).join(' '))?.[1]);
     expect(connections(50)).toBeGreaterThanOrEqual(50 * 10 * 2 + 10);

@@ -55,7 +55,9 @@ test('an act that is resumed with another .env gives all replicas the secrets of
   const { engine } = await started('first');
   const { act: second, told } = actFor('second', true, engine);
   expect(await settingsFor(second, opened('first'))).toEqual({ JWT_SECRET: 'first' });
-  expect(told.join()).toMatch(/release 41 keeps the settings it was opened with; changed since: JWT_SECRET/);
+  expect(told.join()).toMatch(
+    /release 41 keeps the settings that it was opened with. Changed since then: JWT_SECRET/,
+  );
   expect(told.join()).not.toMatch(/second|first\b/);
 });
 

@@ -49,13 +49,13 @@ describe('the door', () => {
     ]);
   });
 
-  it('meets a new connection with every call', async () => {
+  it('opens a new connection for every call', async () => {
     const { door, sockets } = await doorTo((_request, response) => response.end());
     for (let n = 0; n < 5; n++) await door.askPublic('/', 2_000);
     expect(sockets.size).toBe(5);
   });
 
-  it('waits no longer than it was told, for an answer, for its end and for a welcome', async () => {
+  it('waits no longer than its time-out for an answer, for the end of an answer and for a welcome', async () => {
     const { door } = await doorTo(
       (request, response) => {
         if (request.url === '/half') response.write('half');
@@ -71,12 +71,12 @@ describe('the door', () => {
     }
     expect(await door.joinPublic('token', 100)).toEqual({
       ok: false,
-      reason: 'not welcome within 100 ms',
+      reason: 'no welcome within 100 ms',
       isSilence: true,
     });
   });
 
-  it('reads no more of an endless answer than it needs', async () => {
+  it('reads only the beginning of an endless answer', async () => {
     const { door } = await doorTo((_request, response) => {
       const more = () => {
         while (response.write('x'.repeat(16_384)));
@@ -88,7 +88,7 @@ describe('the door', () => {
     expect(answer.ok && answer.answer.body.length).toBeLessThanOrEqual(64 * 1024);
   });
 
-  it('is welcome when the server says so, and says who it was', async () => {
+  it('reports that a player was welcome, and which replica said so', async () => {
     const hellos: string[] = [];
     const { door } = await doorTo(
       () => {},
@@ -102,7 +102,7 @@ describe('the door', () => {
     expect(hellos.map((hello) => JSON.parse(hello))).toEqual([{ t: 'hello', v: 1, token: 'token' }]);
   });
 
-  it('says why a player was not let in', async () => {
+  it('reports why a player was refused', async () => {
     const refusing = await doorTo(
       () => {},
       (socket) => socket.on('message', () => socket.close(4501, 'bad token')),

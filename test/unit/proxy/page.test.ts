@@ -15,14 +15,14 @@ async function engineWithWeb() {
 }
 
 describe('a page', () => {
-  it('is there when it was written to the end, for its release alone', async () => {
+  it('counts as published for its own release once it was written to the end', async () => {
     const engine = await engineWithWeb();
     await publishPage(engine, project, { id: 4, page: 'abc' }, files);
     expect(await isPublished(engine, project, { id: 4, page: 'abc' })).toBe(true);
     expect(await isPublished(engine, project, { id: 5, page: 'abc' })).toBe(false);
   });
 
-  it('is not there when its writer died on the way, or when a lost record left another under its number', async () => {
+  it('does not count as published when its writer died meanwhile, or when a lost record left another page under its number', async () => {
     const engine = await engineWithWeb();
     await engine.putFiles(project, web, [{ path: 'r-4/index.html', content: 'torn' }]);
     expect(await isPublished(engine, project, { id: 4, page: 'abc' })).toBe(false);
@@ -30,7 +30,7 @@ describe('a page', () => {
     expect(await isPublished(engine, project, { id: 4, page: 'abc' })).toBe(false);
   });
 
-  it('says that it is whole by the last file of all', async () => {
+  it('is marked as complete by the last file that is written', async () => {
     const engine = await engineWithWeb();
     const written: string[] = [];
     const putFiles: typeof engine.putFiles = async (_project, _volume, entries) => {

@@ -37,27 +37,27 @@ function input(change: Partial<ConfigInput> = {}): ConfigInput {
 const render = (change: Partial<ConfigInput> = {}) => renderConfig(loadTemplates(), input(change));
 
 describe('the configuration of Nginx', () => {
-  it('says first and last which generation it is, so a torn one is known', () => {
+  it('names its generation in the first and the last line, so that a torn one is recognised', () => {
     const config = render();
     expect(config.startsWith('# gameops generation 7\n')).toBe(true);
     expect(config.endsWith('\n# end of generation 7\n')).toBe(true);
   });
 
-  it('sets old workers no end of their own: their players stay for as long as their replica lets them', () => {
+  it('sets no time limit for old workers, because their players stay as long as their replica lets them', () => {
     expect(render()).not.toMatch(/^\s*worker_shutdown_timeout/m);
   });
 
-  it('keeps the kept-alive connections of busy clients through a reload, where Nginx can', () => {
+  it('keeps the kept-alive connections of busy clients through a reload, if Nginx can', () => {
     expect(render()).toContain('keepalive_min_timeout 5s;');
     expect(render({ features: featuresOf('nginx/1.26.3').features })).not.toContain('keepalive_min_timeout');
   });
 
-  it('asks a fleet that leaves only as a backup', () => {
+  it('sends requests to a fleet that loses its traffic only as a backup', () => {
     const backups = [{ release: 40, replica: 1, address: '10.9.0.9', port: 3000 }];
     expect(render({ generation: { ...generation, backups } })).toMatch(/server 10\.9\.0\.9:3000 backup /);
   });
 
-  it('reaches a server by its socket where it has one, and by address where it has none', () => {
+  it('reaches a server by its socket if it has one, and by its address if not', () => {
     const [first] = generation.targets;
     const unixSocket = '/run/gameops-unix-sockets/replicas/41-1.sock';
     const targets = first === undefined ? [] : [{ ...first, unixSocket }, ...generation.targets.slice(1)];
@@ -87,10 +87,10 @@ describe('the configuration of Nginx', () => {
   it.each([
     ['a domain that ends a directive', { domain: 'a;}' }],
     ['a token that ends a string', { doorToken: "x'; return 200 'open-open-open" }],
-    ['a subnet that is none', { subnet: '10.0.0.0/8; 0.0.0.0/0 1' }],
-    ['a range that is none', { notReplicas: ['10.9.3.0/24 0; 0.0.0.0/0'] }],
+    ['a text that is no subnet', { subnet: '10.0.0.0/8; 0.0.0.0/0 1' }],
+    ['a text that is no range', { notReplicas: ['10.9.3.0/24 0; 0.0.0.0/0'] }],
     [
-      'an address that is none',
+      'a text that is no address',
       { generation: { ...generation, targets: [{ ...targets[0], address: 'evil;' }] } },
     ],
   ])('refuses %s', (_what, change) => {
@@ -99,7 +99,7 @@ describe('the configuration of Nginx', () => {
     );
   });
 
-  it('never lets the host itself, nor what the engine placed by itself, be reached as if it were a replica', () => {
+  it('never lets the host, or a container that is no replica, be reached as if it were a replica', () => {
     expect(render()).toContain('10.9.0.1/32 0;');
     expect(render()).toContain('10.9.3.0/24 0;');
   });
@@ -109,7 +109,7 @@ describe('templates of the operator', () => {
   const folder = mkdtempSync(join(tmpdir(), 'gameops-templates-'));
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  it('replace ours one by one, and one that can not be rendered is named before anything is touched', () => {
+  it('replace ours one by one, and one that cannot be rendered is named before anything is changed', () => {
     writeFileSync(join(folder, 'maintenance.eta'), "        return 503 'gone fishing';\n");
     const empty = { ...generation, targets: [], routes: [] };
     expect(renderConfig(loadTemplates(folder), input({ generation: empty }))).toContain('gone fishing');

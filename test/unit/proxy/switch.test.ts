@@ -112,7 +112,7 @@ describe('a switch that dies', () => {
     expect(cases).toBeGreaterThan(10);
   });
 
-  it('at any call leaves an Nginx that comes up again', async () => {
+  it('at any call leaves an Nginx that can start again', async () => {
     for (let n = 1; ; n++) {
       const memory = await serving(40);
       const { died } = await dieAt(memory, n);
@@ -123,7 +123,7 @@ describe('a switch that dies', () => {
     }
   });
 
-  it('between the rename and the HUP is seen as not settled', async () => {
+  it('between the rename and the HUP is observed as not settled', async () => {
     const memory = await serving(40);
     const { effects } = await dieAt(memory, Number.POSITIVE_INFINITY);
     const again = await serving(40);
@@ -137,7 +137,7 @@ describe('a switch that dies', () => {
 });
 
 describe('a switch that fails', () => {
-  it('the test of Nginx itself touches neither pointer nor traffic', async () => {
+  it('in the test of Nginx itself changes neither pointer nor traffic', async () => {
     const memory = await serving(40, { rejects: (config) => config.includes(' # 41/1') });
     const before = await readTraffic(outsideOf(memory, memory.engine), project);
     await expect(switchTo(memory, memory.engine, 41)).rejects.toMatchObject({
@@ -146,7 +146,7 @@ describe('a switch that fails', () => {
     expect(await readTraffic(outsideOf(memory, memory.engine), project)).toEqual(before);
   });
 
-  it('to be proven puts the pointer back, so a restart does not bring what was given up', async () => {
+  it('in its proof puts the pointer back, so that a restart of Nginx does not load the failed generation', async () => {
     const memory = await serving(40, { ignoresHup: (config) => config.includes(' # 41/1') });
     await expect(switchTo(memory, memory.engine, 41)).rejects.toMatchObject({
       code: 'SWITCH_NOT_PROVEN',
@@ -194,7 +194,7 @@ describe('a renewal', () => {
     expect(await readTraffic(outsideOf(memory, memory.engine), project)).toMatchObject({ settled: true });
   });
 
-  it('that dies at any change leaves players where they were', async () => {
+  it('that dies before any change leaves players where they were', async () => {
     for (let n = 1; ; n++) {
       const memory = await serving(40);
       let count = 0;
@@ -213,7 +213,7 @@ describe('a renewal', () => {
     }
   });
 
-  it('of what was made for another network is refused', async () => {
+  it('of a generation that was made for another network is refused', async () => {
     const memory = await serving(40);
     const input = { ...settings, project, deadlineMs: 2_000, subnet: '10.10.0.0/22' };
     const refused = renewGeneration(outsideOf(memory, memory.engine), input, {});
@@ -222,15 +222,15 @@ describe('a renewal', () => {
 });
 
 describe('an Nginx that is made anew', () => {
-  it('loads what served before', async () => {
+  it('loads the generation that served before', async () => {
     const memory = await serving(1);
     expect(await ensureFirstGeneration(memory.engine, project, settings)).toBe(false);
   });
 
   it.each([
-    ['network, whose addresses are nobody’s now', { subnet: '10.10.0.0/22' }],
+    ['network, whose addresses nobody has now', { subnet: '10.10.0.0/22' }],
     ['record, whose token is lost', { doorToken: 'another-token-of-some-length' }],
-  ])('never loads what was made for another %s', async (_, change) => {
+  ])('never loads a generation that was made for another %s', async (_, change) => {
     const memory = await serving(1);
     expect(await ensureFirstGeneration(memory.engine, project, { ...settings, ...change })).toBe(true);
     const files = await memory.engine.readFiles(project, names.volume.nginx, '');

@@ -18,7 +18,7 @@ async function withRevisions(count: number) {
 }
 
 describe('the record', () => {
-  it('goes back by one revision when the newest is torn or garbage', async () => {
+  it('is read from the revision before when the newest one is torn or garbage', async () => {
     for (const content of ['', '{"sha256":"', '\u0000\u0001garbage']) {
       const { engine, damage } = await withRevisions(11);
       await damage(11, content);
@@ -26,14 +26,14 @@ describe('the record', () => {
     }
   });
 
-  it('does not miss an older revision that is damaged, nor mind a file of somebody else', async () => {
+  it('is read although an older revision is damaged or a foreign file lies beside it', async () => {
     const { engine, damage } = await withRevisions(11);
     await damage(5, 'torn');
     await engine.putFiles(project, volume, [{ path: 'notes.txt', content: 'hello' }]);
     expect((await readRecord(engine, project))?.revision).toBe(11);
   });
 
-  it('is refused when no revision can be read, with what to do', async () => {
+  it('is refused when no revision can be read, and the error says what to do', async () => {
     const { engine, damage } = await withRevisions(3);
     for (const revision of [1, 2, 3]) await damage(revision, 'x');
     await expect(readRecord(engine, project)).rejects.toMatchObject({
@@ -42,13 +42,13 @@ describe('the record', () => {
     });
   });
 
-  it('is none after a first write that was torn: nothing was deployed yet', async () => {
+  it('counts as absent after a first write that was torn, because nothing was deployed yet', async () => {
     const { engine, damage } = await withRevisions(1);
     await damage(1, '{"sha');
     expect(await readRecord(engine, project)).toBeNull();
   });
 
-  it('is lost, not none, when it is gone beside containers that it made', async () => {
+  it('counts as lost, not as absent, when containers of the project exist without it', async () => {
     const { engine } = await simulation();
     await engine.removeVolume(project, volume);
     await expect(readRecord(engine, project)).rejects.toMatchObject({ code: 'RECORD_UNREADABLE' });

@@ -23,7 +23,7 @@ const replica = (labels: Record<string, string> = {}) =>
   container('game', { [label.release]: '7', [label.replica]: '2', ...labels });
 
 describe('the way from Nginx to a server', () => {
-  it('is a socket where the image says that it listens on one and Nginx has their folder', () => {
+  it('is a socket if the image says that it listens on one and Nginx has the folder of sockets', () => {
     expect(hasUnixSockets([container('proxy', { [label.onUnixSocket]: '1' }), replica()])).toBe(true);
     const { container: spec } = fleetSpec(
       'arena',
@@ -41,7 +41,7 @@ describe('the way from Nginx to a server', () => {
     });
   });
 
-  it('is an address for an Nginx that was made without it, whatever the servers have', () => {
+  it('is an address if Nginx was made without the folder of sockets, whatever the servers have', () => {
     const unixSockets = hasUnixSockets([container('proxy', {}), replica({ [label.onUnixSocket]: '1' })]);
     expect(unixSockets).toBe(false);
     expect(reachOf(replica({ [label.onUnixSocket]: '1' }), 3000, unixSockets)).toEqual({
@@ -54,7 +54,7 @@ describe('the way from Nginx to a server', () => {
     expect(spec.mounts).toEqual([]);
   });
 
-  it('is an address for an image that says nothing of sockets', () => {
+  it('is an address if the image does not say that it listens on a socket', () => {
     const foreign = release(7, 'candidate', 2, { unixSocket: false });
     const { container: spec } = fleetSpec('arena', foreign, [1], {}, { unixSockets: true });
     expect(spec.env).not.toHaveProperty('GAMEOPS_UNIX_SOCKET');
@@ -65,7 +65,7 @@ describe('the way from Nginx to a server', () => {
 describe('a fleet', () => {
   const made = fleetSpec('arena', release(7, 'live'), [1, 2], { A: 'b' }, { unixSockets: true });
 
-  it('is known again as the one that an older gameops made, whose replicas need not be made anew', () => {
+  it('is recognised as the one that an older gameops made, so its replicas are not made anew', () => {
     // As a gameops before FleetSpec.files wrote it for this very release: with the grace of 10 s, and the settings volume among the mounts.
     const before =
       'capabilities=4f53cda18c cpus=6b86b273ff env=532c5ebf47 image=353dd6ef2c labels=7ac656678e ' +
@@ -78,13 +78,13 @@ describe('a fleet', () => {
     );
   });
 
-  it('has as long for its players whoever stops it: an operator, a shutdown of the engine, a reboot', () => {
+  it('has its whole drain deadline when something else stops it: an operator, a shutdown of the engine, a reboot', () => {
     const { stopGraceMs, stopSignal } = replicaSpec(made, 1, '10.9.0.2');
     expect(stopSignal).toBe('SIGTERM');
     expect(stopGraceMs).toBeGreaterThan(release(7, 'live').drainMs);
   });
 
-  it('gets its settings as a file that its user alone reads, never in its specification', () => {
+  it('gets its settings as a file that only its user can read, never in its specification', () => {
     expect(made.files).toMatchObject({
       folder: '/run/gameops',
       entries: [{ path: 'settings.json', content: '{"A":"b"}', mode: 0o400, uid: 10_001 }],

@@ -6,7 +6,7 @@ const redisUrl = 'redis://:x@arena-redis-throw-away:6379';
 const moved = (settings: Record<string, string>) => elsewhere({ settings, database }, redisUrl);
 
 describe('the settings of a release on trial', () => {
-  it('lead to the throw-away database and Redis, by every key and URL that is known to lead to one', () => {
+  it('point to the throw-away database and Redis in every key and URL that is known to point to one', () => {
     expect(
       moved({
         DB_HOST: 'postgres',
@@ -30,7 +30,7 @@ describe('the settings of a release on trial', () => {
     });
   });
 
-  it('are what they are otherwise, and none is added', () => {
+  it('are unchanged otherwise, and none is added', () => {
     const settings = { JWT_SECRET: 'x', SHOP: 'https://shop.example', DB_HOST_NAME: 'postgres' };
     expect(moved(settings)).toEqual(settings);
     expect(moved({})).toEqual({});

@@ -110,7 +110,7 @@ export function pullFailed(ref: string, words: string, hadCredentials: boolean):
     message: `${isPartly ? `The registry has only a part of ${ref}` : `No registry has ${ref}`}: ${sentence} ${untouched}`,
     next: isPartly
       ? [`push ${ref} again, then run it again`]
-      : ['check its name', `where it is private: ${login}`],
+      : ['check its name', `if the image is private: ${login}`],
     facts,
   });
 }
