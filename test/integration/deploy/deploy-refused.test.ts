@@ -203,7 +203,7 @@ describe('with a release live', () => {
   it('wrong options and wrong settings change nothing', async () => {
     const cases: [string[], Refusal][] = [
       [['deploy', '--replicas', '0'], { exitCode: 2, code: 'USAGE', says: /1 to 50/ }],
-      [['deploy', '--strategy', 'red-black'], { exitCode: 2, code: 'USAGE', says: /blue-green and rolling/ }],
+      [['deploy', '--strategy', 'red-black'], { exitCode: 2, code: 'USAGE', says: /blue-green or rolling/ }],
       [['deploy', '--no-such-option'], { exitCode: 2, code: 'USAGE', says: /--no-such-option/ }],
       [['rollback', '--to', '99'], { exitCode: 2, code: 'RELEASE_UNKNOWN', says: /99/ }],
       [['resume', '--strategy', 'rolling'], { exitCode: 2, code: 'USAGE', says: /--strategy/ }],
