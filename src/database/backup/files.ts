@@ -1,7 +1,7 @@
 /**
- * Backups as files: `<id>.dump` and beside it `<id>.json`, in a folder of the project's own that only its owner enters.
- * Promises that a file named .dump was complete and on the disk when it got that name, that the manifest comes last and
- * is never half, and that a full disk leaves nothing behind.
+ * Backups as files: `<id>.dump` and beside it `<id>.json`, in a folder of the project that only its owner can enter.
+ * Promises that a file named .dump was complete and on the disk when it got that name, that the manifest is written last
+ * and never in part, and that a full disk leaves nothing behind.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -56,7 +56,7 @@ const manifestReader = z.object({
   }),
   verified: z.object({ level: z.enum(levels), at: z.iso.datetime(), ms: z.number() }),
 }) satisfies z.ZodType<Manifest>;
-/** With a checksum of its own: what a damaged manifest says of its dump would be believed. */
+/** The manifest has a checksum, too: otherwise a damaged manifest would be believed. */
 const envelope = z.object({ sha256: z.string(), manifest: z.unknown() });
 
 /** @throws BACKUP_FAILED */
@@ -64,7 +64,7 @@ export async function openFolder(folder: string): Promise<void> {
   try {
     await makeFolder(folder);
     await chmod(folder, 0o700);
-    // Players' data does not belong in a repository that the folder may lie in.
+    // The folder may be inside a repository, and players' data must not get into it.
     await writeFile(join(folder, '.gitignore'), '*\n', { flag: 'wx', mode: 0o600 }).catch(ignoreExisting);
   } catch (error) {
     throw unwritable(folder, error);
@@ -82,7 +82,7 @@ function ignoreExisting(error: NodeJS.ErrnoException): void {
   if (error.code !== 'EEXIST') throw error;
 }
 
-/** Free for this user, where the folder is or will be. */
+/** Bytes that this user can still write, where the folder is or will be. */
 export async function freeBytes(folder: string): Promise<number> {
   const there = await statfs(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT' && dirname(folder) !== folder) return null;
@@ -103,9 +103,9 @@ export interface DumpFile {
   path: string;
   write(bytes: Uint8Array): Promise<void>;
   bytes(): number;
-  /** On the disk, still under its partial name. */
+  /** Writes it to the disk; it keeps its partial name. */
   seal(): Promise<Written>;
-  /** Nothing is left of it. */
+  /** Removes it. */
   discard(): Promise<void>;
 }
 
@@ -152,7 +152,7 @@ async function writeAll(file: FileHandle, hash: Hash, piece: Uint8Array): Promis
   for (let at = 0; at < piece.length; ) at += (await file.write(piece, at, piece.length - at)).bytesWritten;
 }
 
-/** The partial file becomes a backup: first its name, then, as the last thing, its manifest. */
+/** Makes the partial file a backup: it gets its name first, and its manifest last. */
 export async function publish(folder: string, manifest: Manifest): Promise<Backup> {
   const path = dumpPath(folder, manifest.id);
   try {
@@ -165,7 +165,7 @@ export async function publish(folder: string, manifest: Manifest): Promise<Backu
   return { id: manifest.id, path, manifest, damage: null };
 }
 
-/** Whole or as before, also when it is written again after a better look at the dump. */
+/** Writes it completely or leaves the old one, also when a better proof of the dump replaces the manifest. */
 export async function writeManifest(folder: string, manifest: Manifest): Promise<void> {
   const path = manifestPath(folder, manifest.id);
   const text = JSON.stringify({ sha256: checksum(manifest), manifest }, null, 2);
@@ -180,7 +180,7 @@ export async function writeManifest(folder: string, manifest: Manifest): Promise
   await syncFolder(folder);
 }
 
-/** A rename is on the disk only with its folder; not every file system lets one be opened. */
+/** A rename is on the disk only when its folder is; not every file system can open a folder. */
 async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r').catch(() => null);
   await handle?.sync().catch(() => undefined);
@@ -191,7 +191,7 @@ const checksum = (manifest: unknown) => createHash('sha256').update(JSON.stringi
 
 // Reading ---------------------------------------------------------------------------------------------------------
 
-/** Newest first. What lies there is looked at, not read: sizes and manifests, no dump. */
+/** Newest first. Looks at sizes and manifests, and reads no dump. */
 export async function listBackups(folder: string): Promise<Backup[]> {
   const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
@@ -251,17 +251,17 @@ export async function* readDump(path: string): AsyncGenerator<Uint8Array> {
 
 // Removing --------------------------------------------------------------------------------------------------------
 
-/** The manifest first: what is killed in between is no backup any more. */
+/** The manifest is removed first: if gameops is killed in between, the rest no longer counts as a backup. */
 export async function removeBackup(folder: string, id: string): Promise<void> {
   await rm(manifestPath(folder, id), { force: true });
   await rm(dumpPath(folder, id), { force: true });
 }
 
-/** Not so long ago that its maker's session may just be starting. */
+/** A younger file may belong to a gameops whose connection is just starting. */
 const settledMs = 60_000;
 
 /**
- * What a killed gameops left: never a backup.
+ * Removes files that a killed gameops left, never a backup.
  * @param living ids of backups that are being made now
  */
 export async function sweepPartials(folder: string, living: ReadonlySet<string>): Promise<string[]> {
@@ -279,7 +279,7 @@ export async function sweepPartials(folder: string, living: ReadonlySet<string>)
 
 // Failures --------------------------------------------------------------------------------------------------------
 
-/** EFBIG and EDQUOT: somebody else's limit, the same end. */
+/** EFBIG and EDQUOT are limits that an administrator set, with the same consequence. */
 const full = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 function unwritable(path: string, error: unknown, bytes = 0): OpsError {
@@ -287,7 +287,7 @@ function unwritable(path: string, error: unknown, bytes = 0): OpsError {
   const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
   if (full.has(code)) {
     return new OpsError('DISK_TOO_FULL', {
-      message: `The disk became full after ${formatBytes(bytes)} of ${path} (${code}). Nothing of it was kept; the database was not touched.`,
+      message: `The disk became full after ${formatBytes(bytes)} of ${path} (${code}). The incomplete file was removed; the database was not touched.`,
       next: ['free space there, or set backup.dir in gameops.yaml to a larger disk', 'gameops db backups'],
       facts: { path, bytes, reason: code },
       cause: error,

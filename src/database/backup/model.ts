@@ -1,13 +1,13 @@
 /**
- * The nouns of backups, and what is decided about them. PURE: no file, no clock, no server.
- * Promises that retention never takes the newest backup that was read to its end, nor one that a release points to.
+ * The types of backups, and the decisions about them. PURE: no file, no clock, no server.
+ * Promises that retention never removes the newest backup that was read to its end, nor one that a release points to.
  */
 import { formatBytes } from '../../units.ts';
 import { areComparable } from '../server/catalogue.ts';
 
 /**
- * What is known of a backup's file. sha256: its bytes are those that were dumped. read: every one was unpacked.
- * restore: a database was made of it, with the rows and the schema that the dumped one had.
+ * How well a backup is proven. sha256: its bytes are those that were dumped. read: every byte was unpacked.
+ * restore: a database was made from it, with the rows and the schema of the dumped one.
  */
 export const levels = ['sha256', 'read', 'restore'] as const;
 export type Level = (typeof levels)[number];
@@ -18,7 +18,7 @@ export interface TableActivity {
   deleted: number;
 }
 
-/** The server's own counters; they begin anew with a reset, a crash or another database. */
+/** The server's own counters; they start again from zero after a reset, a crash, or in another database. */
 export interface Activity {
   databaseOid: number;
   since: string | null;
@@ -29,7 +29,7 @@ export interface DatabaseFacts {
   /** "18.6" */
   serverVersion: string;
   databaseBytes: number;
-  /** Of the schema, see catalogue.ts: gameops' own books are not in it. */
+  /** Fingerprint of the schema, see catalogue.ts. gameops' own tables are not in it. */
   fingerprint: string;
   newestMigration: string | null;
   /** "public.discoveries" → exact count. */
@@ -41,11 +41,11 @@ export interface Manifest extends DatabaseFacts {
   id: string;
   project: string;
   database: string;
-  /** The role that made what is in it, as far as nobody else is named; manifests of before there were such have none. */
+  /** The role that owns everything for which the dump names no other owner; older manifests have none. */
   owner?: string | undefined;
   /** Moment of the snapshot, by the server's clock. */
   takenAt: string;
-  /** What dumping and verifying took. */
+  /** Time that dumping and verifying took. */
   ms: number;
   bytes: number;
   sha256: string;
@@ -53,7 +53,7 @@ export interface Manifest extends DatabaseFacts {
   toolVersion: string;
   /** Image that pg_dump came from. */
   image: string;
-  /** The release that served, null when none did or nobody said. */
+  /** The release that served; null when none did or it was not known. */
   release: number | null;
   reason: string;
   activity: Activity;
@@ -91,7 +91,7 @@ export function backupId(at: Date, random: string): string {
 
 export const backupIdPattern = /^\d{8}-\d{6}-[0-9a-f]{4}$/;
 
-/** Session names: a dump or a half-made database whose owner is gone is an orphan. */
+/** Names of connections. A dump or a staging database whose owner has no connection any more is an orphan. */
 export const applicationNames = {
   owner: (id: string) => `gameops-backup-${id}`,
   dump: (id: string) => `gameops-dump-${id}`,
@@ -99,7 +99,7 @@ export const applicationNames = {
 
 const identifierBytesMax = 63;
 
-/** The database that a restore puts aside: what it was, and since when it is not any more. */
+/** Name of the database that a restore puts aside: its former name, and when it was replaced. */
 export function undoName(database: string, at: Date): string {
   const suffix = `_before_${at.toISOString().replace(/\D/g, '').slice(0, 14)}`;
   let kept = database;
@@ -109,7 +109,7 @@ export function undoName(database: string, at: Date): string {
 
 export const stagingPrefix = 'gameops_new_';
 
-/** A database that nobody plays on yet; its maker's session has the same name. */
+/** Name of a staging database, which no player uses yet; its maker's connection has the same name. */
 export const stagingName = (id: string, random: string): string =>
   `${stagingPrefix}${id.replaceAll('-', '_')}_${random}`;
 
@@ -135,7 +135,7 @@ export function expendable(backups: readonly Backup[], keep: number, pinned: Rea
 const mebibyte = 1024 ** 2;
 export const folderReserveBytes = 64 * mebibyte;
 
-/** What the dump will take: as the last one did, with a half more; without one, all the database has. */
+/** Size of the next dump: as the last one and half as much again, or the size of the database when there is none. */
 export function dumpEstimate(
   databaseBytes: number,
   last: Pick<Manifest, 'bytes' | 'databaseBytes'> | null,
@@ -145,32 +145,32 @@ export function dumpEstimate(
   return Math.round(databaseBytes * ratio);
 }
 
-/** A second copy on the server's disk, with what its making leaves behind. */
+/** Size of a second copy on the server's disk, with the log that making it writes. */
 export const copyEstimate = (databaseBytes: number): number => Math.ceil(databaseBytes * 1.2);
 
 /** Null when there is room. */
 export function shortOfRoom(need: { bytes: number; where: string }, freeBytes: number): string | null {
   const wanted = need.bytes + folderReserveBytes;
   if (freeBytes >= wanted) return null;
-  return `${need.where} has ${formatBytes(freeBytes)} free, but ${formatBytes(wanted)} may be needed`;
+  return `${need.where} has ${formatBytes(freeBytes)} free, and up to ${formatBytes(wanted)} are needed`;
 }
 
 // WritesSince -------------------------------------------------------------------------------------------------------------------
 
 export interface WritesSince {
-  /** From the server's counters; null when they began anew since. Rolled back writes count as well. */
+  /** From the server's counters; null when they started again since. Rolled back writes count, too. */
   writes: TableActivity | null;
-  /** Tables with a write or another count, the most written first. */
+  /** Tables with a write or another number of rows, the most written first. */
   tables: { table: string; rowsThen: number | null; rowsNow: number | null; writes: number | null }[];
 }
 
-/** What a migration writes there, no player misses. */
+/** Tables of gameops itself: no player misses what is written there. */
 const ourBooks = new Set([
   ...['public.pgmigrations', 'gameops.migrations'],
   ...['gameops.state', 'gameops.steps', 'gameops.rescues'],
 ]);
 
-/** What the database has seen since the backup. @param rows null: too many to count now */
+/** The writes of the database since the backup. @param rows null when counting takes too long */
 export function writesSince(
   then: Manifest,
   activity: Activity,
@@ -203,7 +203,7 @@ export function writesSince(
   return { writes, tables: tables.sort((a, b) => (b.writes ?? 0) - (a.writes ?? 0)) };
 }
 
-/** A crash sets the counters back without a word. */
+/** A crash resets the counters without a trace. */
 function hasBegunAnew(then: Activity, now: Activity): boolean {
   return Object.entries(now.tables).some(([table, { inserted, updated, deleted }]) => {
     const before = then.tables[table];
@@ -211,7 +211,7 @@ function hasBegunAnew(then: Activity, now: Activity): boolean {
   });
 }
 
-/** A table that was made anew counts from nought. */
+/** The counters of a table that was dropped and made again start from zero. */
 function difference(then: TableActivity | undefined, now: TableActivity | undefined): TableActivity {
   const since = (key: keyof TableActivity) => Math.max(0, (now?.[key] ?? 0) - (then?.[key] ?? 0));
   return { inserted: since('inserted'), updated: since('updated'), deleted: since('deleted') };
@@ -230,5 +230,5 @@ export function differences(
     );
   const isSame =
     wanted.fingerprint === found.fingerprint || !areComparable(wanted.fingerprint, found.fingerprint);
-  return isSame ? rows : [...rows, 'the schema is another one'];
+  return isSame ? rows : [...rows, 'the schema differs'];
 }

@@ -1,6 +1,6 @@
 /**
- * Who still works on a backup or a restore, and what those left who do not: a session in the name of each tells. The
- * server ends it when its process dies, so nothing here needs a file or a clock.
+ * Which backups and restores are still being worked on, and what killed ones left. A connection with the name of each
+ * shows it; the server ends the connection when its process dies, so no file and no clock is needed.
  */
 import type pg from 'pg';
 import { quoted } from '../server/facts.ts';
@@ -17,8 +17,8 @@ export async function livingBackups(client: pg.ClientBase): Promise<Set<string>>
 }
 
 /**
- * Dumps of this database by a killed gameops: they hold locks that a migration would wait for. Not those of another
- * role, which nobody lets us end. @returns how many were ended
+ * Ends dumps of this database by a killed gameops: they hold locks that a migration would wait for. Dumps of another role
+ * stay, because only that role may end them. @returns how many were ended
  */
 export async function endOrphans(client: pg.ClientBase): Promise<number> {
   const { rows } = await client.query(
@@ -30,7 +30,7 @@ export async function endOrphans(client: pg.ClientBase): Promise<number> {
   return rows.length;
 }
 
-/** Databases that a killed restore was filling. Never one that has been played on. @returns their names */
+/** Drops staging databases that a killed restore left, never one that players used. @returns their names */
 export async function dropOrphans(client: pg.ClientBase): Promise<string[]> {
   const { rows } = await client.query<{ name: string }>(
     `SELECT datname AS name FROM pg_database WHERE starts_with(datname, $1) AND NOT EXISTS (
@@ -39,7 +39,7 @@ export async function dropOrphans(client: pg.ClientBase): Promise<string[]> {
   );
   const dropped: string[] = [];
   for (const { name } of rows) {
-    // Not ours to drop, or a server that only reads: it is in nobody's way but that of the disk.
+    // Another role owns it, or the server is read-only: it stays, and costs only disk space.
     const gone = await client.query(`DROP DATABASE IF EXISTS ${quoted(name)} WITH (FORCE)`).then(
       () => true,
       () => false,
@@ -49,7 +49,7 @@ export async function dropOrphans(client: pg.ClientBase): Promise<string[]> {
   return dropped;
 }
 
-/** For sessions that stand for something: no limit of the server's may end them while they wait. */
+/** For connections that mark a backup or a restore as alive: no idle limit of the server may end them. */
 export async function keepAlive(client: pg.ClientBase): Promise<void> {
   await client.query(
     `SELECT set_config(name, '0', false) FROM pg_settings

@@ -1,7 +1,7 @@
 /**
- * pg_dump and pg_restore, of the server's own image: the client is never older than the server. In the server's own
- * container when gameops runs it, else in one that lives as long as this process. Promises that no password is in an
- * argument, in output or in what the engine shows of a container.
+ * pg_dump and pg_restore from the server's own image, so that they are never older than the server. They run in the
+ * server's container when gameops runs it, else in a container that lives as long as this process. Promises that no
+ * password is in an argument, in output, or in what the engine shows of a container.
  */
 import { randomBytes } from 'node:crypto';
 import { namesOf, port } from '../../contract.ts';
@@ -13,22 +13,22 @@ export interface ToolsAccess {
   engine: Engine;
   project: string;
   endpoint: DatabaseEndpoint;
-  /** Image with pg_dump and pg_restore; in use only when the server is not ours. */
+  /** Image with pg_dump and pg_restore; used only when gameops does not run the server. */
   image: string;
 }
 
 export interface Tools {
-  /** Of pg_dump: "18.6" */
+  /** Version of pg_dump: "18.6" */
   version: string;
-  /** Image id, or the reference that was asked for. */
+  /** Image id, or the configured reference. */
   image: string;
   run(command: readonly string[], request: ToolRequest): Promise<Piped>;
 }
 
 export interface ToolRequest extends Pick<PipeRequest, 'input' | 'output' | 'signal'> {
-  /** Which database it logs in to; none: it needs no server. */
+  /** Database that it logs in to; absent when it needs no server. */
   database?: string;
-  /** Name of its session. */
+  /** Name of its connection. */
   application?: string;
 }
 
@@ -83,7 +83,7 @@ async function toolsIn(
   };
 }
 
-/** As libpq reads it: a name in an argument could be taken for a whole connection string. */
+/** Environment variables of libpq: a name in an argument could be read as a whole connection string. */
 function loginOf(
   endpoint: DatabaseEndpoint,
   server: { host: string; port: number },
@@ -103,7 +103,7 @@ function loginOf(
 
 function noTools(image: string, words: string): OpsError {
   return new OpsError('BACKUP_FAILED', {
-    message: `The image ${image} has no pg_dump that runs${words.trim() === '' ? '' : `: ${words.trim()}`}. The database was not touched.`,
+    message: `The image ${image} has no working pg_dump${words.trim() === '' ? '' : `: ${words.trim()}`}. The database was not touched.`,
     next: ['set images.postgres in gameops.yaml to an official image of the version of your server'],
     facts: { image },
   });

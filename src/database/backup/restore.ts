@@ -1,6 +1,6 @@
 /**
- * Takes the database back to a backup. Promises that players stay on the old one until the new one is filled and found
- * equal to what was dumped; that they are away for the exchange of two names only; and that the old one is kept.
+ * Restores a backup. Promises that players stay on the present database until the new one is filled and compared with what
+ * was dumped; that they are disconnected only while two names are exchanged; and that the present database is kept.
  */
 
 import type pg from 'pg';
@@ -19,7 +19,7 @@ import { damaged } from './verify.ts';
 export type Stage = Parameters<NonNullable<StagingRequest['at']>>[0] | Parameters<NonNullable<Swap['at']>>[0];
 
 export interface Restored extends Swapped {
-  /** The database that served until now. */
+  /** Name of the database that served until now. */
   undo: string;
 }
 
@@ -27,11 +27,11 @@ export interface Restored extends Swapped {
 export interface Undo {
   name: string;
   bytes: number;
-  /** What its comment says: since when, by what. */
+  /** Its comment: when it was replaced, and by which backup. */
   comment: string;
 }
 
-/** @throws BACKUP_UNKNOWN, BACKUP_DAMAGED (cut, changed or lost: found before anything is asked of the server) */
+/** @throws BACKUP_UNKNOWN, BACKUP_DAMAGED (cut, changed or lost); found before the server is asked */
 export async function findBackup(folder: string, id: string): Promise<Backup & { manifest: Manifest }> {
   const backups = await listBackups(folder);
   const backup = backups.find((one) => one.id === id);
@@ -56,10 +56,10 @@ export function unknown(id: string, known: readonly string[], folder: string): O
   });
 }
 
-/** Counting must not hold up a decision: what takes longer is told by the counters alone. */
+/** Counting must not delay a decision: when it takes longer, only the server's counters are reported. */
 const countMsMax = 20_000;
 
-/** What the database has seen since. Changes nothing. @throws DATABASE_UNREACHABLE */
+/** The writes of the database since the backup. Changes nothing. @throws DATABASE_UNREACHABLE */
 export async function writesSinceBackup(
   access: BackupAccess,
   manifest: Manifest,
@@ -79,7 +79,7 @@ export async function writesSinceBackup(
 }
 
 /**
- * Under the project's lock: a migration or a deploy must not meet the exchange.
+ * Callers hold the project's lock: no migration or deploy may run during the exchange.
  * @param why goes into the comment of the database that is put aside
  * @throws BACKUP_DAMAGED, RESTORE_FAILED, DISK_TOO_FULL, DATABASE_UNREACHABLE; the reason of `signal`
  */
@@ -107,12 +107,12 @@ export async function restoreBackup(
   });
 }
 
-/** The server is there, what killed ones left is gone, and a second copy fits. @returns its version */
+/** Removes what killed calls left, and checks that a second copy fits. @returns the version of the server */
 async function prepare(access: BackupAccess, manifest: Manifest): Promise<string> {
   const present = await withClient(access.endpoint, async (client) => {
     await endOrphans(client);
     for (const name of await dropOrphans(client)) {
-      const message = `dropped ${name}, left by a restore that was killed`;
+      const message = `dropped ${name}, which a killed restore left`;
       access.emit({ type: 'note', level: 'info', message });
     }
     const { rows } = await client.query<{ version: string }>(
@@ -132,7 +132,7 @@ function tooNew(
 ): OpsError {
   const serverVersion = present.split(' ')[0] ?? '';
   return new OpsError('RESTORE_FAILED', {
-    message: `The server is Postgres ${serverVersion}, and pg_restore of ${image} is ${version}: it speaks to servers of its own version. The database is as it was.`,
+    message: `The server is Postgres ${serverVersion}, and pg_restore of ${image} is ${version}, which works only with servers of its own version. The database is unchanged.`,
     next: [`set images.postgres in gameops.yaml to postgres:${majorOf(serverVersion)}`],
     facts: { id, serverVersion, toolVersion: version, image },
   });
@@ -141,13 +141,13 @@ function tooNew(
 function tooOld(version: string, manifest: Manifest): OpsError {
   const { id, serverVersion } = manifest;
   return new OpsError('RESTORE_FAILED', {
-    message: `The backup ${id} is of Postgres ${serverVersion}, and ${version.split(' ')[0]} can't take it. The database is as it was.`,
-    next: [`run a server and images.postgres of version ${majorOf(serverVersion)} or newer`],
+    message: `The backup ${id} is of Postgres ${serverVersion}, and version ${version.split(' ')[0]} can't restore it. The database is unchanged.`,
+    next: [`use a server and images.postgres of version ${majorOf(serverVersion)} or newer`],
     facts: { id, serverVersion, version },
   });
 }
 
-/** Two within a second would have one name: the later one gets the next second. */
+/** Two restores within a second would use the same name: the later one gets the next second. */
 async function freeUndoName(admin: pg.Client, database: string, at: Date): Promise<string> {
   const { rows } = await admin.query<{ name: string }>('SELECT datname AS name FROM pg_database');
   const taken = new Set(rows.map(({ name }) => name));
@@ -179,7 +179,7 @@ export async function listUndos(access: Pick<BackupAccess, 'endpoint'>): Promise
   });
 }
 
-/** Back to a database that a restore has put aside; the present one is put aside in its place. @throws RESTORE_FAILED */
+/** Goes back to a database that a restore has put aside; the present one is put aside instead. @throws RESTORE_FAILED */
 export async function restoreUndo(
   access: Pick<BackupAccess, 'endpoint' | 'signal'>,
   name: string,

@@ -1,6 +1,6 @@
 /**
- * A database made of a backup, under a name that nobody plays on. Promises that it has what the live one has beside its
- * content (encoding, collation, rights, settings), and that nothing of it stays unless it was given another name.
+ * The staging database: a database that is made from a backup, under a name that no player uses. Promises that it has the
+ * encoding, collation, rights and settings of the live one, and that it is dropped unless it gets another name.
  */
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
@@ -14,7 +14,7 @@ import type { Tools } from './pg-tools.ts';
 
 export const dayMs = 86_400_000;
 
-/** Connected beside the database that is worked on: one that a session uses can't be renamed. @throws DATABASE_UNREACHABLE */
+/** Connects to another database of the server, because a database in use can't be renamed. @throws DATABASE_UNREACHABLE */
 export async function withAdmin<T>(
   endpoint: DatabaseEndpoint,
   application: string,
@@ -41,19 +41,19 @@ export interface StagingRequest {
   tools: Tools;
   path: string;
   manifest: Manifest;
-  /** Called as each begins. */
+  /** Called when a stage begins. */
   at?: (stage: 'creating' | 'filling' | 'comparing') => void;
   signal?: AbortSignal;
 }
 
 export interface Staging {
   name: string;
-  /** Beside all databases. */
+  /** A connection to another database of the server. */
   admin: pg.Client;
 }
 
 /**
- * Filled and found equal to what was dumped; dropped afterwards, unless `use` gave it another name.
+ * Fills it, compares it with what was dumped, and drops it afterwards unless `use` gave it another name.
  * @throws BACKUP_DAMAGED, RESTORE_FAILED, DATABASE_UNREACHABLE
  */
 export async function withStaging<T>(
@@ -76,7 +76,7 @@ async function make(request: StagingRequest, admin: pg.Client, name: string): Pr
   request.signal?.throwIfAborted();
   request.at?.('creating');
   await create(admin, request.endpoint.database, name).catch((error: unknown) => {
-    throw failed(`a new database could not be made: ${messageOf(error)}`, error);
+    throw failed(`a new database could not be created: ${messageOf(error)}`, error);
   });
   const isOwned = (await actsAsOwner(admin)) || (await isUnknown(admin, request.manifest.owner));
   await fillAndCompare(request, name, isOwned);
@@ -84,7 +84,7 @@ async function make(request: StagingRequest, admin: pg.Client, name: string): Pr
 
 /**
  * @param name of an empty database
- * @param isOwned what is made there is the owner's whom the login acts as, whoever the dump names
+ * @param isOwned all objects get the owner that the login acts as, whichever owner the dump names
  * @throws BACKUP_DAMAGED, RESTORE_FAILED
  */
 export async function fillAndCompare(request: StagingRequest, name: string, isOwned: boolean): Promise<void> {
@@ -95,8 +95,8 @@ export async function fillAndCompare(request: StagingRequest, name: string, isOw
   const found = await compare({ ...request.endpoint, database: name }, request.manifest);
   if (found.length > 0) {
     throw new OpsError('BACKUP_DAMAGED', {
-      message: `What comes out of the backup ${request.manifest.id} is not what was dumped: ${found.slice(0, 5).join('; ')}. The database was not touched.`,
-      next: ['gameops db backups', 'choose another one'],
+      message: `A trial restore of the backup ${request.manifest.id} differs from what was dumped: ${found.slice(0, 5).join('; ')}. The live database was not touched.`,
+      next: ['gameops db backups', 'choose another backup'],
       facts: { id: request.manifest.id, differences: found },
     });
   }
@@ -125,7 +125,7 @@ async function create(admin: pg.Client, like: string, name: string): Promise<voi
 
 function createOptions({ row, encoding, tablespace, owner }: Shape): string {
   const text = (key: string) => (typeof row[key] === 'string' ? quotedText(row[key]) : null);
-  // Postgres 15 and 16 call it daticulocale; older ones have none.
+  // Postgres 15 and 16 call it daticulocale; older versions have none.
   const locale = text('datlocale') ?? text('daticulocale');
   const providers: Record<string, string> = {
     i: `LOCALE_PROVIDER icu ICU_LOCALE ${locale}`,
@@ -137,7 +137,7 @@ function createOptions({ row, encoding, tablespace, owner }: Shape): string {
     `ENCODING ${quotedText(encoding)}`,
     `LC_COLLATE ${text('datcollate')} LC_CTYPE ${text('datctype')}`,
     providers[`${row.datlocprovider}`] ?? '',
-    // The default one may be used by everybody, but named only by those it was granted to.
+    // Everybody may use the default tablespace, but only roles with a grant may name it.
     tablespace === 'pg_default' ? '' : `TABLESPACE ${quoted(tablespace)}`,
     `CONNECTION LIMIT ${Number(row.datconnlimit ?? -1)}`,
   ].join(' ');
@@ -158,7 +158,7 @@ async function copyRights(admin: pg.Client, like: string, name: string, owner: s
   }
 }
 
-/** By way of this session: the text of a list is one value, and only the server knows which settings are lists. */
+/** Set on this connection first: a list is stored as one text, and only the server knows which settings are lists. */
 async function copySettings(admin: pg.Client, like: string, name: string): Promise<void> {
   const { rows } = await admin.query<{ role: string | null; setting: string }>(
     `SELECT r.rolname AS role, unnest(s.setconfig) AS setting FROM pg_db_role_setting s
@@ -176,13 +176,13 @@ async function copySettings(admin: pg.Client, like: string, name: string): Promi
   }
 }
 
-/** The login of .env is one of two that act as an owner (`gameops env rotate db`): all that is made is the owner's. */
+/** Whether the login of .env acts as an owner (`gameops env rotate db`): then the owner owns all new objects. */
 async function actsAsOwner(admin: pg.Client): Promise<boolean> {
   const { rows } = await admin.query<{ acts: boolean }>('SELECT current_user <> session_user AS acts');
   return rows[0]?.acts === true;
 }
 
-/** A server that was made anew has the login of .env, and not the owner that the lost one had. */
+/** Whether the server lacks the owner that the dump names, as a newly made server does. */
 async function isUnknown(admin: pg.Client, owner: string | undefined): Promise<boolean> {
   if (owner === undefined) return false;
   const { rows } = await admin.query('SELECT 1 FROM pg_roles WHERE rolname = $1', [owner]);
@@ -190,7 +190,7 @@ async function isUnknown(admin: pg.Client, owner: string | undefined): Promise<b
 }
 
 async function fill({ tools, path, signal }: StagingRequest, name: string, isOwned: boolean): Promise<void> {
-  // An older dump names the login as the owner of everything: its alternate could not touch it.
+  // An older dump names the login itself as the owner, and the alternate login could not use such objects.
   const whose = isOwned ? ['--no-owner'] : [];
   const { exitCode, stderr } = await tools.run(
     ['pg_restore', '--exit-on-error', '--no-password', ...whose, `--dbname=${name}`],
@@ -200,7 +200,7 @@ async function fill({ tools, path, signal }: StagingRequest, name: string, isOwn
   throw failed(`pg_restore ended with ${exitCode}: ${lastWords(stderr)}`);
 }
 
-/** Statistics first: without them the first players would meet bad plans. */
+/** Computes statistics first: without them the first queries of players would be slow. */
 async function compare(endpoint: DatabaseEndpoint, manifest: Manifest): Promise<string[]> {
   const found = await withClient(
     endpoint,
@@ -217,7 +217,7 @@ async function compare(endpoint: DatabaseEndpoint, manifest: Manifest): Promise<
 function failed(what: string, cause?: unknown): OpsError {
   const sqlstate = codeOf(cause);
   return new OpsError('RESTORE_FAILED', {
-    message: `Nothing was restored: ${what}. The database is as it was; players are not affected.`,
+    message: `Nothing was restored: ${what}. The live database is unchanged, and players are not affected.`,
     next: nextOf(sqlstate),
     facts: { sqlstate },
     cause,
@@ -225,12 +225,12 @@ function failed(what: string, cause?: unknown): OpsError {
 }
 
 function nextOf(sqlstate: string): [string, ...string[]] {
-  if (sqlstate === '42501') return ['let the role make databases: ALTER ROLE <DB_USER> CREATEDB'];
-  if (sqlstate === '25006') return ['name the primary in DB_HOST: this server only reads'];
+  if (sqlstate === '42501') return ['allow the role to create databases: ALTER ROLE <DB_USER> CREATEDB'];
+  if (sqlstate === '25006') return ['name the primary in DB_HOST: this server is read-only'];
   if (sqlstate === '53100') return ['free space on the disk of the database server'];
   return ['gameops db backups --verify restore', 'gameops doctor'];
 }
 
 export function lastWords(stderr: string): string {
-  return stderr.trim().split('\n').slice(-3).join(' ').slice(-500) || 'it said nothing';
+  return stderr.trim().split('\n').slice(-3).join(' ').slice(-500) || 'it printed no reason';
 }

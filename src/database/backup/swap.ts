@@ -1,9 +1,9 @@
 /**
- * One database takes the name of another, both renames in one transaction. Promises that a server, gameops or a network
- * that dies at any moment leaves the name with one of the two, open to players; and that nothing is dropped.
+ * Gives one database the name of another, with both renames in one transaction. Promises that, whenever the server,
+ * gameops or the network fails, one of the two has the name and players can connect to it; and that nothing is dropped.
  *
- * The first rename locks the database for whoever connects: they wait for the lock, so nobody comes in between the end of
- * the old sessions and the commit, and no "closed" has to be written that a crash would leave behind.
+ * The first rename locks the database: new connections wait for the lock, so none comes in between the end of the old
+ * connections and the commit, and no "closed" mark has to be written that a crash would leave behind.
  * https://www.postgresql.org/docs/current/sql-alterdatabase.html
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,25 +14,25 @@ import { quoted, quotedText } from '../server/facts.ts';
 import { withAdmin } from './staging.ts';
 
 export interface Swap {
-  /** The name that players know. */
+  /** The name that game servers use. */
   live: string;
-  /** What gets that name. */
+  /** The database that gets this name. */
   incoming: string;
-  /** What the database of that name is called from then on. */
+  /** The new name of the present database. */
   aside: string;
-  /** Kept with the one that is put aside, for people. */
+  /** Comment on the database that is put aside, for people. */
   comment: string;
   at?: (stage: 'swapping' | 'swapping-half' | 'swapped') => void;
 }
 
 export interface Swapped {
-  /** From the first to the last moment in which nobody could connect. */
+  /** Time in which nobody could connect. */
   ms: number;
-  /** Sessions that were ended. */
+  /** Connections that were ended. */
   sessions: number;
 }
 
-/** @param admin beside both databases @throws RESTORE_FAILED with the name where it was */
+/** @param admin a connection to a third database @throws RESTORE_FAILED; then the name is where it was */
 export async function swapDatabases(
   endpoint: DatabaseEndpoint,
   admin: pg.Client,
@@ -41,7 +41,7 @@ export async function swapDatabases(
   swap.at?.('swapping');
   const began = performance.now();
   let isRenaming = true;
-  // Beside the rename: that one waits, with the door shut, until the last session of the database has ended.
+  // At the same time: the rename blocks new connections and waits until the last old one has ended.
   const ending = withAdmin(endpoint, 'gameops', async (other) => {
     let sessions = 0;
     while (isRenaming) {
@@ -87,7 +87,7 @@ async function endConnections(client: pg.Client, databases: string[]): Promise<n
 async function connectionsIn(client: pg.Client, database: string): Promise<string[]> {
   const { rows } = await client
     .query<{ who: string }>(
-      `SELECT format('%s (%s, session %s)', usename, coalesce(nullif(application_name, ''), 'unnamed'), pid) AS who
+      `SELECT format('%s (%s, connection %s)', usename, coalesce(nullif(application_name, ''), 'unnamed'), pid) AS who
        FROM pg_stat_activity WHERE datname = $1`,
       [database],
     )
@@ -97,15 +97,15 @@ async function connectionsIn(client: pg.Client, database: string): Promise<strin
 
 function refused({ live }: Swap, cause: unknown, sessions: string[]): OpsError {
   const inUse = codeOf(cause) === '55006' && sessions.length > 0;
-  const who = inUse ? `; still in it: ${sessions.slice(0, 5).join(', ')}` : '';
+  const who = inUse ? `; still connected: ${sessions.slice(0, 5).join(', ')}` : '';
   return new OpsError('RESTORE_FAILED', {
-    message: `${live} could not be exchanged: ${messageOf(cause)}${who}. It is as it was; players are on it again.`,
+    message: `The database ${live} could not be replaced: ${messageOf(cause)}${who}. It is unchanged, and players can use it again.`,
     next: inUse
       ? [
-          'end those sessions, or let the role do it: GRANT pg_signal_backend TO <DB_USER>',
+          'end those connections, or allow the role to do it: GRANT pg_signal_backend TO <DB_USER>',
           'gameops db restore <id>',
         ]
-      : ['let the role rename databases: ALTER ROLE <DB_USER> CREATEDB', 'gameops db restore <id>'],
+      : ['allow the role to rename databases: ALTER ROLE <DB_USER> CREATEDB', 'gameops db restore <id>'],
     facts: { sqlstate: codeOf(cause), sessions },
     cause,
   });

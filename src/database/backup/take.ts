@@ -1,6 +1,6 @@
 /**
- * Takes a backup while players play. Promises that what it returns is whole, on the disk and verified; that whatever goes
- * wrong leaves no file that looks so; and that no pg_dump outlives it.
+ * Takes a backup while players play. Promises that the backup it returns is complete, on the disk and verified; that a
+ * failure leaves no file that looks like a backup; and that no pg_dump outlives it.
  */
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
@@ -38,7 +38,7 @@ import { dayMs, lastWords } from './staging.ts';
 import { proveDump } from './verify.ts';
 
 export interface BackupAccess extends ToolsAccess {
-  /** Of this project alone. */
+  /** Folder of this project alone. */
   folder: string;
   emit: Emit;
   signal?: AbortSignal;
@@ -46,9 +46,9 @@ export interface BackupAccess extends ToolsAccess {
 
 export interface BackupRequest {
   level: Level;
-  /** That serves now. */
+  /** The release that serves now. */
   release: number | null;
-  /** For people: "by hand", "before release 41". */
+  /** Why it was taken, for people: "by hand", "before release 41". */
   reason: string;
 }
 
@@ -81,13 +81,13 @@ export async function takeBackup(access: BackupAccess, request: BackupRequest): 
 async function tidyUp({ folder, emit }: BackupAccess, client: pg.Client): Promise<void> {
   const say = (message: string) => emit({ type: 'note', level: 'info', message });
   const ended = await endOrphans(client);
-  if (ended > 0) say(`ended ${ended} dump(s) whose gameops is gone`);
-  for (const name of await dropOrphans(client)) say(`dropped ${name}, left by a restore that was killed`);
+  if (ended > 0) say(`ended ${ended} dump(s) of a killed gameops`);
+  for (const name of await dropOrphans(client)) say(`dropped ${name}, which a killed restore left`);
   for (const name of await sweepPartials(folder, await livingBackups(client)))
-    say(`removed ${name}, left by a backup that was killed`);
+    say(`removed ${name}, which a killed backup left`);
 }
 
-/** Before anything else is begun; the backup itself looks again. @throws DISK_TOO_FULL, DATABASE_UNREACHABLE */
+/** Called before anything else begins; the backup itself checks again. @throws DISK_TOO_FULL, DATABASE_UNREACHABLE */
 export const mustHaveRoomForBackup = (access: BackupAccess, level: Level): Promise<void> =>
   withClient(access.endpoint, (client) => mustHaveRoom(access, client, level));
 
@@ -105,7 +105,7 @@ async function mustHaveRoom(access: BackupAccess, client: pg.Client, level: Leve
 }
 
 /**
- * Only of a server of ours is the disk known. The dump may lie on the same one, so both have to fit.
+ * The disk is known only for a server that gameops runs. The dump may be on the same disk, so both must fit.
  * @throws DISK_TOO_FULL
  */
 export async function mustHaveRoomForCopy(
@@ -122,7 +122,7 @@ export async function mustHaveRoomForCopy(
 
 function noRoom(short: string, where: string): OpsError {
   return new OpsError('DISK_TOO_FULL', {
-    message: `${short}. Nothing was changed; players are not affected.`,
+    message: `${short}. Nothing was changed, and players are not affected.`,
     next: ['free space there, or set backup.dir in gameops.yaml to a larger disk', 'gameops prune'],
     facts: { where },
   });
@@ -182,13 +182,13 @@ async function dumpAndProve(
 }
 
 /**
- * pg_dump refuses a server newer than itself, half a minute later and in words of its own. From an older one it makes
- * what that server can't take back: pg_restore 18 sets what Postgres 16 has never heard of. @throws BACKUP_FAILED
+ * pg_dump refuses a newer server only half a minute later, with its own message. Its dump of an older server can't be
+ * restored there: pg_restore 18 uses settings that Postgres 16 does not know. @throws BACKUP_FAILED
  */
 export function mustKnow(tools: Pick<Tools, 'version' | 'image'>, serverVersion: string): void {
   const [tool, server] = [majorOf(tools.version), majorOf(serverVersion)];
   if (tool === server) return;
-  const why = tool < server ? "can't dump it" : 'makes backups that could not be restored there';
+  const why = tool < server ? "can't dump it" : 'makes dumps that could not be restored there';
   throw new OpsError('BACKUP_FAILED', {
     message: `The server is Postgres ${serverVersion.split(' ')[0]}, but pg_dump of ${tools.image} is ${tools.version} and ${why}. The database was not touched.`,
     next: [`set images.postgres in gameops.yaml to postgres:${server}`],
@@ -202,7 +202,7 @@ interface Dumped {
   activity: Activity;
 }
 
-/** pg_dump and our own counting look at one snapshot, so that the manifest tells exactly what is in the file. */
+/** pg_dump and our own counting use one snapshot, so that the manifest says exactly what is in the file. */
 async function dump(
   access: BackupAccess,
   client: pg.Client,
@@ -216,7 +216,7 @@ async function dump(
     'SELECT pg_export_snapshot() AS snapshot, now() AS at',
   );
   const [{ snapshot, at }] = rows as [{ snapshot: string; at: Date }];
-  // When either fails, the other has no purpose any more.
+  // When one of them fails, the other is stopped.
   const failed = new AbortController();
   const signal = access.signal ? AbortSignal.any([access.signal, failed.signal]) : failed.signal;
   const giveUp = (error: unknown) => {
@@ -237,7 +237,7 @@ async function dump(
       tell(file.bytes());
     },
   });
-  // Both to their end: nothing may write into a file that is being removed.
+  // Wait for both: nothing may write into a file that is being removed.
   const [counted, piped] = await Promise.allSettled([readFacts(client).catch(giveUp), dumping.catch(giveUp)]);
   if (failed.signal.aborted) throw failed.signal.reason;
   if (counted.status === 'rejected') throw counted.reason;
@@ -260,14 +260,14 @@ function progressOf(emit: Emit): (bytes: number) => void {
 function inWords(access: BackupAccess, error: unknown): unknown {
   if (isOpsError(error) || access.signal?.aborted) return error;
   if (isDisconnected(error)) return unreachable(access.endpoint, error);
-  // Of the server; anything else is a bug and passes as it is.
+  // An error without a code is a bug, and is passed on unchanged.
   return codeOf(error) === '' ? error : failure(messageOf(error), error);
 }
 
 function failure(what: string, cause?: unknown): OpsError {
   return new OpsError('BACKUP_FAILED', {
-    message: `No backup was made: ${what}. The database was not touched, players are not affected.`,
-    next: ['put right what it names, then gameops db backup', 'gameops doctor'],
+    message: `No backup was made: ${what}. The database was not touched, and players are not affected.`,
+    next: ['correct the cause, then run gameops db backup', 'gameops doctor'],
     facts: { sqlstate: codeOf(cause) },
     cause,
   });

@@ -1,4 +1,7 @@
-/** Proves a backup: its bytes, that all of them unpack, or that the database comes out of it again. Never touches the live one. */
+/**
+ * Proves a backup: that its bytes are unchanged, that all of them can be unpacked, or that it can be restored. Never
+ * touches the live database.
+ */
 import { OpsError } from '../../errors.ts';
 import type { DatabaseEndpoint } from '../server/connection.ts';
 import { hashDump, readDump, writeManifest } from './files.ts';
@@ -14,7 +17,7 @@ export interface Proof {
   signal?: AbortSignal;
 }
 
-/** The dump at `path` against what its manifest says. @throws BACKUP_DAMAGED */
+/** Compares the dump at `path` with its manifest. @throws BACKUP_DAMAGED */
 export async function proveDump(path: string, manifest: Manifest, proof: Proof): Promise<void> {
   if ((await hashDump(path)) !== manifest.sha256) throw damaged(manifest.id, path, 'content differs');
   proof.signal?.throwIfAborted();
@@ -29,7 +32,7 @@ export async function proveDump(path: string, manifest: Manifest, proof: Proof):
   }
 }
 
-/** The list of contents stays readable in a file that lost half of them: only reading all of it finds that. */
+/** A file that lost half of its content still has a readable list of contents: only reading all of it shows the damage. */
 async function readThrough(path: string, id: string, { tools, signal }: Proof): Promise<void> {
   const { exitCode, stderr } = await tools.run(['pg_restore', '--file=/dev/null'], {
     input: readDump(path),
@@ -38,7 +41,7 @@ async function readThrough(path: string, id: string, { tools, signal }: Proof): 
   if (exitCode !== 0) throw damaged(id, path, 'unreadable', lastWords(stderr));
 }
 
-/** The same for one that lies in the folder; a better proof than it had is written into its manifest. */
+/** The same for a backup in the folder; a better proof than before is written into its manifest. */
 export async function verifyBackup(folder: string, backup: Backup, proof: Proof): Promise<Backup> {
   const { manifest, damage, id, path } = backup;
   if (manifest === null || damage !== null) throw damaged(id, path, damage ?? 'no manifest');

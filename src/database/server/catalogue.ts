@@ -1,12 +1,12 @@
 /**
- * The live schema as sorted lines, the same for schemas that mean the same: not the order of columns or of creation, not
- * OIDs, not who owns or may use what, not comments, not rows. Two schemas are equal when their lines are, and where they
- * differ the lines say how. Reads only, in the caller's transaction if there is one.
+ * The live schema as sorted lines. They leave out the order of columns and of creation, OIDs, owners, rights, comments and
+ * rows, so two schemas are equal when their lines are, and otherwise the lines show the difference. Reads only, in the
+ * caller's transaction if there is one.
  */
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
 
-/** Of what people made: neither Postgres' own, nor an extension's, nor gameops' books. */
+/** Objects that people made: not those of Postgres, of an extension or of gameops. */
 const ours = `n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'gameops') AND n.nspname !~ '^pg_(toast_)?temp_'`;
 const notExtension = (catalogue: string, oid: string) =>
   `NOT EXISTS (SELECT 1 FROM pg_depend x WHERE x.classid = '${catalogue}'::regclass AND x.objid = ${oid} AND x.deptype = 'e')`;
@@ -44,7 +44,7 @@ const tables = [
    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
    JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
    WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f', 'v', 'm', 'c') AND ${relation}`,
-  // Postgres 18 keeps NOT NULL as constraints, too; the column's own line has it already.
+  // Postgres 18 also keeps NOT NULL as a constraint; the line of the column has it already.
   `SELECT format('constraint %s %I: %s', ${name}, k.conname, pg_get_constraintdef(k.oid))
    FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
    WHERE (k.contype <> 'n' OR NOT k.convalidated) AND k.contype <> 't' AND ${relation}`,
@@ -92,7 +92,7 @@ const functionsAndTypes = [
    WHERE (t.typtype IN ('e', 'd', 'r') OR (t.typtype = 'b' AND t.typcategory <> 'A')) AND ${ours} AND ${notExtension('pg_type', 't.oid')}`,
 ];
 
-/** Kind → what tells two of one name apart, beside its identity. Not user mappings: they are of roles, and hold passwords. */
+/** Kind → its definition beside its identity. Without user mappings, which belong to roles and contain passwords. */
 const others: Record<string, string> = {
   pg_am: 'o.amhandler::text',
   pg_cast: `concat_ws(' ', o.castfunc::regprocedure, o.castcontext, o.castmethod)`,
@@ -132,7 +132,7 @@ const queries = [
 const everything = queries.map((query) => `SELECT * FROM (${query}) one(line)`).join('\nUNION ALL\n');
 
 export interface Catalogue {
-  /** Lines of two that differ in this say nothing about each other: format of the lines, and major version of the server. */
+  /** Format of the lines and major version of the server: only catalogues with the same dialect can be compared. */
   dialect: string;
   lines: string[];
 }
@@ -140,8 +140,8 @@ export interface Catalogue {
 const format = 2;
 
 /**
- * In one round trip. With another search_path, names would come out with or without their schema; compiling a query
- * that is so long and runs once (jit) takes longer than running it.
+ * In one round trip. A fixed search_path, because it decides which names are printed with their schema; without jit,
+ * because compiling such a long query takes longer than running it once.
  */
 export async function catalogueOf(client: pg.ClientBase): Promise<Catalogue> {
   const { rows: before } = await client.query<{ path: string; jit: string; major: number }>(
@@ -152,14 +152,14 @@ export async function catalogueOf(client: pg.ClientBase): Promise<Catalogue> {
   const { path, jit, major } = before[0] ?? { path: 'public', jit: 'on', major: 0 };
   try {
     const { rows } = await client.query<{ line: string }>(everything);
-    // Sorted here: servers of other collations sort otherwise.
+    // Sorted here, because servers with other collations sort differently.
     return { dialect: `${format}.${major}`, lines: rows.map(({ line }) => line.trim()).sort() };
   } finally {
     const restoring = client.query(
       `SELECT set_config('search_path', $1, false), set_config('jit', $2, false)`,
       [path, jit],
     );
-    // In a transaction that has failed, its end takes them back.
+    // In a failed transaction this fails, and the end of the transaction restores them.
     await restoring.catch(() => undefined);
   }
 }
@@ -169,14 +169,14 @@ export function fingerprintOf({ dialect, lines }: Catalogue): string {
   return `${dialect}:${createHash('sha256').update(lines.join('\n')).digest('hex')}`;
 }
 
-/** Whether two fingerprints that differ mean schemas that do. */
+/** Whether two different fingerprints mean different schemas. */
 export const areComparable = (one: string, other: string): boolean =>
   one.split(':', 1)[0] === other.split(':', 1)[0];
 
 export interface Difference {
-  /** Lines that are expected and not there. */
+  /** Expected lines that are not there. */
   missing: string[];
-  /** Lines that are there and not expected. */
+  /** Lines that are there, but not expected. */
   extra: string[];
 }
 

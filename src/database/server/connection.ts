@@ -1,6 +1,6 @@
 /**
- * One connection to the project's database. Promises: a broken connection is an error of the call, never of the
- * process; waits are bounded; what went wrong is told in words, without the password.
+ * One connection to the project's database. Promises: a broken connection fails the call, never the process; waits are
+ * bounded; errors say what went wrong, without the password.
  */
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -47,10 +47,10 @@ export async function databaseEndpoint(
 
 export interface Limits {
   connectMs?: number;
-  /** How long a statement may queue for a lock. Everyone who comes after it queues behind it: players feel it. */
+  /** How long a statement may wait for a lock. Every later statement waits behind it, and players notice. */
   lockMs?: number;
   statementMs?: number;
-  /** What the session is called in pg_stat_activity. */
+  /** Name of the connection in pg_stat_activity. */
   application?: string;
 }
 
@@ -70,10 +70,10 @@ export async function withClient<T>(
     application_name: limits.application ?? 'gameops',
     connectionTimeoutMillis: limits.connectMs ?? 5_000,
     keepAlive: true,
-    // The server keeps to the statement's limit; this one is for a server that is frozen or cut off.
+    // The server enforces the statement's limit; this limit is for a frozen or unreachable server.
     query_timeout: statementMs + 5_000,
   });
-  // Without a listener a server that goes away between two queries ends the whole process.
+  // Without a listener, a server that stops between two queries would end the whole process.
   client.on('error', () => {});
   try {
     await client.connect();
@@ -89,7 +89,7 @@ export async function withClient<T>(
   }
 }
 
-/** A frozen server never answers the goodbye. */
+/** A frozen server never answers the request to close. */
 async function hangUp(client: pg.Client): Promise<void> {
   const patience = new AbortController();
   const ended = client.end().catch(() => {});
@@ -99,7 +99,7 @@ async function hangUp(client: pg.Client): Promise<void> {
   (client as unknown as { connection: { stream: Socket } }).connection.stream.destroy();
 }
 
-/** By SET and not at start-up: a pooler such as PgBouncer refuses parameters it does not know. */
+/** With SET and not at start-up, because a pooler such as PgBouncer refuses start-up parameters that it does not know. */
 async function setLimits(client: pg.Client, lockMs: number, statementMs: number): Promise<void> {
   await client.query(
     `SELECT set_config('lock_timeout', $1, false), set_config('statement_timeout', $2, false),
@@ -120,10 +120,10 @@ export function codeOf(error: unknown): string {
   return typeof code === 'string' ? code : '';
 }
 
-/** Of a server's answer, in contrast to Node's code of a broken connection. */
+/** Whether the code came from the server, and not from Node because the connection broke. */
 export const isSqlState = (code: string): boolean => /^[0-9A-Z]{5}$/.test(code) && !/^E[A-Z]+$/.test(code);
 
-/** True when the server or the way to it went away, so that nothing is known of a statement under way. */
+/** True when the connection was lost, so that the outcome of a running statement is not known. */
 export function isDisconnected(error: unknown): boolean {
   const code = codeOf(error);
   if (/^(08|57P0[123])/.test(code) || /^E[A-Z]+$/.test(code)) return true;
@@ -160,7 +160,7 @@ function readingOf(endpoint: DatabaseEndpoint, code: string, error: unknown): Re
   const where = accessory ?? `${endpoint.host}:${endpoint.port}`;
   if (code === '28000' && /pg_hba\.conf/.test(messageOf(error))) {
     return {
-      what: `the database at ${where} lets ${user} in from elsewhere, not from here: ${messageOf(error)}`,
+      what: `the database at ${where} does not allow ${user} to connect from this machine: ${messageOf(error)}`,
       next: [`add a line for ${user} and this machine to the server's pg_hba.conf, and reload it`],
     };
   }
@@ -170,11 +170,11 @@ function readingOf(endpoint: DatabaseEndpoint, code: string, error: unknown): Re
       next: accessory
         ? [
             'put the former DB_USER and DB_PASSWORD back: the volume keeps them',
-            'if they were rotated (gameops env rotate db): get the .env of whoever did it',
-            `or give the role the new one: docker exec -it ${accessory} psql -U ${user} -d ${database}, then \\password`,
+            'if they were rotated (gameops env rotate db): use the .env of the person who rotated them',
+            `or give the role the new password: docker exec -it ${accessory} psql -U ${user} -d ${database}, then \\password`,
           ]
         : [
-            'correct DB_USER and DB_PASSWORD; if they were rotated, get the .env of whoever did it',
+            'correct DB_USER and DB_PASSWORD; if they were rotated, use the .env of the person who rotated them',
             'gameops env check',
           ],
     };
@@ -183,37 +183,37 @@ function readingOf(endpoint: DatabaseEndpoint, code: string, error: unknown): Re
     return {
       what: `the server at ${where} has no database ${database}`,
       next: accessory
-        ? ['put the former DB_NAME back: the volume keeps the database it was first made with']
+        ? ['put the former DB_NAME back: the volume keeps the database with which it was made']
         : [`create it there (createdb ${database}) or correct DB_NAME`],
     };
   }
   if (code === '53300') {
     return {
-      what: `the server at ${where} has no connection left`,
-      next: ['run fewer replicas or raise max_connections of that server', 'gameops status'],
+      what: `the database server at ${where} has no free connection`,
+      next: ['run fewer replicas, or raise max_connections of that server', 'gameops status'],
     };
   }
   if (code === '57P03') {
     return {
-      what: `the server at ${where} is still starting or shutting down`,
+      what: `the database server at ${where} is starting or shutting down`,
       next: ['try again in a moment'],
     };
   }
   if (/^(42501|28)/.test(code)) {
     return {
-      what: `the server at ${where} does not let ${user} do that in ${database}: ${messageOf(error)}`,
-      next: [`grant the role what is named, or GRANT CONNECT ON DATABASE ${database} TO ${user}`],
+      what: `the server at ${where} does not allow ${user} to do this in ${database}: ${messageOf(error)}`,
+      next: [`grant the role the missing right, or GRANT CONNECT ON DATABASE ${database} TO ${user}`],
     };
   }
   return {
     what: `no database answers at ${where}: ${messageOf(error)}`,
     next: accessory
       ? [`docker logs ${accessory}`, 'gameops deploy (starts it again)']
-      : ['check DB_HOST, DB_PORT and the firewall between', 'gameops doctor'],
+      : ['check DB_HOST, DB_PORT and the firewall in between', 'gameops doctor'],
   };
 }
 
-/** Node hides what it tried behind an empty AggregateError. */
+/** Node throws an AggregateError without a message; the errors of the single attempts are inside. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') {
     return error.errors.map(messageOf).join('; ');

@@ -1,11 +1,11 @@
-/** What a database is and holds, read in one snapshot. Changes nothing. */
+/** Facts about a database and its content, read in one snapshot. Changes nothing. */
 import pg from 'pg';
 import type { Activity, DatabaseFacts } from '../backup/model.ts';
 import { catalogueOf, fingerprintOf } from './catalogue.ts';
 
 /**
- * Tables whose rows a dump has: neither another session's temporary ones nor what an extension brought along. Not
- * materialized views: a restore computes them anew, and one that was stale comes out otherwise.
+ * Tables whose rows a dump contains: neither temporary tables of other connections nor tables of an extension. Without
+ * materialized views: a restore computes them again, so a stale view would differ.
  */
 const tablesOfDump = `
   SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -47,7 +47,7 @@ export async function countRows(client: pg.ClientBase): Promise<Record<string, n
   return counts;
 }
 
-/** Beside our own books. */
+/** Whether there are tables other than those of gameops. */
 export async function hasTables(client: pg.ClientBase): Promise<boolean> {
   const { rows } = await client.query<{ schema: string; name: string }>(tablesOfDump);
   return rows.some(

@@ -1,9 +1,9 @@
 /**
- * The roles of a database: one that owns everything and that nobody logs in as, and two that log in and act as it, of
- * which one is in use. Promises that at no moment a reconnect of whoever .env or a running server names fails, and that
- * no table is locked: what owns everything already is renamed, so nothing changes hands.
+ * The roles of a database: an owner of everything, as which nobody logs in, and two logins that act as the owner, of which
+ * one is in use. Promises that the login of .env and the logins of running servers can reconnect at any moment, and that
+ * no table is locked: the present owner is renamed, so no object changes its owner.
  *
- * Where a rotation stands is kept as comments on the roles, each written in the transaction that makes it true.
+ * Comments on the roles record how far a rotation is; each is written in the transaction that makes it true.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
@@ -29,7 +29,7 @@ export interface Roles {
 const mark = 'gameops: ';
 const commentOf = (state: LoginState) => `${mark}${state}`;
 
-/** The roles of the login that `endpoint` names; null while that one owns everything itself. */
+/** The roles of a login; null while the login itself owns everything. */
 export async function readRoles(client: pg.Client, login: string): Promise<Roles | null> {
   const { rows } = await client.query<{
     owner: string;
@@ -60,19 +60,19 @@ export async function readRoles(client: pg.Client, login: string): Promise<Roles
   };
 }
 
-/** A session that may change roles. */
+/** A connection that may change roles. */
 export interface RoleAdmin {
   client: pg.Client;
   isSuperuser: boolean;
-  /** Whose session it is. */
+  /** The role of the connection. */
   user: string;
 }
 
 const limits = { application: 'gameops-rotation' };
 
 /**
- * @param admin an account that may change roles; null: the one of .env, which has to be a superuser then
- * @throws DATABASE_UNREACHABLE, ROTATION_REFUSED when neither may
+ * @param admin an account that may change roles; null: the role of .env, which must be a superuser then
+ * @throws DATABASE_UNREACHABLE, ROTATION_REFUSED when neither may change roles
  */
 export async function withRoleAdmin<T>(
   endpoint: DatabaseEndpoint,
@@ -101,8 +101,8 @@ const isSqlState = (code: string) => /^[0-9A-Z]{5}$/.test(code);
 
 function refused(cause: unknown): OpsError {
   return new OpsError('ROTATION_REFUSED', {
-    message: `The database server refused a change of roles: ${messageOf(cause)}. That step was taken back; players are not affected.`,
-    next: ['gameops env rotate db --plan', 'DB_ADMIN_URL: an account that may change these roles'],
+    message: `The database server refused to change roles: ${messageOf(cause)}. This step was rolled back, and players are not affected.`,
+    next: ['gameops env rotate db --plan', 'set DB_ADMIN_URL to an account that may change these roles'],
     facts: { sqlstate: codeOf(cause) },
     cause,
   });
@@ -110,16 +110,16 @@ function refused(cause: unknown): OpsError {
 
 function mayNot(user: string): OpsError {
   return new OpsError('ROTATION_REFUSED', {
-    message: `${user} may not change these roles: that takes a superuser, or another role with CREATEROLE. Nothing was changed; players are not affected.`,
-    next: ['DB_ADMIN_URL=postgres://… in the environment of this command (DB_ADMIN_URL_FILE works too)'],
+    message: `${user} may not change these roles: only a superuser or another role with CREATEROLE may. Nothing was changed, and players are not affected.`,
+    next: ['set DB_ADMIN_URL=postgres://… in the environment of this command (DB_ADMIN_URL_FILE works, too)'],
     facts: { user },
   });
 }
 
 /**
- * The login of .env hands what it owns to an owner: it takes the owner's name, and a new role takes its own. Both in one
- * transaction, with the same password, so whoever connects meets one or the other. Sessions that are open go on.
- * @throws ROTATION_REFUSED when another role has one of the names, or the login finds its tables by its own
+ * Makes an owner of the login of .env: the role gets the owner's name, and a new login gets the old name. Both happen in
+ * one transaction, and the password stays the same, so every reconnect works. Open connections stay.
+ * @throws ROTATION_REFUSED when another role has one of the names, or the login finds its tables by its own name
  */
 export async function takeOver(
   { client, isSuperuser, user }: RoleAdmin,
@@ -147,7 +147,7 @@ export async function takeOver(
     'SELECT rolconnlimit AS most FROM pg_roles WHERE rolname = $1',
     [name],
   );
-  // A role can't rename itself, and a superuser need not be itself.
+  // A role can't rename itself, so a superuser acts as another one for the moment.
   const helper = quoted(`${owner}_renames`);
   await inTransaction(client, async () => {
     if (isSelf) {
@@ -177,7 +177,7 @@ export async function takeOver(
   });
 }
 
-/** Who acts as the owner is called like him: "$user" would be another schema, or none. @throws ROTATION_REFUSED */
+/** A login that acts as the owner has the owner's name as "$user": that names another schema, or none. @throws ROTATION_REFUSED */
 async function mustNotSearchByName(endpoint: DatabaseEndpoint): Promise<void> {
   const { user, database } = endpoint;
   const [seen] = await withClient(
@@ -194,7 +194,7 @@ async function mustNotSearchByName(endpoint: DatabaseEndpoint): Promise<void> {
   if (!seen?.own || !seen.path.includes('$user')) return;
   const path = seen.path.replaceAll(/"?\$user"?/g, () => quoted(user));
   throw new OpsError('ROTATION_REFUSED', {
-    message: `${user} finds the schema ${user} by "$user" in its search_path (${seen.path}), and would not once it acts as an owner of another name. Nothing was changed; players are not affected.`,
+    message: `${user} finds the schema ${user} by "$user" in its search_path (${seen.path}), and would no longer find it when it acts as an owner with another name. Nothing was changed, and players are not affected.`,
     next: [
       `ALTER ROLE ${quoted(user)} IN DATABASE ${quoted(database)} SET search_path = ${path}`,
       'gameops env rotate db',
@@ -203,7 +203,7 @@ async function mustNotSearchByName(endpoint: DatabaseEndpoint): Promise<void> {
   });
 }
 
-/** As it is: whatever its kind, it goes with the name that stays. */
+/** The stored hash of the password, of whatever kind: the login that keeps the name gets it. */
 async function keptPassword(client: pg.Client, name: string): Promise<string | null> {
   const { rows } = await client.query<{ kept: string | null }>(
     'SELECT rolpassword AS kept FROM pg_authid WHERE rolname = $1',
@@ -212,7 +212,7 @@ async function keptPassword(client: pg.Client, name: string): Promise<string | n
   return rows[0]?.kept ?? null;
 }
 
-/** FROM CURRENT: the server quotes lists and the like itself. */
+/** With FROM CURRENT, so that the server itself quotes lists. */
 async function copySettings(
   client: pg.Client,
   login: string,
@@ -228,7 +228,7 @@ async function copySettings(
   }
 }
 
-/** A login that nobody uses gets a password of today and may log in, which is proven. @throws ROTATION_REFUSED */
+/** Gives an unused login a new password and the right to log in, and proves that it can. @throws ROTATION_REFUSED */
 export async function enable(
   { client }: RoleAdmin,
   endpoint: DatabaseEndpoint,
@@ -242,15 +242,15 @@ export async function enable(
   await mustLogIn({ ...endpoint, user: name, password }, endpoint.user);
 }
 
-/** As servers will: some servers say in pg_hba.conf who may come from where. */
+/** Logs in as game servers will: pg_hba.conf may limit which role may connect from where. */
 async function mustLogIn(endpoint: DatabaseEndpoint, present: string): Promise<void> {
   try {
     await withClient(endpoint, (client) => client.query('SELECT 1'), limits);
   } catch (error) {
     throw new OpsError('ROTATION_REFUSED', {
-      message: `The new role ${endpoint.user} can't log in: ${messageOf(error)}. Servers go on as ${present}; .env is as it was.`,
+      message: `The new role ${endpoint.user} can't log in: ${messageOf(error)}. Servers continue as ${present}, and .env is unchanged.`,
       next: [
-        `let ${endpoint.user} in wherever ${present} is let in (pg_hba.conf, a pooler)`,
+        `allow ${endpoint.user} wherever ${present} is allowed (pg_hba.conf, a pooler)`,
         'gameops env rotate db',
       ],
       facts: { user: endpoint.user, sqlstate: codeOf(error) },
@@ -259,7 +259,7 @@ async function mustLogIn(endpoint: DatabaseEndpoint, present: string): Promise<v
   }
 }
 
-/** The one that came in is in use, the other one goes. */
+/** The incoming login is in use from now on, and the other one is outgoing. */
 export async function markCurrent({ client }: RoleAdmin, incoming: string, outgoing: string): Promise<void> {
   await inTransaction(client, async () => {
     await comment(client, incoming, commentOf('current'));
@@ -273,7 +273,7 @@ export interface Straggler {
   address: string;
 }
 
-/** Sessions of a login, and those of before the take-over, which are the owner's now. */
+/** Connections of a login, and those from before the take-over, which belong to the owner now. */
 async function connectionsOf(client: pg.Client, names: readonly string[]): Promise<Straggler[]> {
   const { rows } = await client.query<Straggler>(
     `SELECT s.pid, coalesce(nullif(s.application_name, ''), 'a program without a name') AS application,
@@ -287,12 +287,12 @@ async function connectionsOf(client: pg.Client, names: readonly string[]): Promi
   return rows;
 }
 
-/** Between two looks; so long has to be nobody there, for who comes back does so sooner. */
+/** How often it looks, and how long no connection may be there: a server that reconnects does so sooner. */
 const times = { lookEveryMs: 500, quietMs: 5_000 };
 
 /**
- * Waits until nobody uses a login, then lets nobody log in as it. Who slips in meanwhile keeps the right to come back.
- * @returns those that are still there at the deadline; none: it is disabled
+ * Waits until nobody uses a login, then disables it. When somebody connects in that moment, the login is enabled again.
+ * @returns the connections that are still there at the deadline; [] when the login is disabled
  */
 export async function disableWhenQuiet(
   { client }: RoleAdmin,
@@ -300,7 +300,7 @@ export async function disableWhenQuiet(
   request: { owner: string; deadline: number; signal: AbortSignal },
 ): Promise<Straggler[]> {
   const look = () => connectionsOf(client, [role, request.owner]);
-  // A killed call may have left it closed, with somebody still in it.
+  // A killed call may have disabled the login while somebody was connected.
   await client.query(`ALTER ROLE ${quoted(role)} LOGIN`);
   let quietSince = performance.now();
   for (;;) {
@@ -341,7 +341,7 @@ async function inTransaction(client: pg.Client, work: () => Promise<void>): Prom
 
 function isTaken(role: string): OpsError {
   return new OpsError('ROTATION_REFUSED', {
-    message: `There is a role ${role} already, and it is none that gameops made. Nothing was changed; players are not affected.`,
+    message: `There is a role ${role} already, and gameops did not make it. Nothing was changed, and players are not affected.`,
     next: [`rename that role: ALTER ROLE ${quoted(role)} RENAME TO …`, 'gameops env rotate db'],
     facts: { role },
   });

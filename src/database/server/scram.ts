@@ -1,6 +1,6 @@
 /**
- * What Postgres keeps of a password: made here, so that the password itself is in no statement, and so in no log of the
- * server. RFC 5802; https://www.postgresql.org/docs/current/catalog-pg-authid.html
+ * The hash of a password that Postgres stores. It is made here, so that the password itself is in no statement and in no
+ * log of the server. RFC 5802; https://www.postgresql.org/docs/current/catalog-pg-authid.html
  */
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto';
 

@@ -1,8 +1,8 @@
 /**
- * A Postgres server for a few seconds: the image that the project's own server runs, in a container of its own. Not a
- * database beside the live one: its locks, its disk and its load would be the players', and the role may not be allowed
- * to make one. Promises that the container is gone afterwards, also after a failure and Ctrl-C; what a killed gameops
- * leaves is removed by whoever takes the project's lock next.
+ * A Postgres server for a few seconds, with the image of the project's own server, in a container of its own. It is not a
+ * database beside the live one, because players would feel its locks, disk and load, and the role may have no right to
+ * make a database. Promises that the container is gone afterwards, also after a failure and Ctrl-C; a container that a
+ * killed gameops leaves is removed by the next command that takes the project's lock.
  */
 import { randomBytes } from 'node:crypto';
 import { realClock, until } from '../../clock.ts';
@@ -16,7 +16,7 @@ const mebibyte = 1024 ** 2;
 export const throwAwayBytes = 384 * mebibyte;
 const cluster = '/tmp/cluster';
 
-/** Nothing here has to survive: nothing waits for the disk, and the log takes as little of it as it can. */
+/** Nothing here must survive, so nothing waits for the disk, and the log takes as little of it as possible. */
 const options = [
   ...['fsync=off', 'full_page_writes=off', 'wal_level=minimal', 'max_wal_senders=0', 'max_wal_size=128MB'],
   'timezone=UTC',
@@ -24,15 +24,15 @@ const options = [
 
 export interface ThrowAway {
   project: string;
-  /** On the engine already. */
+  /** An image that is on the engine already. */
   image: string;
-  /** As the live one is called, for migrations that name it. */
+  /** The name of the live database, because migrations may name it. */
   database: string;
   user: string;
   signal: AbortSignal;
 }
 
-/** Whoever calls holds the project's lock. @throws ACCESSORY_NOT_READY */
+/** Callers hold the project's lock. @throws ACCESSORY_NOT_READY */
 export async function withThrowAway<T>(
   engine: Engine,
   { project, image, database, user, signal }: ThrowAway,
@@ -78,18 +78,18 @@ export interface LiveServer {
   version: string;
 }
 
-/** Majors write the same schema down in other words, and know other SQL. @throws CONFIG_INVALID */
+/** Major versions print the same schema differently, and know different SQL. @throws CONFIG_INVALID */
 export function refuseOtherMajor({ at, version }: LiveServer, throwAway: string): void {
   const major = majorOf(version);
   if (major === majorOf(throwAway)) return;
   throw new OpsError('CONFIG_INVALID', {
-    message: `the server at ${at} is Postgres ${version}, the throw-away one of images.postgres is ${throwAway}: what is found on one does not hold for the other; nothing was changed`,
+    message: `the server at ${at} is Postgres ${version}, and the throw-away server of images.postgres is ${throwAway}: results of one do not hold for the other. Nothing was changed.`,
     next: [`set images.postgres to postgres:${major} in gameops.yaml`, 'gameops images prepare'],
     facts: { key: 'images.postgres', server: version, throwAway },
   });
 }
 
-/** By TCP: while it initialises, the image's temporary server listens on its socket alone. */
+/** Asks by TCP: while the image initialises, its temporary server listens only on a Unix socket. */
 async function untilAnswers(
   engine: Engine,
   endpoint: DatabaseEndpoint,
@@ -104,7 +104,7 @@ async function untilAnswers(
   if (ended === 'up') return;
   const log = await engine.logTail(project, name, 6).catch(() => []);
   throw new OpsError('ACCESSORY_NOT_READY', {
-    message: `the throw-away Postgres did not start: ${log.at(-1) ?? `it is ${state ?? 'gone'}`}; nothing of the project was touched`,
+    message: `the throw-away Postgres did not start: ${log.at(-1) ?? `its container is ${state ?? 'gone'}`}. Nothing of the project was touched.`,
     next: ['gameops doctor', 'check images.postgres in gameops.yaml'],
     facts: { container: name, log },
   });

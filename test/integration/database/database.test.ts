@@ -144,7 +144,7 @@ describe('taking the schema forward', () => {
       expect(namesIn(await migrateForward(endpoint, dir, { ...options(), waitMs: 3_000 }))).toEqual(['1_a']);
     });
     expect(events).toContainEqual(
-      expect.objectContaining({ message: 'ended 1 dump(s) whose gameops is gone' }),
+      expect.objectContaining({ message: 'ended 1 dump(s) of a killed gameops' }),
     );
     await write('2_b', 'ALTER TABLE busy ADD b int');
     const busy = () => migrateForward(endpoint, dir, { ...options(), waitMs: 500 });

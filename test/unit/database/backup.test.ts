@@ -162,7 +162,7 @@ describe('what comes out of a dump', () => {
     expect(differences(facts, facts)).toEqual([]);
     expect(differences(facts, { ...facts, rows: { 'public.a': 2 } })).toEqual(['public.a: 2 instead of 1']);
     expect(differences(facts, { ...facts, rows: {} })).toEqual(['public.a: no table instead of 1']);
-    expect(differences(facts, { ...facts, fingerprint: '2.18:g' })).toEqual(['the schema is another one']);
+    expect(differences(facts, { ...facts, fingerprint: '2.18:g' })).toEqual(['the schema differs']);
   });
 
   it('of another version of the server is not compared by schema: it writes the same one in other words', () => {
@@ -177,7 +177,7 @@ describe('pg_dump', () => {
     expect(refused).toThrow(/Postgres 18.1, but pg_dump of postgres:17 is 17.9/);
     mustKnow({ version: '18.0', image: '' }, '18.6');
     expect(() => mustKnow({ version: '18.0', image: 'postgres:18' }, '15.18')).toThrow(
-      /Postgres 15.18, but pg_dump of postgres:18 is 18.0 and makes backups that could not be restored there/,
+      /Postgres 15.18, but pg_dump of postgres:18 is 18.0 and makes dumps that could not be restored there/,
     );
   });
 });
