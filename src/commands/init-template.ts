@@ -10,7 +10,7 @@ export function yamlTemplate({ project, port, tlsPort }: TemplateValues): string
 # Secrets belong in .env, never here.
 project: ${project}
 
-# Host name that players use. Without it Nginx answers on any name.
+# Host name that players use. Without it Nginx answers to any name.
 # domain: play.example.com
 
 # Address and ports of Nginx. 127.0.0.1: reachable from this machine only; 0.0.0.0: from everywhere.

@@ -198,7 +198,7 @@ function runningAct(
 export type Lost = Release & { digestRef: string };
 
 /**
- * Releases that the plan makes containers of without their image. Kept containers start without one.
+ * Releases that the plan starts new containers of although their image is missing. Kept containers start without it.
  * @throws IMAGE_NOT_FOUND for an image that never was in a registry
  */
 export async function findLost(
@@ -230,7 +230,7 @@ function againByDigest(release: Release): Lost {
   const { id, imageRef, image, digestRef } = release;
   if (digestRef !== null) return { ...release, digestRef };
   throw new OpsError('IMAGE_NOT_FOUND', {
-    message: `The image of release ${id} (${imageRef}) is not on the engine any more, and it never was in a registry. Nothing that runs was touched; players are where they were.`,
+    message: `The image of release ${id} (${imageRef}) is not on the engine any more, and it was never in a registry. Nothing that runs was touched; players are where they were.`,
     next: ['gameops rollback --to <another release>', 'gameops releases'],
     facts: { release: id, image },
   });

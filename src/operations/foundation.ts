@@ -43,7 +43,7 @@ export interface ObservedFoundation {
   owned: Record<AccessoryName, Ownership>;
 }
 
-/** What is there and what is missing. Changes nothing. */
+/** Which images and parts of the foundation exist, and which are missing. Changes nothing. */
 export async function observeFoundation(
   context: Context,
   env: EnvFile,
@@ -82,7 +82,7 @@ async function observeContainers(
 ): Promise<ContainersState> {
   const names = namesOf(project);
   const [found, network] = await Promise.all([engine.observe(project), engine.network(project)]);
-  // The engine removes no network that is in use: whatever is left of one that is gone reaches nobody.
+  // When the network was removed, containers that remain of it can't reach each other: they count as missing.
   const containers = network === null ? [] : found;
   const isRunning = (name: string) => containers.some((one) => one.name === name && one.state === 'running');
   const wanted = managedOf(owned);
@@ -152,14 +152,14 @@ export async function layFoundation(
       },
       context.emit,
     );
-  // Looked at again, because only the lock keeps a `down` of somebody else from changing it.
+  // Observed again, because before the lock somebody else's `down` may have changed it.
   const [first, containers] = await Promise.all([
     haveRecord(engine, project),
     observeContainers(engine, project, foundation.owned),
   ]);
   let record = first;
   runner.record = record;
-  // What runs already is only looked at: drift is told, a changed password met before a release meets it.
+  // Running accessories are only checked: drift is reported, and a changed password fails here instead of in a release.
   if (containers.missingAccessories.length === 0) await haveAccessories();
   const failure = await runSteps(
     runner,
@@ -183,7 +183,7 @@ export async function layFoundation(
   return record;
 }
 
-/** Containers of a network that is gone: none can be reached, nor started again. Their data is in volumes. */
+/** Removes containers of a removed network: they can neither be reached nor be started again. Their data is in volumes. */
 async function removeCutOff(engine: Engine, project: string): Promise<void> {
   const cutOff = (await engine.observe(project)).filter(({ role }) => role !== 'lock' && role !== 'carrier');
   await Promise.all(cutOff.map(({ name }) => engine.removeContainer(project, name)));
@@ -194,18 +194,18 @@ async function haveRecord(engine: Engine, project: string): Promise<ProjectRecor
   return (await readRecord(engine, project)) ?? writeRecord(engine, newRecord(project), {});
 }
 
-/** Said, never applied: Nginx is not remade under its players. */
+/** Drift is reported, never applied: Nginx is not replaced while players use it. */
 function tellDrift({ config, emit }: Context, record: ProjectRecord, request: Request): void {
   const warn = (message: string) => emit({ type: 'note', level: 'warning', message });
   const { port, tlsPort } = config.http;
   const asked = [port || record.ports?.http, tlsPort || record.ports?.tls];
   if (record.ports && (asked[0] !== record.ports.http || asked[1] !== record.ports.tls)) {
     warn(
-      `gameops.yaml asks for ports ${asked.join(' and ')}, Nginx has ${record.ports.http} and ${record.ports.tls}: a deploy never remakes it`,
+      `gameops.yaml asks for ports ${asked.join(' and ')}, but Nginx has ${record.ports.http} and ${record.ports.tls}; a deploy never replaces Nginx`,
     );
   }
   if (originOfImage(request.image) === 'own' && config.server.settingsAs === 'env') {
-    warn('server.settingsAs is env: every setting of this image, secrets included, shows in docker inspect');
+    warn('server.settingsAs is env: docker inspect shows every setting of this image, secrets included');
   }
 }
 
@@ -244,7 +244,7 @@ export function proxyBase({ config, cwd }: Context, record: ProjectRecord, netwo
 
 export const protocolOf = (image: ImageInfo): string | null => image.labels[label.protocol] ?? null;
 
-// Asked for and not to be had ----------------------------------------------------------------------------------------
+// Before anything is made ----------------------------------------------------------------------------------------
 
 /** @throws CONFIG_INVALID, FOREIGN_CONTAINER, PORT_TAKEN, TEMPLATE_INVALID */
 export async function preflight(
@@ -254,7 +254,7 @@ export async function preflight(
 ): Promise<void> {
   const engine = await context.engine();
   findPage(context, originOfImage(request.image));
-  // An Nginx that is there has its ports, and serves what it was last given.
+  // An existing Nginx has its ports, and serves the configuration it was last given.
   const isFirst = foundation.state.proxy === 'absent';
   if (isFirst) {
     const anyNetwork = { name: '', subnet: '10.0.0.0/22', notReplicas: [] };
@@ -272,7 +272,7 @@ async function mustHavePorts({ config }: Context, engine: Engine): Promise<void>
     if (why === 'taken') throw portTaken(one);
     if (why !== 'not here') continue;
     throw new OpsError('CONFIG_INVALID', {
-      message: `http.address is ${address}, which is no address of this machine. Nothing was changed.`,
+      message: `http.address of gameops.yaml is ${address}, which is not an address of this machine. Nothing was changed.`,
       next: ['set http.address in gameops.yaml to an address of this machine, or to 0.0.0.0 for all of them'],
       facts: { address },
     });
