@@ -1,4 +1,4 @@
-/** Routes of the world: guest sessions, regions, discoveries, the leaderboard. */
+/** Routes of the world: guests, regions, discoveries, the leaderboard. */
 import { randomUUID } from 'node:crypto';
 import * as z from 'zod/mini';
 import { type Headcount, isRegion, protocolVersion, world } from '../../protocol.ts';
@@ -22,7 +22,7 @@ const visitor = z.object({ token: z.string(), player: person, expiresAt: z.strin
 export function worldRoutes(api: Api): Route[] {
   return [
     versionRoute(api),
-    sessionRoute(api),
+    guestRoute(api),
     regionsRoute(api),
     regionRoute(api),
     discoveriesRoute(api),
@@ -47,16 +47,16 @@ function versionRoute({ identity }: Api): Route {
   };
 }
 
-function sessionRoute({ secret }: Api): Route {
+function guestRoute({ secret }: Api): Route {
   return {
     method: 'POST',
     path: '/api/session',
     summary: 'Play as a guest',
-    body: body.session,
-    attempts: attempts.session,
+    body: body.guest,
+    attempts: attempts.guest,
     answers: { 200: { means: 'A token for the hello', shape: visitor } },
     async answer({ body: sent }) {
-      const { name } = read(body.session, sent ?? {});
+      const { name } = read(body.guest, sent ?? {});
       const player = { id: `guest-${randomUUID()}`, name: guestName(name) };
       return {
         token: mintToken(secret, player, tokenLifeMs.guest),

@@ -26,7 +26,7 @@ export const guestName = (chosen: string | undefined) =>
   chosen === undefined ? 'Guest' : `${chosen} (guest)`;
 
 export const body = {
-  session: z.object({ name: z.optional(playerName()) }),
+  guest: z.object({ name: z.optional(playerName()) }),
   register: z.object({ name: accountName(), password: password() }),
   login: z.object({ name: short(100), password: z.string().check(z.maxLength(200)) }),
   refresh: z.object({ refreshToken: z.string().check(z.minLength(1), z.maxLength(200)) }),

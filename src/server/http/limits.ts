@@ -22,8 +22,8 @@ export const attempts = {
   login: { max: 30, timeWindow: minuteMs },
   /** Logins with one name, from whatever address. */
   name: { max: 10, timeWindow: 5 * minuteMs },
-  /** Nothing can be guessed with guest sessions, and a whole school may share one address. */
-  session: { max: 1_200, timeWindow: minuteMs },
+  /** Nothing can be guessed by coming as a guest, and a whole school may share one address. */
+  guest: { max: 1_200, timeWindow: minuteMs },
   logout: { max: 120, timeWindow: minuteMs },
   /** A discovery is told to a whole region: one player must not fill it at once. */
   explore: { max: 60, timeWindow: 10_000, by: 'player' },
