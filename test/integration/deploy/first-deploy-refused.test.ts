@@ -58,7 +58,7 @@ describe('as a first deploy', () => {
       [{ http: { templates: 'nowhere' } }, { exitCode: 3, code: 'TEMPLATE_INVALID', says: /nowhere/ }],
       [
         { http: { address: '192.0.2.7', port: 18_999 } },
-        { exitCode: 3, code: 'CONFIG_INVALID', says: /no address of this machine/ },
+        { exitCode: 3, code: 'CONFIG_INVALID', says: /not an address of this machine/ },
       ],
     ];
     const asIs = { web: undefined, http: { templates: undefined, address: '127.0.0.1', port: 0 } };
