@@ -166,8 +166,11 @@ export interface WritesSince {
 
 /** Tables of gameops itself: no player misses what is written there. */
 const ourBooks = new Set([
-  ...['public.pgmigrations', 'gameops.migrations'],
-  ...['gameops.state', 'gameops.steps', 'gameops.rescues'],
+  'public.pgmigrations',
+  'gameops.migrations',
+  'gameops.state',
+  'gameops.steps',
+  'gameops.rescues',
 ]);
 
 /** The writes of the database since the backup. @param rows null when counting takes too long */

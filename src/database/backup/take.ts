@@ -152,19 +152,26 @@ async function dumpAndProve(
     });
     const verified = { level: request.level, at: new Date().toISOString(), ms: 0 };
     const base: Manifest = {
-      ...{
-        format: 1,
-        id,
-        project: access.project,
-        database: access.endpoint.database,
-        owner: rows[0]?.owner,
-      },
-      ...{ takenAt: seen.takenAt, ms: dumpedMs, ...written, ...seen.facts, activity: seen.activity },
-      ...{ toolVersion: tools.version, image: tools.image },
-      ...{ release: request.release, reason: request.reason, verified },
+      format: 1,
+      id,
+      project: access.project,
+      database: access.endpoint.database,
+      owner: rows[0]?.owner,
+      takenAt: seen.takenAt,
+      ms: dumpedMs,
+      ...written,
+      ...seen.facts,
+      activity: seen.activity,
+      toolVersion: tools.version,
+      image: tools.image,
+      release: request.release,
+      reason: request.reason,
+      verified,
     };
     const proof = {
-      ...{ tools, endpoint: access.endpoint, level: request.level },
+      tools,
+      endpoint: access.endpoint,
+      level: request.level,
       ...(access.signal ? { signal: access.signal } : {}),
     };
     await proveDump(file.path, base, proof);
@@ -224,8 +231,12 @@ async function dump(
     throw error;
   };
   const command = [
-    ...['pg_dump', '--format=custom', '--compress=1', '--no-password'],
-    ...[`--lock-wait-timeout=${lockWaitMs}`, `--snapshot=${snapshot}`],
+    'pg_dump',
+    '--format=custom',
+    '--compress=1',
+    '--no-password',
+    `--lock-wait-timeout=${lockWaitMs}`,
+    `--snapshot=${snapshot}`,
   ];
   const tell = progressOf(access.emit);
   const dumping = tools.run(command, {

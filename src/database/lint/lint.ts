@@ -43,10 +43,15 @@ const readingRules = {
 
 export function ruleTexts(): RuleText[] {
   const reading = Object.entries(readingRules).map(([id, { severity, why }]) => ({
-    ...{ id, severity, title: why, help: why },
+    id,
+    severity,
+    title: why,
+    help: why,
   }));
   const looking = rules.map(({ name: id, severity, why: title }) => ({
-    ...{ id, severity, title },
+    id,
+    severity,
+    title,
     help: `${title} Each finding shows a safe way. A file that needs the statement allows it at its top: -- gameops: allow=${id}`,
   }));
   return [...reading, ...looking];
@@ -170,7 +175,11 @@ function lintSection(
   let lockedBefore: string | null = null;
   for (const statement of statements) {
     const around: Around = {
-      ...{ section, phase, reversible, isTransactional, lockedBefore },
+      section,
+      phase,
+      reversible,
+      isTransactional,
+      lockedBefore,
       isProven: (table, column) => proof.proven.has(`${table}.${column}`),
       addedNotValid: (name) => notValid.has(name),
       isMadeHere: (table, column) => madeHere.has(table) || madeHere.has(`${table}.${column}`),

@@ -147,7 +147,11 @@ function wayBackOf(
     return { name, since, isTransactional, kind, source: 'file', down: file.down || (text?.down ?? '') };
   }
   return {
-    ...{ name, since, source: 'ledger', kind: 'sql', down: text?.down ?? '' },
+    name,
+    since,
+    source: 'ledger',
+    kind: 'sql',
+    down: text?.down ?? '',
     isTransactional: row?.isTransactional ?? true,
   };
 }

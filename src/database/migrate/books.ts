@@ -118,27 +118,35 @@ const literal = (value: string | number | boolean | null): string =>
 export function entrySql({ migration, down, release, origin, appliedAt }: Entry): string {
   const { name, phase, reversible, isTransactional, kind, up } = migration;
   const values = [
-    ...[name, release, phase, reversible, isTransactional, kind, up, down],
-    ...[checksum(up), down === null ? null : checksum(down), origin],
+    name,
+    release,
+    phase,
+    reversible,
+    isTransactional,
+    kind,
+    up,
+    down,
+    checksum(up),
+    down === null ? null : checksum(down),
+    origin,
   ];
   return `INSERT INTO gameops.migrations (${entryColumns.join(', ')})
     VALUES (${values.map(literal).join(', ')}, ${appliedAt === undefined ? 'now()' : literal(appliedAt)});`;
 }
 
 const entryColumns = [
-  ...[
-    'name',
-    'release',
-    'phase',
-    'reversible',
-    'is_transactional',
-    'kind',
-    'up',
-    'down',
-    'up_sum',
-    'down_sum',
-  ],
-  ...['origin', 'applied_at'],
+  'name',
+  'release',
+  'phase',
+  'reversible',
+  'is_transactional',
+  'kind',
+  'up',
+  'down',
+  'up_sum',
+  'down_sum',
+  'origin',
+  'applied_at',
 ];
 
 export const removalSql = (name: string): string =>

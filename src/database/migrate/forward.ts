@@ -166,9 +166,13 @@ async function applyOne(run: Run, migration: Migration, release: number | null):
     appliedAt: new Date().toISOString(),
     row: {
       release,
-      ...{ phase: migration.phase, reversible: migration.reversible, kind: migration.kind },
+      phase: migration.phase,
+      reversible: migration.reversible,
+      kind: migration.kind,
       isTransactional: migration.isTransactional,
-      ...{ upSum: checksum(migration.up), downSum: null, origin: 'applied' },
+      upSum: checksum(migration.up),
+      downSum: null,
+      origin: 'applied',
     },
   });
   return ms;

@@ -43,8 +43,12 @@ export function compare(ledger: Ledger, files: readonly Migration[], drift: Drif
   const pending = files.filter(({ name }) => !applied.has(name));
   return {
     applied: ledger.applied.map(({ name, appliedAt, row }) => ({
-      ...{ name, appliedAt, release: row?.release ?? null },
-      ...{ phase: row?.phase ?? null, reversible: row?.reversible ?? null, onFile: onFile.has(name) },
+      name,
+      appliedAt,
+      release: row?.release ?? null,
+      phase: row?.phase ?? null,
+      reversible: row?.reversible ?? null,
+      onFile: onFile.has(name),
     })),
     pending: pending.map(({ name, phase, reversible }) => ({ name, phase, reversible })),
     floor: ledger.floor,
@@ -68,7 +72,12 @@ export function compare(ledger: Ledger, files: readonly Migration[], drift: Drif
 }
 
 const finding = (rule: string, severity: Finding['severity'], file: string, message: string): Finding => ({
-  ...{ rule, severity, file, line: 1, column: 1, message },
+  rule,
+  severity,
+  file,
+  line: 1,
+  column: 1,
+  message,
 });
 
 function findingsOf(applied: AppliedMigration, file: Migration | undefined): Finding[] {

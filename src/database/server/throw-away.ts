@@ -18,7 +18,11 @@ const cluster = '/tmp/cluster';
 
 /** Nothing here must survive, so nothing waits for the disk, and the log takes as little of it as possible. */
 const options = [
-  ...['fsync=off', 'full_page_writes=off', 'wal_level=minimal', 'max_wal_senders=0', 'max_wal_size=128MB'],
+  'fsync=off',
+  'full_page_writes=off',
+  'wal_level=minimal',
+  'max_wal_senders=0',
+  'max_wal_size=128MB',
   'timezone=UTC',
 ];
 
@@ -45,7 +49,11 @@ export async function withThrowAway<T>(
   await engine.removeContainer(project, name);
   try {
     await engine.ensureContainer({
-      ...{ project, name, role: 'one-off', image, network: { name: network } },
+      project,
+      name,
+      role: 'one-off',
+      image,
+      network: { name: network },
       command: ['postgres', ...options.flatMap((option) => ['-c', option])],
       user: 'postgres',
       env: {

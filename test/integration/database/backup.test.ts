@@ -56,10 +56,17 @@ describe('a backup', () => {
     const { manifest, damage } = first;
     expect(damage).toBeNull();
     expect(manifest).toMatchObject({
-      ...{ format: 1, project: lab.on.project, database: lab.endpoint.database, release: 7, reason: 'test' },
-      ...{ newestMigration: '2_second', verified: { level: 'read' } },
+      format: 1,
+      project: lab.on.project,
+      database: lab.endpoint.database,
+      release: 7,
+      reason: 'test',
+      newestMigration: '2_second',
+      verified: { level: 'read' },
       rows: {
-        ...{ 'public.players': 500, 'public.finds': 4000, 'public.moves_26': 200 },
+        'public.players': 500,
+        'public.finds': 4000,
+        'public.moves_26': 200,
         'public.pgmigrations': 2,
       },
     });

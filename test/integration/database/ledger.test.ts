@@ -250,8 +250,13 @@ describe('the ledger', () => {
       ),
     ).toEqual([
       {
-        ...{ name: '1_a', release: 7, phase: 'expand', reversible: 'lossy', sum: true },
-        ...{ up: 'CREATE TABLE a (id int);', down: 'DROP TABLE a;' },
+        name: '1_a',
+        release: 7,
+        phase: 'expand',
+        reversible: 'lossy',
+        sum: true,
+        up: 'CREATE TABLE a (id int);',
+        down: 'DROP TABLE a;',
       },
     ]);
     await write('2_b', 'CREATE TABLE b (id int)', 'DROP TABLE b');

@@ -167,7 +167,9 @@ describe('`gameops db restore`', () => {
     expect(done.code).toBe(0);
     const { undo } = done.json.result;
     expect(done.json.result).toMatchObject({
-      ...{ id, goBack: `gameops db restore ${undo}`, drop: expect.stringContaining(`dropdb -U`) },
+      id,
+      goBack: `gameops db restore ${undo}`,
+      drop: expect.stringContaining(`dropdb -U`),
       loss: { writes: { inserted: 37, updated: 0, deleted: 0 } },
     });
     expect(await lab.query('SELECT count(*)::int AS n FROM players')).toEqual([{ n: 501 }]);

@@ -102,7 +102,12 @@ export async function openSchemaSite(on: TestProject, config: object = {}): Prom
     return { process: child, atWork, ended };
   };
   return {
-    ...{ folder, migrations, database, start, query, project: settings.project },
+    folder,
+    migrations,
+    database,
+    start,
+    query,
+    project: settings.project,
     url: `postgres://${encodeURIComponent(user)}:${encodeURIComponent(password)}@${host}:5432/${database}`,
     run: (args, more) => start(args, more).ended,
     write: (name, up, down, header = '') =>

@@ -18,16 +18,32 @@ import {
 import { mustKnow } from '../../../src/database/backup/take.ts';
 
 const manifest = (over: Partial<Manifest> = {}): Manifest => ({
-  ...{ format: 1, id: 'x', project: 'arena', database: 'arena', takenAt: '', ms: 1, bytes: 100, sha256: '' },
-  ...{ serverVersion: '18.6', toolVersion: '18.6', image: '', databaseBytes: 1_000, fingerprint: 'f' },
-  ...{ newestMigration: null, rows: {}, release: null, reason: '' },
+  format: 1,
+  id: 'x',
+  project: 'arena',
+  database: 'arena',
+  takenAt: '',
+  ms: 1,
+  bytes: 100,
+  sha256: '',
+  serverVersion: '18.6',
+  toolVersion: '18.6',
+  image: '',
+  databaseBytes: 1_000,
+  fingerprint: 'f',
+  newestMigration: null,
+  rows: {},
+  release: null,
+  reason: '',
   activity: { databaseOid: 1, since: null, tables: {} },
   verified: { level: 'read', at: '', ms: 1 },
   ...over,
 });
 
 const backup = (id: string, level: Level = 'read', damage: Damage | null = null): Backup => ({
-  ...{ id, path: id, damage },
+  id,
+  path: id,
+  damage,
   manifest: manifest({ id, verified: { level, at: '', ms: 1 } }),
 });
 

@@ -153,7 +153,10 @@ const samples: Record<string, Sample> = {
   'claims-reversible': {
     isDown: true,
     bad: [
-      ...['DROP TABLE n', 'ALTER TABLE t DROP x', 'TRUNCATE t', 'DELETE FROM t WHERE x = 1'],
+      'DROP TABLE n',
+      'ALTER TABLE t DROP x',
+      'TRUNCATE t',
+      'DELETE FROM t WHERE x = 1',
       ...[
         'UPDATE t SET x = 1 WHERE id < 1000',
         'WITH gone AS (DELETE FROM t RETURNING x) SELECT x FROM gone',
@@ -166,7 +169,8 @@ const samples: Record<string, Sample> = {
         'DROP OWNED BY guest',
         'DO $$ BEGIN DELETE FROM t; END $$',
       ],
-      ...['ALTER TABLE t ALTER x TYPE int', 'ALTER TABLE t ALTER x TYPE text USING left(x, 9)'],
+      'ALTER TABLE t ALTER x TYPE int',
+      'ALTER TABLE t ALTER x TYPE text USING left(x, 9)',
     ],
     good: [
       'DROP TABLE n',
