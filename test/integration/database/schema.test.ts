@@ -125,13 +125,13 @@ describe('db status, migrate and rollback', () => {
     const { process: child, ended } = site.start(['db', 'migrate']);
     let told = '';
     child.stderr?.on('data', (text) => (told += text));
-    await until(() => told.includes('found its table in use') || child.exitCode !== null);
+    await until(() => told.includes('lock its table yet') || child.exitCode !== null);
     await reading;
     await holder.query('COMMIT');
     await holder.end();
     const ran = await ended;
     expect(ran.json?.result).toMatchObject({ applied: [{ name: '2_a' }] });
-    expect(ran.stderr).toContain('found its table in use');
+    expect(ran.stderr).toContain('lock its table yet');
     expect(reads.length).toBe(40);
   });
 });
