@@ -23,7 +23,7 @@ function run(program, args, timeout) {
   return status ?? (signal ? 1 : 0);
 }
 
-// What it needs, as `npm test` has it; nothing of this touches what is there already.
+// The same preparations as `npm test` makes; they change nothing that is there already.
 const project = ['--project', 'gameops-test', '--config', 'test/support/project.yaml'];
 const before = [
   ...(existsSync(`${root}node_modules`) ? [] : [['npm', ['ci', '--no-fund', '--no-audit']]]),

@@ -1,7 +1,7 @@
-/** A way to a server on this machine that can be closed, and held or broken in the middle of a large answer. */
+/** A proxy to a server on this machine that can be closed, or paused or broken in the middle of a large answer. */
 import { connect, createServer, type Socket } from 'node:net';
 
-/** An answer that stands still. */
+/** An answer that is paused. */
 export interface Held {
   goOn(): void;
   /** Breaks its connection; those that come later are let through. */

@@ -1,4 +1,4 @@
-/** The real program as a child process, in an empty folder of its own, with an environment that holds nothing else. */
+/** The real program as a child process, in an empty folder, with an environment that holds only what it needs. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
@@ -39,7 +39,7 @@ export interface RunOptions {
   /** Options of Node itself. */
   node?: readonly string[];
   stdin?: string;
-  /** What starts it, such as a shell that sets a limit first: gets the rest as its arguments. */
+  /** A command that starts gameops, such as a shell that sets a limit first. It gets the program and its arguments. */
   through?: readonly string[];
 }
 
@@ -64,7 +64,7 @@ export function start(
     },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
-  // One that ends without reading is no failure of the test.
+  // A program that ends without reading its input does not fail the test.
   child.stdin.on('error', () => undefined).end(stdin);
   const seen = { out: '', err: '' };
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -80,7 +80,7 @@ export function start(
   return { child, seen, ended };
 }
 
-/** An engine that misbehaves in a way no real one can be brought to on request. */
+/** An engine that misbehaves in a way that no real engine does on request. */
 export async function brokenEngine(
   cwd: string,
   answer: RequestListener,

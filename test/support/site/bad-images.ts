@@ -14,7 +14,7 @@ export interface MadeImage {
 interface ImageOptions {
   /** Labelled with the wire protocol, so gameops expects players to be able to join. */
   isOurs?: boolean;
-  /** What it states of the schema. */
+  /** The migrations that the image states: the newest one that it needs, and the newest one that it knows. */
   needs?: string;
   knows?: string;
 }
@@ -77,7 +77,7 @@ export const badServers = {
     `return response.end('ready')`,
     `return response.writeHead(503).end('still reading the map')`,
   ),
-  // Only the public side names its requests: the gate passes, the first player is the end.
+  // Only requests through Nginx carry this header: the gate passes, and the first player ends the server.
   crashesWhenWatched: tinyGame.replace(
     `request.resume()`,
     `if (request.headers['x-request-id']) setTimeout(() => { console.error('lost the map'); process.exit(4); }, 300);

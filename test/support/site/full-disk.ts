@@ -1,13 +1,13 @@
 /**
- * An engine whose disk is full: everything goes to the real one and back, but for what a full disk changes. Free space
- * is asked of a file system that really has none; a write is refused in the words that Docker has for it.
+ * A proxy before the real engine that answers as if its disk were full. Free space is that of a file system which really has
+ * none; a write is refused in Docker's own words.
  */
 import { once } from 'node:events';
 import { createConnection, createServer, type Socket } from 'node:net';
 import Docker from 'dockerode';
 
 const real = (process.env.DOCKER_HOST ?? 'unix:///var/run/docker.sock').replace('unix://', '');
-/** A file system of Linux that has no byte to spare. */
+/** A file system of Linux that never has a free byte. */
 const fullFileSystem = '/proc';
 
 export interface FullDisk {

@@ -1,4 +1,4 @@
-/** A project whose image is a test's own and brings migrations of its own, with Postgres as gameops runs it. */
+/** A project whose image belongs to the test and brings its own migrations, with Postgres as gameops runs it. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -8,7 +8,7 @@ import { openSite, type Site, type SiteRequest } from './site.ts';
 export interface MigratingSite extends Site {
   write(name: string, up: string, down: string, header?: string): Promise<void>;
   query(sql: string): Promise<Record<string, unknown>[]>;
-  /** While it acts, nobody can change the table, only read and write. */
+  /** While `act` runs, rows of the table can be read and written, but the table itself can't be altered. */
   holding<T>(table: string, act: () => Promise<T>): Promise<T>;
   /** Names, in the order in which they were applied. */
   applied(): Promise<string[]>;

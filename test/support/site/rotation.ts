@@ -1,6 +1,6 @@
 /**
- * A site whose secrets are rotated by the real CLI under clients and players that are never idle, killed in between. Keeps
- * all that was said, and every secret there was, to look for one in the other at the end.
+ * A site whose secrets the real CLI rotates under clients and players that are never idle. Keeps every output and every secret,
+ * so that the last test can search the outputs for secrets.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ export interface RotationSite {
   envText(): Promise<string>;
   run(...args: string[]): Promise<Ran>;
   rotate(what: string, ...more: string[]): Promise<Ran>;
-  /** SIGKILL as soon as it says so; the engine has seen it then. */
+  /** Sends SIGKILL at that event; resolves when the engine has removed the lock. */
   killedAt(what: string, isThere: (event: Event) => boolean): Promise<void>;
   startClients(): Promise<Clients>;
   /** Secrets that were in an output or in the journal. */

@@ -1,7 +1,7 @@
 /**
- * A project of a test's own, worked on with the real CLI as an operator does: a folder with .env and gameops.yaml from
- * `gameops init`, a state folder, one process per command. Promises to leave nothing on the engine: `close` removes by
- * the CLI, then looks by label and removes what the CLI left, which it reports as a failure.
+ * A project that only one test file uses, operated with the real CLI: a folder with .env and gameops.yaml from `gameops init`,
+ * a state folder, one process per command. Promises to leave nothing on the engine: `close` runs `gameops down`, then removes
+ * whatever still carries the project's label, which it reports as a failure.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';

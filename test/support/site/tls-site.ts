@@ -22,7 +22,7 @@ export interface TlsSite {
 
 const folder = `${path.certificates}/bench`;
 
-/** Deployed twice: the volume for the certificate comes into being with the first release. */
+/** Deploys twice, because the first deploy makes the volume for the certificate. */
 export async function openTlsSite(name: string, config: Record<string, unknown>): Promise<TlsSite> {
   const site = await openSite({ name, config });
   try {
@@ -81,7 +81,7 @@ async function putCertificate(site: Site, address: string): Promise<string> {
   return certificate;
 }
 
-/** The shipped template, told that there is a certificate. */
+/** The shipped template with the settings for a certificate. */
 async function speakTls(site: Site): Promise<void> {
   const shipped = await readFile(join(packageRoot(), 'templates', 'nginx', 'nginx.conf.eta'), 'utf8');
   const tls = { certificate: `${folder}/cert.pem`, key: `${folder}/key.pem` };
