@@ -181,7 +181,7 @@ describe('a switch', () => {
     const seen = new Set<string>();
     for (let n = 0; n < 20; n++) {
       const answer = await door.askPublic('/api/x', 60_000);
-      if (answer.ok) seen.add(answer.answer.servedBy);
+      if (answer.ok) seen.add(answer.answer.servedBy || `nobody, status ${answer.answer.status}`);
     }
     expect([...seen].sort()).toEqual(['1/1', '1/2']);
     const traffic = await readTraffic(outside(), project);
