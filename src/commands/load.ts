@@ -43,7 +43,7 @@ export async function run(context: Context, options: LoadOptions): Promise<Outco
       context.emit(
         what === 'joined'
           ? { type: 'progress', label: 'in the game', done, total: players, unit: 'players' }
-          : { type: 'progress', label: 'playing', done, total: forMs, unit: 'ms' },
+          : { type: 'progress', label: 'playing', done: done * 1_000, total: forMs, unit: 'ms' },
       ),
   });
   const result = { url, rate, ...report };

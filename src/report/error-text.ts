@@ -19,5 +19,5 @@ export function errorText(error: ReportedError, style: Style, stack: string): st
 
 function shownFact(value: ReportedError['facts'][string]): string {
   if (value === null) return 'none';
-  return typeof value === 'object' ? value.join('\n    ') : String(value);
+  return typeof value === 'object' ? value.join('\n    ') || 'none' : String(value);
 }

@@ -143,7 +143,7 @@ function doneText(event: Extract<Event, { type: 'step-done' }>, style: Style): s
 }
 
 function stepTitle(step: Step): string {
-  return `${step.kind} ${describeStep(step).subject}`;
+  return `${step.kind} ${describeStep(step).subject}`.trimEnd();
 }
 
 /** Blue before players are affected, yellow while they may move, green when the act only goes forward. */

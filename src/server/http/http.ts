@@ -3,7 +3,7 @@
  * answers as always and asks the proxy not to reuse the connection, because old Nginx workers may still send requests.
  * Errors are JSON without a stack and without values.
  */
-import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { endpoint, servedByHeader } from '../../contract.ts';
 import type { Metrics } from '../metrics.ts';
@@ -28,7 +28,7 @@ const keepAliveMs = 75_000;
 export function createHttp(request: HttpRequest): Http {
   const app = Fastify({
     loggerInstance: request.log as FastifyBaseLogger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     keepAliveTimeout: keepAliveMs,
     requestTimeout: 30_000,
     // A client that opens a connection and sends no request is cut soon. Node's default would look twice a minute only.
