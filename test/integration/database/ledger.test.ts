@@ -623,12 +623,12 @@ describe('the way back', () => {
 
   it.each([
     ['a schema with what is in it', 'DROP SCHEMA shop CASCADE', 'drops the schema shop'],
-    ['rows that refer to those that go', 'DELETE FROM a', 'takes along what b holds'],
-    ['a table through a view', 'UPDATE seen SET x = 0', 'seen.x, which is no table'],
+    ['rows that refer to those that go', 'DELETE FROM a', 'with them deletes or changes rows of b that'],
+    ['a table through a view', 'UPDATE seen SET x = 0', 'seen.x, which is not a table'],
     [
       'what only has its name by then',
       'ALTER TABLE a RENAME x TO y; ALTER TABLE a DROP y',
-      'drops a.y, which has another name now',
+      'drops a.y, which has another name at present',
     ],
   ])('that takes %s says that it is neither counted nor saved', async (_what, down, words) => {
     await query(`DROP SCHEMA IF EXISTS shop CASCADE; CREATE SCHEMA shop;

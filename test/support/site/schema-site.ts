@@ -95,7 +95,7 @@ export async function openSchemaSite(on: TestProject, config: object = {}): Prom
     });
     const atWork = new Promise<void>((resolve) => {
       child.stderr.on('data', () => {
-        if (stderr.includes('the lock of migrations is ours')) resolve();
+        if (stderr.includes('took the lock of migrations')) resolve();
       });
       child.on('close', () => resolve());
     });
