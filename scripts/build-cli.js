@@ -19,7 +19,7 @@ const bundled = new Set([
   'ioredis',
   'p-limit',
   'pg',
-  'string-width',
+  'fast-string-width',
   'tar-stream',
   'ws',
   'yaml',

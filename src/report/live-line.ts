@@ -4,7 +4,7 @@
  */
 import { clearLine, cursorTo } from 'node:readline';
 import { stripVTControlCharacters } from 'node:util';
-import stringWidth from 'string-width';
+import stringWidth from 'fast-string-width';
 
 export interface LiveLine {
   /** `draw` is called again for every frame; null removes the line. */

@@ -2,7 +2,7 @@
  * Aligned columns for plans and results. Pure: text in, text out. Measured is what a terminal shows: colours take
  * no column, a Chinese character takes two.
  */
-import stringWidth from 'string-width';
+import stringWidth from 'fast-string-width';
 
 export interface TableOptions {
   /** Spaces between columns. */

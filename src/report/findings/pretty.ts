@@ -1,6 +1,7 @@
 /**
  * Findings for people: rule, place, the line with a caret under the column, what is wrong, why, and how to correct it.
  */
+import stringWidth from 'fast-string-width';
 import type { Style } from '../style.ts';
 import { counted, type Finding, placeText, type Report, type Severity } from './model.ts';
 
@@ -42,7 +43,7 @@ function spot(excerpt: string, lineNumber: number, column: number, style: Style)
   const from = column > widthMax ? column - widthMax / 2 : 0;
   const line = whole.slice(from, from + widthMax).trimEnd();
   const number = String(lineNumber);
-  const before = Math.max(0, Math.min(column - 1 - from, line.length));
+  const before = stringWidth(line.slice(0, Math.max(0, column - 1 - from)));
   return [
     `  ${style.dim(`${number} |`)} ${line}`,
     `  ${style.dim(`${' '.repeat(number.length)} |`)} ${' '.repeat(before)}${style.cyan('^')}`,

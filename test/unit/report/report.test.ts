@@ -4,6 +4,7 @@ import { describe, expect, it, vi } from 'vitest';
 import type { Plan, Step } from '../../../src/release/model.ts';
 import { errorText } from '../../../src/report/error-text.ts';
 import type { Event } from '../../../src/report/events.ts';
+import { findingLines } from '../../../src/report/findings/pretty.ts';
 import { jsonSink } from '../../../src/report/json.ts';
 import { fitting } from '../../../src/report/live-line.ts';
 import { planText } from '../../../src/report/plan-text.ts';
@@ -250,6 +251,12 @@ describe('columns and colours', () => {
     expect(fitting('pulling nginx', 14)).toBe('pulling nginx');
     expect(fitting('pulling nginx', 13)).toBe('pulling ngi…');
     expect(fitting('日本語日本語', 9)).toBe('日本語…');
+  });
+
+  it('puts the caret under the column of a finding, also after wide characters', () => {
+    const finding = { severity: 'error', rule: 'a-rule', file: '.env', line: 3, column: 5, message: 'odd' };
+    const lines = findingLines(finding as never, 'A=日本"', plain);
+    expect(lines.slice(1, 3)).toEqual(['  3 | A=日本"', '    |       ^']);
   });
 
   it.each([
