@@ -7,7 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from 'pg';
-import { restoreBackup, type Stage } from '../../src/database/backup/restore.ts';
+import { type RestoreMoment, restoreBackup } from '../../src/database/backup/restore.ts';
 import { takeBackup } from '../../src/database/backup/take.ts';
 import { databaseEndpoint } from '../../src/database/server/connection.ts';
 import { dockerEngine } from '../../src/engine/docker/engine.ts';
@@ -114,7 +114,7 @@ try {
     const began = performance.now();
     const stages: string[] = [];
     let last = { name: 'looking', at: began };
-    const stage = (name: Stage) => {
+    const stage = (name: RestoreMoment) => {
       stages.push(`${last.name} ${s(performance.now() - last.at)}`);
       last = { name, at: performance.now() };
     };

@@ -70,7 +70,7 @@ async function choose(
   });
   const isApplied = ledger.applied.some(({ name }) => name === to);
   const isUntidy =
-    ledger.unfinished.length + ledger.orphans.length > 0 || ledger.applied.some(({ row }) => !row);
+    ledger.unfinished.length + ledger.withdrawn.length > 0 || ledger.applied.some(({ row }) => !row);
   if (to !== undefined && !isApplied && !files.some(({ name }) => name === to))
     throw unknownMigration(
       to,

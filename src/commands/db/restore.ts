@@ -9,9 +9,9 @@ import {
   findBackup,
   listUndos,
   type Restored,
+  type RestoreMoment,
   restoreBackup,
   restoreUndo,
-  type Stage,
   unknown,
   writesSinceBackup,
 } from '../../database/backup/restore.ts';
@@ -55,7 +55,7 @@ async function toBackup(context: Context, access: BackupAccess, id: string): Pro
   );
   const began = performance.now();
   const restored = await locked(context, access, (held) =>
-    restoreBackup(held, backup, (stage) => tell(context, stage)),
+    restoreBackup(held, backup, (moment) => tell(context, moment)),
   );
   const result = {
     ...backupResult(backup),
@@ -116,7 +116,7 @@ async function toUndo(context: Context, access: BackupAccess, name: string): Pro
   );
   const began = performance.now();
   const restored = await locked(context, access, (held) =>
-    restoreUndo(held, name, (stage) => tell(context, stage)),
+    restoreUndo(held, name, (moment) => tell(context, moment)),
   );
   const result = {
     id: name,
@@ -138,15 +138,15 @@ async function locked(
   );
 }
 
-const told: Partial<Record<Stage, string>> = {
+const told: Partial<Record<RestoreMoment, string>> = {
   creating: 'making a new database',
   filling: 'restoring into it; players still use the old one',
   comparing: 'comparing rows and schema with the backup',
   swapping: 'exchanging the two databases',
 };
 
-function tell(context: Context, stage: Stage): void {
-  const message = told[stage];
+function tell(context: Context, moment: RestoreMoment): void {
+  const message = told[moment];
   if (message) context.emit({ type: 'note', level: 'info', message });
 }
 

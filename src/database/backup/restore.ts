@@ -16,7 +16,9 @@ import { type Swap, type Swapped, swapDatabases } from './swap.ts';
 import { type BackupAccess, mustHaveRoomForCopy } from './take.ts';
 import { damaged } from './verify.ts';
 
-export type Stage = Parameters<NonNullable<StagingRequest['at']>>[0] | Parameters<NonNullable<Swap['at']>>[0];
+export type RestoreMoment =
+  | Parameters<NonNullable<StagingRequest['at']>>[0]
+  | Parameters<NonNullable<Swap['at']>>[0];
 
 export interface Restored extends Swapped {
   /** Name of the database that served until now. */
@@ -86,7 +88,7 @@ export async function writesSinceBackup(
 export async function restoreBackup(
   access: BackupAccess,
   backup: Backup & { manifest: Manifest },
-  at: (stage: Stage) => void = () => undefined,
+  at: (moment: RestoreMoment) => void = () => undefined,
   why = '',
 ): Promise<Restored> {
   const { manifest, path } = backup;
@@ -183,7 +185,7 @@ export async function listUndos(access: Pick<BackupAccess, 'endpoint'>): Promise
 export async function restoreUndo(
   access: Pick<BackupAccess, 'endpoint' | 'signal'>,
   name: string,
-  at: (stage: Stage) => void = () => undefined,
+  at: (moment: RestoreMoment) => void = () => undefined,
 ): Promise<Restored> {
   const { endpoint } = access;
   const moment = new Date();

@@ -171,7 +171,7 @@ export async function reconcileLedger(
     const migration = row === null ? files.find((file) => file.name === name) : undefined;
     return migration ? [{ migration, appliedAt }] : [];
   });
-  if (adopted.length === 0 && before.orphans.length === 0) return { ledger: before, notes: [] };
+  if (adopted.length === 0 && before.withdrawn.length === 0) return { ledger: before, notes: [] };
   const sql = [
     ...adopted.map(({ migration, appliedAt }) =>
       entrySql({
@@ -182,7 +182,7 @@ export async function reconcileLedger(
         appliedAt,
       }),
     ),
-    ...before.orphans.map(removalSql),
+    ...before.withdrawn.map(removalSql),
   ];
   await client.query(`BEGIN;\n${sql.join('\n')}\nCOMMIT;`).catch(async (error) => {
     await client.query('ROLLBACK').catch(() => {});
@@ -197,9 +197,9 @@ export async function reconcileLedger(
       ...(adopted.length > 0
         ? [`${named(adopted.map(({ migration }) => migration.name))} adopted from node-pg-migrate's table`]
         : []),
-      ...(before.orphans.length > 0
+      ...(before.withdrawn.length > 0
         ? [
-            `${named(before.orphans)} removed from the ledger: no longer in node-pg-migrate's table, so somebody reverted without gameops`,
+            `${named(before.withdrawn)} removed from the ledger: no longer in node-pg-migrate's table, so somebody reverted without gameops`,
           ]
         : []),
     ],

@@ -36,7 +36,7 @@ export interface Ledger {
   /** In the order in which they were applied. */
   applied: AppliedMigration[];
   /** In the ledger, but no longer in node-pg-migrate's table: somebody else reverted it. */
-  orphans: string[];
+  withdrawn: string[];
   /** Newest applied contract migration: images that do not know it are too old. */
   floor: string | null;
   /** Begun outside of a transaction and never ended: the next run continues them. */
@@ -53,7 +53,7 @@ export async function readLedger(client: pg.ClientBase): Promise<Ledger> {
   );
   const there = rows[0] ?? { table: false, ledger: false };
   if (!there.table && !there.ledger)
-    return { applied: [], orphans: [], floor: null, unfinished: [], drift: null };
+    return { applied: [], withdrawn: [], floor: null, unfinished: [], drift: null };
   if (!there.ledger) return { ...(await readBareTable(client)), floor: null, unfinished: [], drift: null };
   const { rows: states } = await client.query<{
     format: number;
@@ -80,20 +80,20 @@ export async function readLedger(client: pg.ClientBase): Promise<Ledger> {
         appliedAt: at.toISOString(),
         row: row.upSum === null ? null : row,
       })),
-    orphans: all.rows.filter((row) => !row.applied).map(({ name }) => name),
+    withdrawn: all.rows.filter((row) => !row.applied).map(({ name }) => name),
     floor: state?.floor ?? null,
     unfinished: state?.unfinished ?? [],
     drift: state?.drift ?? null,
   };
 }
 
-async function readBareTable(client: pg.ClientBase): Promise<Pick<Ledger, 'applied' | 'orphans'>> {
+async function readBareTable(client: pg.ClientBase): Promise<Pick<Ledger, 'applied' | 'withdrawn'>> {
   const { rows } = await client.query<{ name: string; at: Date }>(
     `SELECT name, run_on::timestamptz AS at FROM public.${appliedTable} ORDER BY id`,
   );
   return {
     applied: rows.map(({ name, at }) => ({ name, appliedAt: at.toISOString(), row: null })),
-    orphans: [],
+    withdrawn: [],
   };
 }
 

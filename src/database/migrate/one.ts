@@ -29,7 +29,7 @@ export interface Task {
   book: string;
 }
 
-export interface Pace {
+export interface WaitLimits {
   lockMs: number;
   statementMs: number;
   /** How long a statement that holds up nobody may wait for a lock. */
@@ -45,13 +45,13 @@ const program = join(dirname(self), '../../bin/gameops.js');
 const anyFile = existsSync(program) ? program : self;
 
 /** After a failure, the connection may be inside a failed transaction. */
-export async function runMigration(client: pg.Client, task: Task, pace: Pace): Promise<void> {
-  const stage = task.isTransactional
-    ? transactionalStage(client, task, pace)
-    : journaledStage(client, task, pace);
+export async function runMigration(client: pg.Client, task: Task, limits: WaitLimits): Promise<void> {
+  const sink = task.isTransactional
+    ? transactionalSink(client, task, limits)
+    : journaledSink(client, task, limits);
   const { runner } = await import('node-pg-migrate');
   await runner({
-    dbClient: { query: stage.query } as never,
+    dbClient: { query: sink.query } as never,
     dir: dirname(anyFile),
     ignorePattern: `(?!${basename(anyFile).replaceAll('.', '\\.')}$).*`,
     direction: task.direction,
@@ -68,7 +68,7 @@ export async function runMigration(client: pg.Client, task: Task, pace: Pace): P
       },
     ],
   });
-  if (!stage.isDone())
+  if (!sink.isDone())
     throw invalid(task.file, 'calls pgm.noTransaction(): write "gameops: transaction=off" at the top');
 }
 
@@ -83,7 +83,7 @@ function actionsOf({ what, isTransactional }: Task): Actions {
   return { up: run, down: (pgm: MigrationBuilder) => run(pgm) };
 }
 
-interface Stage {
+interface StatementSink {
   /** The function that node-pg-migrate uses as its connection. */
   query(text: string | pg.QueryConfig, values?: unknown[]): Promise<unknown>;
   isDone(): boolean;
@@ -113,7 +113,7 @@ const isBookkeeping = (text: string): boolean =>
  * Everything runs inside one transaction, also what code asks while it builds its statements. BEGIN is sent with the first
  * statement; the ledger's row and COMMIT are sent with the last. An SQL migration asks nothing, so it is one round trip.
  */
-function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
+function transactionalSink(client: pg.Client, task: Task, limits: WaitLimits): StatementSink {
   let isOpen = false;
   let isBegun = false;
   let isDone = false;
@@ -146,7 +146,7 @@ function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
       }
       if (text === 'COMMIT;' && books !== '') {
         await client.query(
-          `${opening()}${sql}${books}\n${task.book}\nCOMMIT;${maySet ? resetSql(pace) : ''}`,
+          `${opening()}${sql}${books}\n${task.book}\nCOMMIT;${maySet ? resetSql(limits) : ''}`,
         );
         isDone = true;
         return nothing;
@@ -163,12 +163,12 @@ function transactionalStage(client: pg.Client, task: Task, pace: Pace): Stage {
 }
 
 /** Resets what a migration may have SET on the connection, so that it does not affect the next migration. */
-const resetSql = ({ lockMs, statementMs }: Pace): string =>
+const resetSql = ({ lockMs, statementMs }: WaitLimits): string =>
   `RESET ROLE; RESET search_path; SET lock_timeout = ${lockMs}; SET statement_timeout = ${statementMs};`;
 
 // Outside of a transaction ------------------------------------------------------------------------------------------
 
-function journaledStage(client: pg.Client, task: Task, pace: Pace): Stage {
+function journaledSink(client: pg.Client, task: Task, limits: WaitLimits): StatementSink {
   let isDone = false;
   const answerTo = answering(task);
   return {
@@ -183,7 +183,7 @@ function journaledStage(client: pg.Client, task: Task, pace: Pace): Stage {
         isDone = true;
         return nothing;
       }
-      await withPatience(client, pace, () => runStatements(client, task, pace, splitStatements(text)));
+      await withPatience(client, limits, () => runStatements(client, task, limits, splitStatements(text)));
       return nothing;
     },
   };
@@ -210,7 +210,7 @@ export const stepSum = (statement: string): string => checksum(statement).slice(
 async function runStatements(
   client: pg.Client,
   task: Task,
-  pace: Pace,
+  limits: WaitLimits,
   statements: readonly Statement[],
 ): Promise<void> {
   let journal = await journalOf(client, task.name, task.direction);
@@ -227,7 +227,7 @@ async function runStatements(
   for (const [at, statement] of statements.entries()) {
     const row = journal.find(({ step }) => step === at);
     if (row?.done) continue;
-    await runStatement(client, { ...task, before }, pace, { at, statement, row });
+    await runStatement(client, { ...task, before }, limits, { at, statement, row });
     if (classify(statement.code).kind === 'transactional') before = '';
   }
 }
@@ -235,7 +235,7 @@ async function runStatements(
 async function runStatement(
   client: pg.Client,
   { name, direction, before }: Task,
-  { lockMs }: Pace,
+  { lockMs }: WaitLimits,
   { at, statement, row }: { at: number; statement: Statement; row: JournalRow | undefined },
 ): Promise<void> {
   const step = classify(statement.code);
@@ -282,14 +282,18 @@ export async function revertStatements(
  * Concurrent statements hold up neither readers nor writers, so they may wait long and run long; a short lock timeout would
  * only leave invalid indexes.
  */
-export async function withPatience<T>(client: pg.Client, pace: Pace, work: () => Promise<T>): Promise<T> {
+export async function withPatience<T>(
+  client: pg.Client,
+  limits: WaitLimits,
+  work: () => Promise<T>,
+): Promise<T> {
   const timeouts = (lockMs: number, statementMs: number) =>
     client.query(`SET lock_timeout = ${lockMs}; SET statement_timeout = ${statementMs}`);
-  await timeouts(Math.max(1, Math.round(pace.patienceMs)), 0);
+  await timeouts(Math.max(1, Math.round(limits.patienceMs)), 0);
   try {
     return await work();
   } finally {
     await client.query('ROLLBACK').catch(() => {});
-    await timeouts(pace.lockMs, pace.statementMs).catch(() => {});
+    await timeouts(limits.lockMs, limits.statementMs).catch(() => {});
   }
 }

@@ -29,7 +29,7 @@ export async function schemaStateOf(endpoint: DatabaseEndpoint, dir: string | nu
 
 /** For a database that is not made yet: everything is pending. */
 export async function schemaStateOfNewDatabase(dir: string | null): Promise<SchemaState> {
-  const ledger: Ledger = { applied: [], orphans: [], floor: null, unfinished: [], drift: null };
+  const ledger: Ledger = { applied: [], withdrawn: [], floor: null, unfinished: [], drift: null };
   return { ...schemaStateBy(ledger, dir === null ? [] : await listMigrations(dir)), isFilled: false };
 }
 

@@ -111,7 +111,7 @@ async function flushedOnce<T>(client: pg.Client, work: () => Promise<T>): Promis
 
 const waitMsOf = (options: RunOptions): number => options.waitMs ?? 60_000;
 const statementMsOf = (options: RunOptions): number => options.statementMs ?? 600_000;
-const paceOf = (options: RunOptions, deadline: number) => ({
+const waitLimitsOf = (options: RunOptions, deadline: number) => ({
   lockMs,
   statementMs: statementMsOf(options),
   patienceMs: deadline - Date.now(),
@@ -130,7 +130,7 @@ export async function runWithRetry(run: Run, task: Task): Promise<number> {
   const deadline = Date.now() + waitMsOf(options);
   let blocker: Blocker | undefined;
   for (let attempt = 1, pauseMs = 100; ; attempt += 1, pauseMs = Math.min(pauseMs * 2, 2_000)) {
-    const once = () => runMigration(client, task, paceOf(options, deadline));
+    const once = () => runMigration(client, task, waitLimitsOf(options, deadline));
     // A concurrent statement waits long already in its first attempt.
     const isWatched = attempt > 1 || !task.isTransactional;
     const see = (one: Blocker) => {
@@ -160,8 +160,8 @@ export async function runWithRetry(run: Run, task: Task): Promise<number> {
 
 /** Best effort: what is not undone stays in the journal, and the next run continues it. */
 async function clearAway({ client, options, partly }: Run, { name, direction }: Task): Promise<void> {
-  const pace = paceOf(options, Date.now() + 30_000);
-  const isBack = await withPatience(client, pace, () => revertStatements(client, name, direction)).catch(
+  const limits = waitLimitsOf(options, Date.now() + 30_000);
+  const isBack = await withPatience(client, limits, () => revertStatements(client, name, direction)).catch(
     () => false,
   );
   if (isBack) return;
@@ -174,8 +174,8 @@ async function clearAway({ client, options, partly }: Run, { name, direction }: 
 export async function settleUnfinished(run: Run, goingOn: (name: string, direction: string) => boolean) {
   const { client, ledger, options } = run;
   for (const { name, direction } of ledger.unfinished.filter((one) => !goingOn(one.name, one.direction))) {
-    const pace = paceOf(options, Date.now() + waitMsOf(options));
-    const isBack = await withPatience(client, pace, () => revertStatements(client, name, direction));
+    const limits = waitLimitsOf(options, Date.now() + waitMsOf(options));
+    const isBack = await withPatience(client, limits, () => revertStatements(client, name, direction));
     const message = `a killed run left migration ${name} half ${direction === 'up' ? 'applied' : 'reverted'}; ${isBack ? 'this was undone' : "it can't be undone and stays so"}`;
     options.emit({ type: 'note', level: isBack ? 'info' : 'warning', message });
   }

@@ -21,8 +21,8 @@ export async function takeLock(
   deadline: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const pace = { deadlineMs: deadline - Date.now(), everyMs: 200, signal };
-  const got = await until(realClock, pace, async () => {
+  const polling = { deadlineMs: deadline - Date.now(), everyMs: 200, signal };
+  const got = await until(realClock, polling, async () => {
     const { rows } = await client.query<{ got: boolean }>('SELECT pg_try_advisory_lock($1) AS got', [
       migrationLockKey,
     ]);

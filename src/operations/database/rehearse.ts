@@ -97,7 +97,7 @@ export async function rehearse(context: Context, env: EnvFile, image: string): P
 
 type SchemaNow = Pick<Manifest, 'fingerprint' | 'newestMigration'>;
 
-interface Stage {
+interface RehearsalParts {
   dir: string;
   files: readonly Migration[];
   access: Awaited<ReturnType<typeof backupAccess>>;
@@ -105,14 +105,14 @@ interface Stage {
   seen: Rehearsal;
 }
 
-async function onCopy(context: Context, env: EnvFile, stage: Stage): Promise<void> {
-  const { dir, files, access, live, seen } = stage;
+async function onCopy(context: Context, env: EnvFile, parts: RehearsalParts): Promise<void> {
+  const { dir, files, access, live, seen } = parts;
   const engine = await context.engine();
   const record = await readRecord(engine, context.project);
   const release = record?.releases.find(({ verdict }) => verdict === 'live') ?? null;
   if (release) await mustHaveRoomForTrial(context, release, access.image);
   const tell = tellerOf(context, seen);
-  const backup = await backupOfNow(stage, release, tell);
+  const backup = await backupOfNow(parts, release, tell);
   const { path, manifest } = backup;
   seen.backup = { id: backup.id, takenAt: manifest.takenAt };
   const roles = await rolesOf(access.endpoint);
@@ -187,7 +187,7 @@ export const isOfNow = ({ manifest, damage }: Backup, database: string, now: Sch
 
 /** The newest backup that fits; one from before a migration is of no use to rehearse the next migration. */
 async function backupOfNow(
-  { access, live }: Stage,
+  { access, live }: RehearsalParts,
   release: Release | null,
   tell: Tell,
 ): Promise<Backup & { manifest: Manifest }> {

@@ -5,10 +5,10 @@ import type { Person } from '../../protocol.ts';
 import { mintToken, tokenLifeMs } from '../../tokens.ts';
 import { type Accounts, nameKey } from '../world/accounts.ts';
 import { Busy, hashPassword, isPassword } from '../world/passwords.ts';
+import type { Api, ApiRoute } from './api-route.ts';
 import { body, read, refuse } from './input.ts';
 import { attempts, tooMany } from './limits.ts';
 import { failure, person } from './openapi.ts';
-import type { Api, Route } from './route.ts';
 
 const login = z.object({
   token: z.string(),
@@ -17,7 +17,7 @@ const login = z.object({
   expiresAt: z.string(),
 });
 
-export function accountRoutes(api: Api, accounts: Accounts, app: FastifyInstance): Route[] {
+export function accountRoutes(api: Api, accounts: Accounts, app: FastifyInstance): ApiRoute[] {
   return [
     registerRoute(api, accounts),
     loginRoute(api, accounts, app),
@@ -27,7 +27,7 @@ export function accountRoutes(api: Api, accounts: Accounts, app: FastifyInstance
   ];
 }
 
-function registerRoute({ available, secret }: Api, accounts: Accounts): Route {
+function registerRoute({ available, secret }: Api, accounts: Accounts): ApiRoute {
   return {
     method: 'POST',
     path: '/api/register',
@@ -47,7 +47,7 @@ function registerRoute({ available, secret }: Api, accounts: Accounts): Route {
   };
 }
 
-function loginRoute({ available, secret }: Api, accounts: Accounts, app: FastifyInstance): Route {
+function loginRoute({ available, secret }: Api, accounts: Accounts, app: FastifyInstance): ApiRoute {
   const ofName = app.createRateLimit({
     ...attempts.name,
     keyGenerator: (incoming: FastifyRequest) => `name:${nameKey(read(body.login, incoming.body).name)}`,
@@ -75,7 +75,7 @@ function loginRoute({ available, secret }: Api, accounts: Accounts, app: Fastify
   };
 }
 
-function refreshRoute({ available, secret }: Api, accounts: Accounts): Route {
+function refreshRoute({ available, secret }: Api, accounts: Accounts): ApiRoute {
   return {
     method: 'POST',
     path: '/api/refresh',
@@ -95,7 +95,7 @@ function refreshRoute({ available, secret }: Api, accounts: Accounts): Route {
   };
 }
 
-function logoutRoute({ available }: Api, accounts: Accounts): Route {
+function logoutRoute({ available }: Api, accounts: Accounts): ApiRoute {
   return {
     method: 'POST',
     path: '/api/logout',
@@ -120,7 +120,7 @@ function loggedIn(secret: string, player: Person, refreshToken: string) {
   };
 }
 
-function profileRoute({ playerOf, available, store }: Api, accounts: Accounts): Route {
+function profileRoute({ playerOf, available, store }: Api, accounts: Accounts): ApiRoute {
   return {
     method: 'GET',
     path: '/api/profile',

@@ -4,10 +4,10 @@ import * as z from 'zod/mini';
 import { type Headcount, isRegion, protocolVersion, world } from '../../protocol.ts';
 import { mintToken, tokenLifeMs } from '../../tokens.ts';
 import { contentOf } from '../world/tile-content.ts';
+import type { Api, ApiRoute } from './api-route.ts';
 import { body, guestName, oneRegion, read, readKey, refuse } from './input.ts';
 import { attempts } from './limits.ts';
 import { discovery, person } from './openapi.ts';
-import type { Api, Route } from './route.ts';
 
 const latestCount = 50;
 const peopleCount = 200;
@@ -19,7 +19,7 @@ const many = z.object({ discoveries: z.array(discovery) });
 const headcount: z.ZodMiniType<Headcount> = z.object({ region: z.string(), players: z.int() });
 const visitor = z.object({ token: z.string(), player: person, expiresAt: z.string() });
 
-export function worldRoutes(api: Api): Route[] {
+export function worldRoutes(api: Api): ApiRoute[] {
   return [
     versionRoute(api),
     guestRoute(api),
@@ -31,7 +31,7 @@ export function worldRoutes(api: Api): Route[] {
   ];
 }
 
-function versionRoute({ identity }: Api): Route {
+function versionRoute({ identity }: Api): ApiRoute {
   const { release, replica } = identity;
   return {
     method: 'GET',
@@ -47,7 +47,7 @@ function versionRoute({ identity }: Api): Route {
   };
 }
 
-function guestRoute({ secret }: Api): Route {
+function guestRoute({ secret }: Api): ApiRoute {
   return {
     method: 'POST',
     path: '/api/session',
@@ -67,7 +67,7 @@ function guestRoute({ secret }: Api): Route {
   };
 }
 
-function regionsRoute({ presence }: Api): Route {
+function regionsRoute({ presence }: Api): ApiRoute {
   const regions = kept(regionsMs, () => presence.headcount());
   return {
     method: 'GET',
@@ -93,7 +93,7 @@ function regionsRoute({ presence }: Api): Route {
   };
 }
 
-function leaderboardRoute({ store, available }: Api): Route {
+function leaderboardRoute({ store, available }: Api): ApiRoute {
   const leaders = kept(leadersMs, () => available(store.leaders(leadersCount)));
   return {
     method: 'GET',
@@ -109,7 +109,7 @@ function leaderboardRoute({ store, available }: Api): Route {
   };
 }
 
-function regionRoute({ store, presence, available }: Api): Route {
+function regionRoute({ store, presence, available }: Api): ApiRoute {
   return {
     method: 'GET',
     path: '/api/regions/:region',
@@ -135,7 +135,7 @@ function regionRoute({ store, presence, available }: Api): Route {
   };
 }
 
-function discoveriesRoute({ store, available }: Api): Route {
+function discoveriesRoute({ store, available }: Api): ApiRoute {
   return {
     method: 'GET',
     path: '/api/discoveries',
@@ -150,7 +150,7 @@ function discoveriesRoute({ store, available }: Api): Route {
   };
 }
 
-function exploreRoute(api: Api): Route {
+function exploreRoute(api: Api): ApiRoute {
   const answered = z.object({ discovery, isNew: z.boolean() });
   return {
     method: 'POST',

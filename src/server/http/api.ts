@@ -6,11 +6,11 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { redisKeys } from '../../contract.ts';
 import { openAccounts } from '../world/accounts.ts';
 import { accountRoutes } from './api-accounts.ts';
+import type { Api, ApiRequest, ApiRoute } from './api-route.ts';
 import { worldRoutes } from './api-world.ts';
 import { readBearer, refuse } from './input.ts';
 import { addLimits } from './limits.ts';
 import { openApi } from './openapi.ts';
-import type { Api, ApiRequest, Route } from './route.ts';
 
 /** A plugin, because the limits have to be loaded before the routes that they apply to. */
 export function apiPlugin(request: ApiRequest) {
@@ -36,7 +36,11 @@ export function apiPlugin(request: ApiRequest) {
   };
 }
 
-function addRoute(app: FastifyInstance, { method, path, attempts, answer }: Route, { playerOf }: Api): void {
+function addRoute(
+  app: FastifyInstance,
+  { method, path, attempts, answer }: ApiRoute,
+  { playerOf }: Api,
+): void {
   const keyed =
     attempts?.by === 'player' ? { keyGenerator: (incoming: FastifyRequest) => playerOf(incoming).id } : {};
   app.route({
@@ -47,7 +51,7 @@ function addRoute(app: FastifyInstance, { method, path, attempts, answer }: Rout
   });
 }
 
-function described(routes: readonly Route[], release: number): Route {
+function described(routes: readonly ApiRoute[], release: number): ApiRoute {
   let made: object | null = null;
   return {
     method: 'GET',

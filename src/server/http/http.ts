@@ -9,7 +9,7 @@ import { endpoint, servedByHeader } from '../../contract.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Readiness } from '../readiness.ts';
 import { apiPlugin } from './api.ts';
-import type { ApiRequest } from './route.ts';
+import type { ApiRequest } from './api-route.ts';
 
 export interface HttpRequest extends ApiRequest {
   readiness: Readiness;

@@ -7,9 +7,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   findBackup,
   listUndos,
+  type RestoreMoment,
   restoreBackup,
   restoreUndo,
-  type Stage,
 } from '../../../src/database/backup/restore.ts';
 import { type BackupAccess, type TakenBackup, takeBackup } from '../../../src/database/backup/take.ts';
 import { catalogueOf } from '../../../src/database/server/catalogue.ts';
@@ -242,7 +242,7 @@ describe('a restore that can not be', () => {
 });
 
 describe('a gameops that is killed while it restores', () => {
-  const stages: [Stage, 'as it was' | 'restored'][] = [
+  const stages: [RestoreMoment, 'as it was' | 'restored'][] = [
     ['creating', 'as it was'],
     ['filling', 'as it was'],
     ['comparing', 'as it was'],
@@ -288,7 +288,7 @@ describe('a gameops that is killed while it restores', () => {
       'postgres',
     );
 
-  async function killedAt(stage: Stage): Promise<void> {
+  async function killedAt(stage: RestoreMoment): Promise<void> {
     const child = await starting(backup.id, stage);
     const [, signal] = await once(child, 'exit');
     expect(signal).toBe('SIGKILL');
@@ -308,7 +308,7 @@ describe('a gameops that is killed while it restores', () => {
       .toEqual([]);
 
   /** @param stage at which it kills itself */
-  async function starting(id: string, stage: Stage | 'none'): Promise<ChildProcess> {
+  async function starting(id: string, stage: RestoreMoment | 'none'): Promise<ChildProcess> {
     const program = `
       import { dockerEngine } from './src/engine/docker/engine.ts';
       import { findBackup, restoreBackup } from './src/database/backup/restore.ts';

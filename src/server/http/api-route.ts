@@ -19,7 +19,7 @@ export interface ApiRequest {
   log: Logger;
 }
 
-export interface Route extends Described {
+export interface ApiRoute extends Described {
   answer(incoming: FastifyRequest, reply: FastifyReply): Promise<unknown>;
 }
 
