@@ -4,7 +4,7 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { namesOf } from '../../../src/contract.ts';
 import { mendAfterFailure } from '../../support/mend.ts';
 import { type Clients, inDetail, startClients } from '../../support/players/clients.ts';
@@ -50,6 +50,13 @@ describe('with a release live', () => {
   });
 
   mendAfterFailure(() => site);
+  // As it was deployed: a test changes what it needs, and one that fails leaves it changed.
+  beforeEach(() =>
+    site.configure({
+      ...{ server: { replicas: 1, memory: '320m' }, servr: undefined },
+      ...{ http: { templates: undefined }, ...long },
+    }),
+  );
 
   const refused = async (args: string[], refusal: Refusal, options: RunOptions = {}) => {
     await clients.window();
