@@ -7,13 +7,14 @@ import { build } from 'esbuild';
 
 /**
  * What every deploy loads: one piece starts in half the time of a hundred files. What only some verbs load, when they
- * need it (execa, node-pg-migrate), stays a package.
+ * need it (node-pg-migrate), stays a package.
  */
 const bundled = new Set([
   'chalk',
   'commander',
   'dockerode',
   'eta',
+  'execa',
   'fast-jwt',
   'fastest-levenshtein',
   'ioredis',
@@ -75,6 +76,8 @@ export async function buildCli(root, outdir) {
       js: "import { createRequire as $require } from 'node:module'; const require = $require(import.meta.url);",
     },
     plugins: [leaveOut(neverCalled), choosePackages],
+    // pg asks with it whether it runs at Cloudflare, and Node loads all of fetch for the answer.
+    define: { Response: 'undefined' },
     minifySyntax: true,
     minifyWhitespace: true,
     legalComments: 'none',

@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Event } from '../../../src/report/events.ts';
 import { mendAfterFailure } from '../../support/mend.ts';
-import { until } from '../../support/players/game-server.ts';
 import { badServers, type ImageMaker, imageMaker } from '../../support/site/bad-images.ts';
 import { type MigratingSite, openMigratingSite } from '../../support/site/migrating-site.ts';
 import { type Ran, stepsOf } from '../../support/site/site.ts';
@@ -169,7 +168,7 @@ describe('a deploy with migrations', () => {
     const killed = await site.start(args, { onEvent }).ended;
     expect(killed.signal).toBe('SIGKILL');
     const serving = await live();
-    await until(async () => (await site.run(['status'])).json?.result.lockedBy === null);
+    await site.unlocked();
     const { unfinished, schema } = (await site.run(['status'])).json?.result ?? {};
     expect(unfinished).toMatchObject({ verb: 'deploy', previous: serving, stage: 'open' });
     expect(schema).toMatchObject({ current: '3_deed', pending: [] });

@@ -159,7 +159,8 @@ describe('a deploy', () => {
     const { unfinished } = await statusOf(other);
     expect(unfinished).toMatchObject({ verb: 'deploy', stage: 'open' });
     // The lock dies with its holder, within a second.
-    await until(async () => (await statusOf(other)).lockedBy === null);
+    await site.unlocked();
+    expect((await statusOf(other)).lockedBy).toBeNull();
     const resumed = await other.run(['resume']);
     expectDone(resumed);
     expect(resumed.json?.result.release).toBe(unfinished.release);

@@ -4,7 +4,6 @@
  */
 import { expect } from 'vitest';
 import type { Event } from '../../../src/report/events.ts';
-import { until } from '../players/game-server.ts';
 import { imageMaker } from './bad-images.ts';
 import { type MigratingSite, openMigratingSite } from './migrating-site.ts';
 import { type Ran, stepsOf } from './site.ts';
@@ -59,7 +58,7 @@ export async function openRollbackSite(newest: Record<string, string>): Promise<
         if (event.type === at && event.step.kind === kind) child.kill('SIGKILL');
       };
       const killed = await site.start(args, { onEvent }).ended;
-      await until(async () => (await status()).lockedBy === null);
+      await site.unlocked();
       return killed;
     },
     async close() {

@@ -5,10 +5,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { label } from '../../../src/contract.ts';
 import type { Event } from '../../../src/report/events.ts';
 import { type Clients, inDetail, startClients } from '../players/clients.ts';
-import { until } from '../players/game-server.ts';
 import { openSite, type Ran, type Site } from './site.ts';
 
 const players = 24;
@@ -43,7 +41,6 @@ export async function openRotationSite(name: string): Promise<RotationSite> {
   }
   const run = async (...args: string[]) => heard(await site.run(args));
   const args = (what: string) => ['env', 'rotate', what, ...quick];
-  const isLocked = async () => (await site.containers()).some(({ Labels }) => Labels[label.role] === 'lock');
   expectDone(await run('deploy', '--watch', '1s'));
   return {
     ...{ site, envPath, envText, run },
@@ -56,7 +53,7 @@ export async function openRotationSite(name: string): Promise<RotationSite> {
       });
       await heard(ran);
       expect(ran.signal, ran.stdout).toBe('SIGKILL');
-      await until(async () => !(await isLocked()));
+      await site.unlocked();
     },
     startClients: async () => startClients({ url: await site.url(), clients: 8, players, pauseMs: 20 }),
     async leaked() {

@@ -14,6 +14,7 @@ import { packageRoot } from '../../../src/package-root.ts';
 import type { Step } from '../../../src/release/model.ts';
 import type { Event } from '../../../src/report/events.ts';
 import { testProject } from '../leftovers.ts';
+import { until } from '../players/game-server.ts';
 
 /** Found by looking upwards, because the soak and the benches run this from a bundle. */
 const bin = join(packageRoot(), 'bin', 'gameops.js');
@@ -74,6 +75,8 @@ export interface Site extends Operator {
   /** http://127.0.0.1:<port>/ once something was deployed. */
   url(): Promise<string>;
   containers(): Promise<Docker.ContainerInfo[]>;
+  /** Waits until the engine has removed the lock of a process that was killed. */
+  unlocked(): Promise<void>;
   /** @throws when the CLI left something behind */
   close(): Promise<void>;
 }
@@ -124,6 +127,8 @@ export async function openSite({ replicas = 2, name = 'deploy', config = {} }: S
       const lines = (await readFile(envPath, 'utf8')).split('\n').filter((line) => /^[A-Z]/.test(line));
       return Object.fromEntries(lines.map((line) => [line.split('=')[0], line.slice(line.indexOf('=') + 1)]));
     },
+    unlocked: () =>
+      until(async () => !(await containers()).some(({ Labels }) => Labels[label.role] === 'lock')),
     async url() {
       const { json } = await own.run(['status']);
       if (typeof json?.result?.url !== 'string') throw new Error(`no url: ${JSON.stringify(json)}`);
