@@ -239,7 +239,8 @@ async function finished(stream: NodeJS.ReadableStream): Promise<void> {
 
 async function untilAnswers(port: number): Promise<void> {
   await until(() =>
-    fetch(`http://127.0.0.1:${port}/v2/`).then(
+    // Asked again after a second: fetch was seen to never settle when the engine's proxy hung up in the middle of it.
+    fetch(`http://127.0.0.1:${port}/v2/`, { signal: AbortSignal.timeout(1_000) }).then(
       () => true,
       () => false,
     ),
