@@ -61,7 +61,9 @@ export async function readProject(context: Context): Promise<ReadProject> {
 export function addressesOf(context: Context, record: ProjectRecord): Addresses | null {
   if (!record.ports) return null;
   const { address } = context.config.http;
-  const host = context.config.domain ?? (address === '0.0.0.0' ? '127.0.0.1' : address);
+  const live = record.releases.find(({ verdict }) => verdict === 'live');
+  const domain = live?.proxy ? live.proxy.domain : context.config.domain;
+  const host = domain ?? (address === '0.0.0.0' ? '127.0.0.1' : address);
   const at = `${host}:${record.ports.http}`;
   return { url: `http://${at}/`, wsUrl: `ws://${at}/ws` };
 }

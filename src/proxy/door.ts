@@ -31,9 +31,9 @@ export interface Door {
   askReplica(at: Reach, path: string, timeoutMs: number): Promise<Answer>;
   /** Private: a WebSocket player joins this replica and leaves. */
   joinReplica(at: Reach, token: string, timeoutMs: number): Promise<JoinAnswer>;
-  /** Public: as a player would. */
-  askPublic(path: string, timeoutMs: number): Promise<Answer>;
-  joinPublic(token: string, timeoutMs: number): Promise<JoinAnswer>;
+  /** Public: as a player would, at `domain`; default: the one of gameops.yaml. */
+  askPublic(path: string, timeoutMs: number, domain?: string | null): Promise<Answer>;
+  joinPublic(token: string, timeoutMs: number, domain?: string | null): Promise<JoinAnswer>;
 }
 
 import type { Reach } from './generation.ts';
@@ -52,16 +52,16 @@ const bodyBytesMax = 64 * 1024;
 
 export function openDoor({ privateUrl, publicUrl, token, host }: DoorInput): Door {
   const privateHeaders = { [doorHeader]: token };
-  const publicHeaders: Record<string, string> = host ? { host } : {};
+  const named = (domain = host): Record<string, string> => (domain ? { host: domain } : {});
   return {
     ask: (path, timeoutMs) => get(new URL(path, privateUrl), privateHeaders, timeoutMs),
     askReplica: (at, path, timeoutMs) =>
       get(new URL(wayTo(at) + path, privateUrl), privateHeaders, timeoutMs),
     joinReplica: (at, player, timeoutMs) =>
       join(new URL(wayTo(at) + endpoint.socket, privateUrl), privateHeaders, player, timeoutMs),
-    askPublic: (path, timeoutMs) => get(new URL(path, publicUrl), publicHeaders, timeoutMs),
-    joinPublic: (player, timeoutMs) =>
-      join(new URL(endpoint.socket, publicUrl), publicHeaders, player, timeoutMs),
+    askPublic: (path, timeoutMs, domain) => get(new URL(path, publicUrl), named(domain), timeoutMs),
+    joinPublic: (player, timeoutMs, domain) =>
+      join(new URL(endpoint.socket, publicUrl), named(domain), player, timeoutMs),
   };
 }
 

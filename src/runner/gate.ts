@@ -185,7 +185,11 @@ export async function watchRelease(
     }
     if (now >= next.ws && originOfRelease(input.release) === 'bundled') {
       next = { ...next, ws: now + 1_000 };
-      const join = await input.outside.door.joinPublic(input.outside.inputs.probeToken(), probeTimeoutMs);
+      const join = await input.outside.door.joinPublic(
+        input.outside.inputs.probeToken(),
+        probeTimeoutMs,
+        input.release.proxy?.domain,
+      );
       count(counts.ws, join.ok ? null : join.reason, reasons);
     }
     if (areTooManyFailed(counts)) {
@@ -214,7 +218,8 @@ function count(counter: { sent: number; failed: number }, reason: string | null,
 
 async function publicFailure({ outside, release }: GateInput): Promise<string | null> {
   const path = originOfRelease(release) === 'own' ? '/' : endpoint.version;
-  const probe = await outside.door.askPublic(path, probeTimeoutMs);
+  // Nginx answers to the name that the release was deployed with, whatever gameops.yaml says by now.
+  const probe = await outside.door.askPublic(path, probeTimeoutMs, release.proxy?.domain);
   if (!probe.ok) return `GET ${path}: ${probe.reason}`;
   // An image that is not ours has its own paths: any answer below 500 is a sign of life, an error of the gateway is not.
   const isFine = originOfRelease(release) === 'own' ? probe.answer.status < 500 : probe.answer.status === 200;

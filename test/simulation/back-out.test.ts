@@ -94,3 +94,19 @@ it('a release of an older gameops, which kept neither templates nor domain, is r
   await runVerb(memory, memory.engine, behaviours, rollback);
   expect(await served(memory)).toEqual({ release: 1, redirects: true, domain: 'new.example' });
 });
+
+it('a rotation after the domain in gameops.yaml changed is watched at the domain that its release was deployed with', async () => {
+  const memory = await simulation(behaviours);
+  await runVerb(memory, memory.engine, behaviours, deploy('game:good', then));
+  const rotation: Verb = {
+    proxy: today,
+    plan(act, world) {
+      const live = act.record.releases.find((one) => one.id === 1) as Release;
+      const candidate: Release = { ...live, id: 2, fingerprint: 'rekeyed', verdict: 'candidate' };
+      const asked = intent(2, { watchMs: 3_000, drainMs: 30_000, readyMs: 5_000 });
+      return planAct(world, asked, { candidate, cause: 'a secret changed', again: false });
+    },
+  };
+  await runVerb(memory, memory.engine, behaviours, rotation);
+  expect(await served(memory)).toEqual({ release: 2, redirects: false, domain: 'old.example' });
+});

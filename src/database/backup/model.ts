@@ -155,7 +155,7 @@ export function shortOfRoom(need: { bytes: number; where: string }, freeBytes: n
   return `${need.where} has ${formatBytes(freeBytes)} free, and up to ${formatBytes(wanted)} are needed`;
 }
 
-// WritesSince -------------------------------------------------------------------------------------------------------------------
+// What a restore loses -------------------------------------------------------------------------------------------
 
 export interface WritesSince {
   /** From the server's counters; null when they started again since. Rolled back writes count, too. */

@@ -9,7 +9,7 @@ import { checksum } from '../sql/sums.ts';
 import type { Migration } from './files.ts';
 import { appliedTable, floorOf, type Ledger, type LedgerRow, ledgerFormat, readLedger } from './ledger.ts';
 
-// StagingRequest it -------------------------------------------------------------------------------------------------------
+// Making it -------------------------------------------------------------------------------------------------------
 
 const tables = `
 CREATE TABLE IF NOT EXISTS public.${appliedTable}

@@ -3,11 +3,10 @@
  * the ledger's row are committed together or not at all; statements that can't be in a transaction are journaled one by
  * one. Never retries and never decides what to run.
  */
-import { existsSync } from 'node:fs';
 import { basename, dirname, extname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { MigrationBuilder } from 'node-pg-migrate';
 import type pg from 'pg';
+import { packageRoot } from '../../package-root.ts';
 import { type Statement, splitStatements } from '../sql/split.ts';
 import { beginsSumOf, checksum } from '../sql/sums.ts';
 import { journalEndSql } from './books.ts';
@@ -40,9 +39,7 @@ export interface WaitLimits {
  * The runner needs a folder with a file, and any file will do: the loader supplies what runs, also when the migration's
  * own file is gone. The folder is small, because the runner lists it for each migration.
  */
-const self = fileURLToPath(import.meta.url);
-const program = join(dirname(self), '../../bin/gameops.js');
-const anyFile = existsSync(program) ? program : self;
+const anyFile = join(packageRoot(), 'bin', 'gameops.js');
 
 /** After a failure, the connection may be inside a failed transaction. */
 export async function runMigration(client: pg.Client, task: Task, limits: WaitLimits): Promise<void> {

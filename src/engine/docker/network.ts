@@ -109,7 +109,7 @@ async function createNetwork(
 
 /** Another process of this project begins at the same subnet, so a refusal may only mean that it was first. */
 async function appears(connection: Connection, project: string): Promise<boolean> {
-  const seen = await until(realClock, { deadlineMs: 500, everyMs: 50 }, async () =>
+  const seen = await until(realClock, { deadlineMs: 2_000, everyMs: 50 }, async () =>
     own(await listNetworks(connection), project).length > 0 ? true : null,
   );
   return seen === true;

@@ -119,7 +119,7 @@ async function read(stream: Duplex, output: PipeRequest['output']): Promise<stri
 
 /** Null while it runs, and for a moment after its output has ended. */
 async function exitCodeOf(made: Docker.Exec): Promise<number> {
-  const exitCode = await until(realClock, { deadlineMs: 5_000, everyMs: 25 }, async () => {
+  const exitCode = await until(realClock, { deadlineMs: 30_000, everyMs: 25 }, async () => {
     const { Running, ExitCode } = await made.inspect();
     return Running ? null : ExitCode;
   });

@@ -119,7 +119,9 @@ export function observed(info: Docker.ContainerInspectInfo): ObservedContainer {
 function addressOf(info: Docker.ContainerInspectInfo): string | null {
   const network = namesOf(info.Config.Labels[label.project] ?? '').network;
   const endpoint = info.NetworkSettings?.Networks?.[network];
-  return endpoint?.IPAddress || endpoint?.IPAMConfig?.IPv4Address || null;
+  // A replica that somebody took off the network keeps its lease, and Nginx passes it over.
+  const leased = info.Config.Labels[label.address];
+  return endpoint?.IPAddress || endpoint?.IPAMConfig?.IPv4Address || leased || null;
 }
 
 /** The ports that Docker chose while it runs, and the requested ones (without 0) while it does not. */

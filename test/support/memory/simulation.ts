@@ -128,7 +128,11 @@ export function answers(container: MemoryContainer | undefined): boolean {
 
 export const servedTargets = (state: MemoryState): Target[] => servedBy(state, project)?.targets ?? [];
 
-function doorOf(memory: MemoryEngine, behaviours: Record<string, Behaviour>): Door {
+function doorOf(
+  memory: MemoryEngine,
+  behaviours: Record<string, Behaviour>,
+  domainToday: string | null,
+): Door {
   const ok: Answer = { ok: true, answer: { status: 200, body: '{}', servedBy: '' } };
   const bad: Answer = { ok: true, answer: { status: 503, body: '', servedBy: '' } };
   const refused = { ok: false as const, reason: 'ECONNREFUSED' };
@@ -139,6 +143,11 @@ function doorOf(memory: MemoryEngine, behaviours: Record<string, Behaviour>): Do
     isReady(container) && behaviours[container?.spec.image ?? ''] !== 'no-join'
       ? { ok: true, servedBy: '' }
       : refused;
+  const misdirected: Answer = { ok: true, answer: { status: 421, body: '', servedBy: '' } };
+  const isNamed = (domain: string | null) => {
+    const served = servedBy(memory.state, project)?.contents?.domain ?? null;
+    return served === null || served === domain;
+  };
   const publicReplicas = () => servedTargets(memory.state).map((target) => reachedAt(memory.state, target));
   return {
     ask: async (path) => askMemoryNginx(memory.state, project, path),
@@ -147,11 +156,17 @@ function doorOf(memory: MemoryEngine, behaviours: Record<string, Behaviour>): Do
       return container?.state === 'running' ? (isReady(container) ? ok : bad) : refused;
     },
     joinReplica: async (at) => joins(reachedAt(memory.state, at)),
-    askPublic: async () => (publicReplicas().length > 0 && publicReplicas().every(answers) ? ok : bad),
-    joinPublic: async () =>
-      publicReplicas()
+    async askPublic(_path, _timeoutMs, domain = domainToday) {
+      if (!isNamed(domain)) return misdirected;
+      return publicReplicas().length > 0 && publicReplicas().every(answers) ? ok : bad;
+    },
+    async joinPublic(_token, _timeoutMs, domain = domainToday) {
+      const lacking = publicReplicas()
         .map(joins)
-        .find((one) => !one.ok) ?? { ok: true, servedBy: '' },
+        .find((one) => !one.ok);
+      if (!isNamed(domain)) return { ok: false, reason: 'HTTP 421' };
+      return lacking ?? { ok: true, servedBy: '' };
+    },
   };
 }
 
@@ -231,7 +246,7 @@ export async function runVerb(
 ): Promise<RunningAct> {
   const outside: Outside = {
     engine,
-    door: doorOf(memory, behaviours),
+    door: doorOf(memory, behaviours, verb.proxy?.domain ?? null),
     clock: { ...memory.clock, bounded: (work) => work },
     players: {
       online: async (fleets) => new Map([...fleets.keys()].map((release) => [release, 0])),
