@@ -30,8 +30,24 @@ export function carrierVerbs(connection: Connection) {
   /** Volumes that a permanent carrier is known to mount: a record write is then one request. */
   const mounted = new Set<string>();
 
-  /** Runs `act` with the name of a carrier of that volume; null when there is no such volume. */
+  /**
+   * Runs `act` with the name of a carrier of that volume; null when there is no such volume. A volume that is removed under
+   * a transfer fails it in words that differ with the moment ("error processing tar file"), so the volume itself is asked.
+   */
   async function withCarrier<T>(
+    project: string,
+    volume: string,
+    act: (carrier: string) => Promise<T>,
+  ): Promise<T | null> {
+    try {
+      return await throughCarrier(project, volume, act);
+    } catch (error) {
+      if (await hasVolume(connection, project, volume).catch(() => true)) throw error;
+      return null;
+    }
+  }
+
+  async function throughCarrier<T>(
     project: string,
     volume: string,
     act: (carrier: string) => Promise<T>,
