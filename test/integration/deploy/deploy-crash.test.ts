@@ -30,10 +30,9 @@ describe('a deploy under load', () => {
 
   mendAfterFailure(() => site);
 
+  // Every other moment: test/simulation/crash-walk.test.ts without an engine, and the soak with one.
   it.each([
-    ['before the fleet is up', { at: 'step-started', nth: 2 }, 'resume', 'blue-green'],
     ['at the switch', { at: 'step-started', nth: 4 }, 'deploy', 'blue-green'],
-    ['after the point of no return', { at: 'step-done', nth: 7 }, 'resume', 'blue-green'],
     ['between two batches', { at: 'step-done', nth: 7 }, 'resume', 'rolling'],
   ] as const)(
     'that is killed %s is finished by the next command, and nobody notices',
