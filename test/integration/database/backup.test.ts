@@ -44,7 +44,7 @@ beforeAll(async () => {
 afterAll(() => lab?.remove());
 
 describe('a backup', () => {
-  it('is a file that only its owner reads, in a folder that only its owner enters, and nothing else', async () => {
+  it('is one file with its manifest, which only their owner can read, in a folder that only its owner can enter', async () => {
     const folder = join(first.path, '..');
     expect((await stat(folder)).mode & 0o777).toBe(0o700);
     expect((await readdir(folder)).sort()).toEqual(['.gitignore', `${first.id}.dump`, `${first.id}.json`]);
@@ -52,7 +52,7 @@ describe('a backup', () => {
       expect((await stat(join(folder, name))).mode & 0o777).toBe(0o600);
   });
 
-  it('tells what it is: rows of every table, newest migration, server, release, proof', async () => {
+  it('has a manifest with the rows of every table, the newest migration, the release and the verification', async () => {
     const { manifest, damage } = first;
     expect(damage).toBeNull();
     expect(manifest).toMatchObject({
@@ -76,7 +76,7 @@ describe('a backup', () => {
     expect(manifest.image).toMatch(/^sha256:/);
   });
 
-  it('counts what is in the file, also while players write', async () => {
+  it('has a manifest that agrees with the dump, although players write meanwhile', async () => {
     const writing =
       lab.query(`DO $$ BEGIN PERFORM set_config('synchronous_commit', 'off', false); FOR n IN 1..300 LOOP
       INSERT INTO moves VALUES ('2026-05-01', n); COMMIT; PERFORM pg_sleep(0.002); END LOOP; END $$`);
@@ -86,7 +86,7 @@ describe('a backup', () => {
     expect(await lab.query(`SELECT datname FROM pg_database WHERE datname LIKE 'gameops%'`)).toEqual([]);
   });
 
-  it('two at once are two', async () => {
+  it('taken twice at the same time gives two backups', async () => {
     const access = await lab.open();
     const both = await Promise.all([takeBackup(access, request()), takeBackup(access, request())]);
     const listed = await listBackups(access.folder);
@@ -95,7 +95,7 @@ describe('a backup', () => {
     );
   });
 
-  it('is proven again, and better, later', async () => {
+  it('can be verified again later, and more thoroughly', async () => {
     const { folder } = await copyOf(second);
     const access = await lab.open({ folder });
     const [before] = await listBackups(folder);
@@ -107,7 +107,7 @@ describe('a backup', () => {
     await rm(folder, { recursive: true });
   });
 
-  it('goes when newer ones are kept, but never the last one that was read', async () => {
+  it('is removed when enough newer ones exist, but never the newest backup that was read to its end', async () => {
     const access = await lab.open();
     const ids: string[] = [];
     for (const level of ['read', 'sha256', 'sha256', 'sha256'] as const) {
@@ -119,22 +119,22 @@ describe('a backup', () => {
   });
 });
 
-describe('damage', () => {
-  it.each(damages)('$what is found by the proof $level', async ({ level, damage }) => {
+describe('verifying a backup', () => {
+  it.each(damages)('finds with $level: $what', async ({ level, damage }) => {
     const copy = await copyOf(first);
     await damage(copy, second);
     expect(['not whole', 'damaged']).toContain(await proven(lab, copy.folder, level));
     await rm(copy.folder, { recursive: true });
   });
 
-  it('the same proofs find nothing in one that is whole', async () => {
+  it('finds nothing in an undamaged backup', async () => {
     const copy = await copyOf(first);
     for (const level of ['sha256', 'read', 'restore'] as const)
       expect(await proven(lab, copy.folder, level)).toBe('whole');
     await rm(copy.folder, { recursive: true });
   });
 
-  it('is told by `db backups`: what is seen at once in the list, what is hidden with --verify', async () => {
+  it('lets `db backups` list damage that is visible at once, and hidden damage with --verify', async () => {
     const own = emptyFolder();
     const { json } = await lab.cli(['db', 'backup'], { cwd: own.path }).ended;
     expect(json.result).toMatchObject({ verified: { level: 'read' }, damage: null, removed: [] });
@@ -152,7 +152,7 @@ describe('damage', () => {
   });
 });
 
-describe('what goes wrong', () => {
+describe('problems while a backup is taken', () => {
   /** What the folder shows of a backup: nothing. */
   const nothingIn = async (folder: string) => {
     expect(await listBackups(folder)).toEqual([]);
@@ -163,7 +163,7 @@ describe('what goes wrong', () => {
     ['a wrong password', { password: 'wrong-Pa55' }, 'DATABASE_UNREACHABLE', /password/],
     ['a missing database', { database: 'nowhere' }, 'DATABASE_UNREACHABLE', /no database nowhere/],
     ['a server that is down', { port: 1 }, 'DATABASE_UNREACHABLE', /no database answers/],
-  ])('%s is named, and leaves nothing', async (_what, over, code, words) => {
+  ])('%s is named, and no file is left', async (_what, over, code, words) => {
     const access = await lab.open();
     const failing = takeBackup({ ...access, endpoint: { ...lab.endpoint, ...over } }, request());
     const error = await failing.catch((it) => it);
@@ -171,7 +171,7 @@ describe('what goes wrong', () => {
     await nothingIn(access.folder);
   });
 
-  it('a disk that becomes full while dumping leaves no file', async () => {
+  it('a disk that becomes full during the dump leaves no file', async () => {
     const own = emptyFolder();
     // 32 kB: what is written beyond it fails, as it does on a disk that has no more.
     const through = ['sh', '-c', 'ulimit -f 64; exec "$@"', 'sh'];
@@ -183,7 +183,7 @@ describe('what goes wrong', () => {
     own.remove();
   });
 
-  it('a disk that is full from the start is met before anything is made', async () => {
+  it('a disk that is full from the start is noticed before anything is made', async () => {
     const own = emptyFolder();
     const disk = await fullDisk(join(own.path, 'engine.sock'), 'from the start');
     // The copy of a trial restore would lie on the disk of the database.
@@ -195,7 +195,7 @@ describe('what goes wrong', () => {
     own.remove();
   });
 
-  it('a folder that can not be written is named', async () => {
+  it('a folder that cannot be written is named', async () => {
     const failing = takeBackup(await lab.open({ folder: '/proc/self/backups' }), request());
     await expect(failing).rejects.toMatchObject({
       code: 'BACKUP_FAILED',
@@ -203,7 +203,7 @@ describe('what goes wrong', () => {
     });
   });
 
-  it('a dump that the server ends is no backup', async () => {
+  it('a dump that the server ends leaves no backup', async () => {
     const access = await lab.open();
     await locked(async () => {
       const failing = takeBackup(access, request()).catch((it) => it);
@@ -214,7 +214,7 @@ describe('what goes wrong', () => {
     await nothingIn(access.folder);
   });
 
-  it('a table that stays locked ends it after a bounded wait, named', async () => {
+  it('a table that stays locked ends the backup after a bounded wait, and the error names the lock', async () => {
     const access = await lab.open();
     await locked(async () => {
       await expect(takeBackup(access, request())).rejects.toMatchObject({
@@ -225,7 +225,7 @@ describe('what goes wrong', () => {
     await nothingIn(access.folder);
   });
 
-  it('Ctrl-C ends it at once and leaves nothing', async () => {
+  it('Ctrl-C ends the backup at once and leaves no file', async () => {
     const own = emptyFolder();
     await locked(async () => {
       const { child, ended } = lab.cli(['db', 'backup'], { cwd: own.path });
@@ -238,7 +238,7 @@ describe('what goes wrong', () => {
     own.remove();
   });
 
-  it('a server that only reads is backed up all the same', async () => {
+  it('a read-only server is backed up like any other', async () => {
     await lab.query(`ALTER ROLE ${lab.endpoint.user} SET default_transaction_read_only = on`);
     try {
       const taken = await takeBackup(await lab.open(), request());
@@ -264,7 +264,7 @@ function locked(act: () => Promise<void>): Promise<void> {
   });
 }
 
-describe('gameops killed while it dumps', () => {
+describe('a gameops that is killed while it dumps', () => {
   /** Until as much as that is in the partial file. */
   const partialOf = async (folder: string, bytes: number) => {
     const names = await readdir(folder).catch(() => []);
@@ -280,7 +280,7 @@ describe('gameops killed while it dumps', () => {
     await ended;
   };
 
-  it('no pg_dump goes on, whether it waits or writes, and what it left is swept by the next backup', async () => {
+  it('leaves no pg_dump running, and the next backup removes its incomplete file', async () => {
     const own = emptyFolder();
     const folder = lab.folder(own.path);
     await locked(async () => {
@@ -311,7 +311,7 @@ describe('gameops killed while it dumps', () => {
     own.remove();
   });
 
-  it('a dump without its gameops is ended by the next backup, one with it is not', async () => {
+  it('has its dump ended by the next backup, which leaves the dump of a running gameops alone', async () => {
     const session = (application: string) =>
       withClientOpen({ application }, (client) => client.query('SELECT pg_sleep(0)'));
     const [orphan, mine, owner] = await Promise.all([
@@ -366,7 +366,7 @@ describe('a server that gameops does not run', () => {
   const tools = async () =>
     (await lab.on.engine.observe(lab.on.project)).filter(({ role }) => role === 'tools');
 
-  it('is dumped by tools of the image, which are gone afterwards and show no password meanwhile', async () => {
+  it('is dumped by a tools container that shows no password and is removed afterwards', async () => {
     const access = await external();
     let seen = '';
     await withTools(access, async () => {
@@ -380,7 +380,7 @@ describe('a server that gameops does not run', () => {
     expect(await tools()).toEqual([]);
   });
 
-  it('the tools go with a gameops that is killed', async () => {
+  it('has no tools container left after gameops was killed', async () => {
     const own = emptyFolder();
     const { endpoint } = await external();
     await locked(async () => {
@@ -396,7 +396,7 @@ describe('a server that gameops does not run', () => {
     own.remove();
   });
 
-  it('that is newer than the tools is refused, with the image to name', async () => {
+  it('that is newer than the tools is refused, and the error says which images.postgres to set', async () => {
     const tag = `${lab.on.project}-old:1`;
     const old = '#!/bin/sh\necho "pg_dump (PostgreSQL) 13.22"\n';
     const context = [

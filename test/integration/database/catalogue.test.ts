@@ -79,7 +79,7 @@ const differenceAfter = (change: string, first = base) =>
     return [...missing.map((line) => `- ${line}`), ...extra.map((line) => `+ ${line}`)];
   });
 
-describe('a schema is another one', () => {
+describe('a schema counts as different', () => {
   it.each([
     ['with another schema', 'CREATE SCHEMA lobby'],
     ['without an extension', 'DROP EXTENSION plpgsql CASCADE'],
@@ -129,7 +129,7 @@ describe('a schema is another one', () => {
     ['without a primary key', 'ALTER TABLE players DROP CONSTRAINT players_pkey CASCADE'],
     ['without a foreign key', 'ALTER TABLE finds DROP CONSTRAINT finds_player_fkey'],
     [
-      'with a foreign key that deletes along',
+      'with a foreign key that cascades deletes',
       'ALTER TABLE finds DROP CONSTRAINT finds_player_fkey; ALTER TABLE finds ADD CONSTRAINT finds_player_fkey FOREIGN KEY (player) REFERENCES players ON DELETE CASCADE',
     ],
     ['with another check', 'ALTER TABLE players ADD CHECK (points < 100)'],
@@ -160,11 +160,11 @@ describe('a schema is another one', () => {
     ['with another step of a sequence', 'ALTER SEQUENCE tickets INCREMENT 10'],
     ['with another end of a sequence', 'ALTER SEQUENCE tickets MAXVALUE 99'],
     ['with another start of a sequence', 'ALTER SEQUENCE tickets START 7'],
-    ['with a sequence that begins anew', 'ALTER SEQUENCE tickets CYCLE'],
+    ['with a sequence that cycles', 'ALTER SEQUENCE tickets CYCLE'],
     ['with another cache of a sequence', 'ALTER SEQUENCE tickets CACHE 20'],
-    ['with a sequence that goes with a column', 'ALTER SEQUENCE tickets OWNED BY players.points'],
+    ['with a sequence that a column owns', 'ALTER SEQUENCE tickets OWNED BY players.points'],
     ['with another view', 'CREATE OR REPLACE VIEW best AS SELECT name FROM players WHERE points > 6'],
-    ['with a view that looks with its reader', 'ALTER VIEW best SET (security_invoker = true)'],
+    ['with a view that has the rights of its reader', 'ALTER VIEW best SET (security_invoker = true)'],
     [
       'with another materialized view',
       'DROP MATERIALIZED VIEW best_now; CREATE MATERIALIZED VIEW best_now AS SELECT name FROM players',
@@ -210,37 +210,37 @@ describe('a schema is another one', () => {
     ['with another default of a domain', 'ALTER DOMAIN score SET DEFAULT 1'],
     ['with another check of a domain', 'ALTER DOMAIN score ADD CHECK (VALUE < 10)'],
     ['with a domain that must have a value', 'ALTER DOMAIN score SET NOT NULL'],
-    ['without statistics', 'DROP STATISTICS of_finds'],
+    ['without extended statistics', 'DROP STATISTICS of_finds'],
     ['with another operator', 'CREATE OPERATOR !== (leftarg = int, rightarg = int, function = int4ne)'],
     ['with a cast', 'CREATE CAST (mood AS int) WITH FUNCTION mood_number(mood)'],
     [
-      'with another way to sort',
+      'with another definition of a collation',
       `DROP COLLATION plain; CREATE COLLATION plain (provider = libc, locale = 'POSIX')`,
     ],
     ['with another publication', 'ALTER PUBLICATION feed SET TABLE finds'],
     ['with a publication of fewer events', `ALTER PUBLICATION feed SET (publish = 'insert')`],
     [
-      'with another way to search',
+      'with another text search configuration',
       'ALTER TEXT SEARCH CONFIGURATION words ALTER MAPPING FOR asciiword WITH english_stem',
     ],
-    ['with another server', `ALTER SERVER there OPTIONS (SET host 'b')`],
-    ['with another wrapper', `ALTER FOREIGN DATA WRAPPER far OPTIONS (SET debug 'false')`],
+    ['with another foreign server', `ALTER SERVER there OPTIONS (SET host 'b')`],
+    ['with another foreign data wrapper', `ALTER FOREIGN DATA WRAPPER far OPTIONS (SET debug 'false')`],
   ])('%s', async (_what, change) => {
     expect(await differenceAfter(change)).not.toEqual([]);
   });
 });
 
-describe('a schema is the same', () => {
+describe('a schema counts as the same', () => {
   it.each([
     ['when nothing happened', 'SELECT 1'],
     [
-      'with rows, and with places in sequences',
+      'with other rows and other positions of sequences',
       `INSERT INTO players (name) VALUES ('ada'); SELECT nextval('tickets')`,
     ],
-    ['when it was looked at', 'ANALYZE players'],
-    ['when its materialized view is fresh', 'REFRESH MATERIALIZED VIEW best_now'],
+    ['after ANALYZE', 'ANALYZE players'],
+    ['after its materialized view was refreshed', 'REFRESH MATERIALIZED VIEW best_now'],
     [
-      'of another owner',
+      'with another owner',
       'CREATE ROLE somebody; ALTER TABLE finds OWNER TO somebody; ALTER FUNCTION double(int) OWNER TO somebody',
     ],
     [
@@ -251,14 +251,14 @@ describe('a schema is the same', () => {
       'with comments',
       `COMMENT ON TABLE players IS 'who plays'; COMMENT ON COLUMN finds.what IS 'x'; COMMENT ON SCHEMA shop IS 'y'; COMMENT ON INDEX finds_what IS 'z'`,
     ],
-    ['made anew, under another OID', 'DROP INDEX finds_what; CREATE INDEX finds_what ON finds (what)'],
+    ['with an index that was made anew, under another OID', 'DROP INDEX finds_what; CREATE INDEX finds_what ON finds (what)'],
     [
-      'with a column that came later',
+      'with its columns in another order',
       "ALTER TABLE finds DROP what CASCADE; ALTER TABLE finds ADD what varchar(20) CHECK (what <> ''); CREATE INDEX finds_what ON finds (what); CREATE STATISTICS of_finds (dependencies) ON id, what FROM finds",
     ],
     ['with a temporary table', 'CREATE TEMP TABLE mine (id int)'],
     [
-      'with the books of gameops',
+      'with the ledger of gameops',
       "CREATE SCHEMA gameops; CREATE TABLE gameops.state (x int); CREATE FUNCTION gameops.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     ],
     [
@@ -275,7 +275,7 @@ describe('a schema is the same', () => {
     expect(await differenceAfter(change)).toEqual([]);
   });
 
-  it('made in another order', async () => {
+  it('when it was made in another order', async () => {
     const parts = [
       'CREATE TABLE a (id int, x text)',
       'CREATE TABLE b (id int)',
@@ -292,7 +292,7 @@ describe('a schema is the same', () => {
     expect(one).toBe(other);
   });
 
-  it('and whoever asked finds the session as it was, also when the question fails', async () => {
+  it('and reading it changes no setting of the connection, also when reading fails', async () => {
     await withClient(endpoint, async (client) => {
       const settings = async () =>
         (await client.query(`SELECT current_setting('search_path') AS path, current_setting('jit') AS jit`))

@@ -49,8 +49,8 @@ const write = (name: string, up: string, header = '', down = 'SELECT 1') =>
 const applied = () => withClient(endpoint, async (client) => [...(await appliedMigrations(client))]);
 const namesIn = (result: { applied: { name: string }[] }) => result.applied.map(({ name }) => name);
 
-describe('taking the schema forward', () => {
-  it('applies what is pending, in order, and nothing when run again', async () => {
+describe('applying migrations', () => {
+  it('applies pending migrations in order, and none when it runs again', async () => {
     await write('2_b', 'ALTER TABLE a ADD b int');
     await write('1_a', 'CREATE TABLE a (id int)');
     expect(namesIn(await migrateForward(endpoint, dir, options()))).toEqual(['1_a', '2_b']);
@@ -58,7 +58,7 @@ describe('taking the schema forward', () => {
     expect(await applied()).toEqual(['1_a', '2_b']);
   });
 
-  it('tells what is pending without changing anything', async () => {
+  it('lists pending migrations without changing anything', async () => {
     await write('1_a', 'CREATE TABLE a (id int)');
     await write('2_b', 'DROP TABLE a', '-- gameops: phase=contract reversible=lossy');
     const pending = await withClient(endpoint, (client) => pendingMigrations(client, dir));
@@ -66,14 +66,14 @@ describe('taking the schema forward', () => {
     expect(await query(`SELECT to_regclass('pgmigrations') AS it`)).toEqual([{ it: null }]);
   });
 
-  it('leaves contract migrations for later', async () => {
+  it('leaves contract migrations pending', async () => {
     await write('1_a', 'CREATE TABLE a (id int)');
     await write('2_b', 'DROP TABLE a', '-- gameops: phase=contract reversible=lossy');
     await write('3_c', 'ALTER TABLE a ADD c int');
     expect(namesIn(await migrateForward(endpoint, dir, options()))).toEqual(['1_a', '3_c']);
   });
 
-  it('runs those of the plan and no others', async () => {
+  it('applies the migrations of the plan and no others', async () => {
     await write('1_a', 'CREATE TABLE a (id int)');
     await write('2_b', 'CREATE TABLE b (id int)');
     expect(namesIn(await migrateForward(endpoint, dir, { ...options(), names: ['1_a'] }))).toEqual(['1_a']);
@@ -81,7 +81,7 @@ describe('taking the schema forward', () => {
     await expect(gone).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
   });
 
-  it('applies each migration once when two run at the same time', async () => {
+  it('applies each migration once when two runs overlap', async () => {
     for (let n = 1; n <= 8; n += 1)
       await write(`${n}_t`, `CREATE TABLE t${n} (id int); SELECT pg_sleep(0.02)`);
     const both = await Promise.all([
@@ -92,7 +92,7 @@ describe('taking the schema forward', () => {
     expect((await applied()).length).toBe(8);
   });
 
-  it('goes back to where it began when a migration fails, and says which and why', async () => {
+  it('reverts all that it applied when a migration fails, and says which one failed and why', async () => {
     await write('1_a', 'CREATE TABLE a (id int PRIMARY KEY)', '', 'DROP TABLE a');
     await write('2_b', 'CREATE TABLE b (id int); INSERT INTO a VALUES (1), (1)');
     await write('3_c', 'CREATE TABLE c (id int)');
@@ -111,7 +111,7 @@ describe('taking the schema forward', () => {
     expect(namesIn(await migrateForward(endpoint, dir, options()))).toEqual(['1_a', '2_b', '3_c']);
   });
 
-  it('never makes a player wait behind it for a table that someone uses, and tries again', async () => {
+  it('never makes players wait behind it for a table in use, and tries again', async () => {
     await query('CREATE TABLE busy (id int)');
     await write('1_a', 'ALTER TABLE busy ADD a int');
     await withClient(endpoint, async (reader) => {
@@ -126,7 +126,7 @@ describe('taking the schema forward', () => {
     });
   });
 
-  it('ends a dump whose gameops is gone, and neither one whose gameops lives nor one of another role', async () => {
+  it('ends a dump whose gameops is gone, but no dump whose gameops lives and no dump of another role', async () => {
     await query(
       `CREATE TABLE busy (id int); CREATE ROLE dumper LOGIN PASSWORD 'dumper'; GRANT USAGE ON SCHEMA public TO dumper; GRANT SELECT ON busy TO dumper`,
     );
@@ -165,7 +165,7 @@ describe('taking the schema forward', () => {
     await query('DROP OWNED BY dumper; DROP TABLE busy; DROP ROLE dumper');
   });
 
-  it('gives up after a bounded wait and names the session in the way', async () => {
+  it('gives up after a bounded wait and names the connection in the way', async () => {
     await query('CREATE TABLE busy (id int)');
     await write('1_a', 'ALTER TABLE busy ADD a int');
     await withClient(endpoint, async (reader) => {
@@ -180,7 +180,7 @@ describe('taking the schema forward', () => {
     expect(await applied()).toEqual([]);
   });
 
-  it('is kept out by a node-pg-migrate that runs beside it', async () => {
+  it('gives up while node-pg-migrate runs on the same database, and names its connection', async () => {
     await write('1_a', 'CREATE TABLE a (id int)');
     await withClient(endpoint, async (other) => {
       const { rows } = await other.query('SELECT pg_backend_pid() AS pid, pg_advisory_lock($1)', [
@@ -194,7 +194,7 @@ describe('taking the schema forward', () => {
     expect(namesIn(await migrateForward(endpoint, dir, options()))).toEqual(['1_a']);
   });
 
-  it('waits for nobody who migrates another database of the same server', async () => {
+  it('does not wait for migrations of another database on the same server', async () => {
     await write('1_a', 'CREATE TABLE a (id int)');
     await withClient(endpoint, (client) => client.query('CREATE DATABASE other'));
     await withClient({ ...endpoint, database: 'other' }, async (holder) => {
@@ -204,7 +204,7 @@ describe('taking the schema forward', () => {
     await withClient(endpoint, (client) => client.query('DROP DATABASE other'));
   });
 
-  it('reads a bad file before it touches the database', async () => {
+  it('refuses an invalid file before it touches the database', async () => {
     await write('1_a', 'CREATE TABLE a (id int)');
     await write('2_b', 'COMMIT');
     await expect(migrateForward(endpoint, dir, options())).rejects.toMatchObject({
@@ -213,7 +213,7 @@ describe('taking the schema forward', () => {
     expect(await applied()).toEqual([]);
   });
 
-  it('survives a server that ends its session, and loses nothing', async () => {
+  it('reports that the server ended its connection, and leaves nothing half applied', async () => {
     await write('1_a', 'CREATE TABLE a (id int); SELECT pg_terminate_backend(pg_backend_pid())');
     await expect(migrateForward(endpoint, dir, options())).rejects.toMatchObject({
       code: 'DATABASE_UNREACHABLE',
@@ -239,7 +239,7 @@ describe('taking the schema forward', () => {
     expect(namesIn(await migrateForward(endpoint, dir, { ...options(), waitMs: 60_000 }))).toEqual(['1_a']);
   });
 
-  it('says so when the role may not make tables', async () => {
+  it('reports that the role may not create tables', async () => {
     await write('1_a', 'CREATE TABLE a (id int)');
     await query(`CREATE ROLE guest LOGIN PASSWORD 'guest'`);
     const guest = { ...endpoint, user: 'guest', password: 'guest' };
@@ -261,7 +261,7 @@ describe('taking the schema forward', () => {
   });
 });
 
-describe('a database that can not be had', () => {
+describe('a database that cannot be reached', () => {
   it.each([
     ['a wrong password', { password: 'wrong-Pa55' }, /password/],
     ['a missing database', { database: 'nowhere' }, /no database nowhere/],
@@ -279,7 +279,7 @@ describe('a database that can not be had', () => {
 });
 
 describe('a server that is frozen', () => {
-  it('holds nobody up for longer than the limits', async () => {
+  it('makes nobody wait longer than the limits', async () => {
     const { postgres, redis } = namesOf(on.project);
     const players = openPlayers(await redisEndpoint(on.engine, on.project, on.settings));
     await players.closed(1);
@@ -322,7 +322,7 @@ describe('counting players', () => {
     players.close();
   });
 
-  it('knows nothing while Redis is away, and knows again when it is back', async () => {
+  it('gives no number while Redis is away, and a number again when it is back', async () => {
     const name = namesOf(on.project).redis;
     const players = openPlayers(await redisEndpoint(on.engine, on.project, on.settings));
     await expect.poll(() => players.closed(1)).not.toBeNull();

@@ -60,13 +60,13 @@ const isThere = async (name: string) => (await query(`SELECT to_regclass('${name
 const rules = async () => (await state()).findings.map(({ rule, file }) => `${rule} ${file}`);
 const off = 'transaction=off';
 
-describe('the ways in which node-pg-migrate bites', () => {
-  it('a file without its Up marker is refused, where its down would run as an up', async () => {
+describe('pitfalls of node-pg-migrate that gameops avoids', () => {
+  it('a file without an Up marker is refused, because its down part would run as an up', async () => {
     await writeFile(join(dir, '1_a.sql'), 'CREATE TABLE a (id int);\n-- Down Migration\nDROP TABLE a;');
     await expect(forward()).rejects.toMatchObject({ code: 'MIGRATION_INVALID', facts: { file: '1_a.sql' } });
   });
 
-  it('a comment that begins like a marker is refused, where the rest of up would silently not run', async () => {
+  it('a comment that begins like a marker is refused, because the rest of the up part would be skipped', async () => {
     await write(
       '1_a',
       'CREATE TABLE a (id int);\n-- Down migration is hard\nCREATE TABLE b (id int)',
@@ -76,12 +76,12 @@ describe('the ways in which node-pg-migrate bites', () => {
     expect(await isThere('a')).toBe(false);
   });
 
-  it('an empty way back is refused, where it would "succeed" and leave the table', async () => {
+  it('an empty down part is refused, because it would "succeed" and leave the table', async () => {
     await writeFile(join(dir, '1_a.sql'), '-- Up Migration\nCREATE TABLE a (id int);\n-- Down Migration\n');
     await expect(forward()).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
   });
 
-  it('one without a way back stops a rollback of several before anything runs, with three ways out', async () => {
+  it('a rollback that includes an irreversible migration is refused before anything runs, with three ways out', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await writeFile(
       join(dir, '2_b.sql'),
@@ -96,7 +96,7 @@ describe('the ways in which node-pg-migrate bites', () => {
     expect(await isThere('c')).toBe(true);
   });
 
-  it('a file edited after it was applied is noticed, in status and before anything runs', async () => {
+  it('a file that was changed after it was applied is reported by status, and refused before anything runs', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await forward();
     await write('1_a', 'CREATE TABLE a (id bigint)', 'DROP TABLE a');
@@ -110,7 +110,7 @@ describe('the ways in which node-pg-migrate bites', () => {
     expect((await forward()).applied).toHaveLength(1);
   });
 
-  it('one that was applied and whose file is gone is named, and can still be taken back', async () => {
+  it('an applied migration whose file is gone is reported, and can still be reverted', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await write('2_b', 'CREATE TABLE b (id int)', 'DROP TABLE b');
     await forward();
@@ -122,14 +122,14 @@ describe('the ways in which node-pg-migrate bites', () => {
     expect(await appliedNames()).toEqual(['1_a']);
   });
 
-  it('goes back by the ledger alone when the whole folder is gone', async () => {
+  it('migrations are reverted from the ledger alone when the whole folder is gone', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await forward();
     expect((await migrateBack(endpoint, null, { count: 9 }, options())).reverted).toHaveLength(1);
     expect(await isThere('a')).toBe(false);
   });
 
-  it('a file out of order is said and run, and does not stand in the way of later runs', async () => {
+  it('a migration out of order is reported and applied, and does not block later runs', async () => {
     await write('2_b', 'CREATE TABLE b (id int)', 'DROP TABLE b');
     await forward();
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
@@ -142,7 +142,7 @@ describe('the ways in which node-pg-migrate bites', () => {
     expect((await back({ count: 2 })).reverted.map(({ name }) => name)).toEqual(['3_c', '1_a']);
   });
 
-  it('one outside of a transaction does not leave half the batch when a later one fails', async () => {
+  it('a migration outside of a transaction is reverted with its batch when a later one fails', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await write('2_i', 'CREATE INDEX CONCURRENTLY a_id ON a (id)', 'DROP INDEX CONCURRENTLY a_id', off);
     await write('3_c', 'SELECT 1 / 0', 'SELECT 1');
@@ -154,7 +154,7 @@ describe('the ways in which node-pg-migrate bites', () => {
     expect(await appliedNames()).toEqual([]);
   });
 
-  it('a concurrent index in SQL works, forward and back', async () => {
+  it('a concurrent index in SQL can be built and reverted', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await write('2_i', 'CREATE INDEX CONCURRENTLY a_id ON a (id)', 'DROP INDEX CONCURRENTLY a_id', off);
     await forward();
@@ -178,7 +178,7 @@ describe('the ways in which node-pg-migrate bites', () => {
     expect(await isThere('a')).toBe(false);
   });
 
-  it('a concurrent index that fails leaves no invalid one behind, and the next run succeeds', async () => {
+  it('a concurrent index that fails leaves no invalid index behind, and the next run succeeds', async () => {
     await query('CREATE TABLE a (id int); INSERT INTO a VALUES (1), (1)');
     await write(
       '1_i',
@@ -215,7 +215,7 @@ describe('the ways in which node-pg-migrate bites', () => {
     expect((await forward()).applied).toHaveLength(3);
   });
 
-  it('looking at what is pending makes nothing, and runs no code of a migration', async () => {
+  it('listing pending migrations creates nothing in the database, and runs no code of a migration', async () => {
     await writeFile(join(dir, '1_a.mjs'), `throw new Error('it ran');`);
     const pending = await withClient(endpoint, (client) => pendingMigrations(client, dir));
     expect(pending.expand).toEqual(['1_a']);
@@ -232,7 +232,7 @@ describe('the ways in which node-pg-migrate bites', () => {
     expect((await forward({ waitMs: 500 })).applied).toHaveLength(1);
   });
 
-  it('what a migration sets for its session does not meet the next one', async () => {
+  it('a setting that a migration changes for its connection does not affect the next migration', async () => {
     await write('1_a', `SET search_path = pg_catalog; SET lock_timeout = 0`, 'SELECT 1');
     await write('2_b', 'CREATE TABLE b (id int)', 'DROP TABLE b');
     await forward();
@@ -241,7 +241,7 @@ describe('the ways in which node-pg-migrate bites', () => {
 });
 
 describe('the ledger', () => {
-  it('holds both texts and their checksums, the release that brought it, and is written with the migration', async () => {
+  it('holds both texts of a migration, their checksum and the release that brought it', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a', 'reversible=lossy');
     await forward({ release: 7 });
     expect(
@@ -264,7 +264,7 @@ describe('the ledger', () => {
     expect(migrationsAfter(await ledger(), 7)).toEqual(['2_b']);
   });
 
-  it('takes over what node-pg-migrate applied, with the text of its files', async () => {
+  it('adopts the migrations that node-pg-migrate applied, with the text of their files', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await write('2_b', 'CREATE TABLE b (id int)', 'DROP TABLE b');
     const silent = { debug() {}, info() {}, warn() {}, error() {} };
@@ -278,13 +278,13 @@ describe('the ledger', () => {
     expect((await back({ count: 1 })).reverted).toMatchObject([{ name: '2_b', source: 'ledger' }]);
   });
 
-  it('refuses to take back what only node-pg-migrate knows and whose file is gone', async () => {
+  it('refuses to revert a migration that only node-pg-migrate knows and whose file is gone', async () => {
     await query(`CREATE TABLE pgmigrations (id serial PRIMARY KEY, name varchar(255) NOT NULL, run_on timestamp NOT NULL);
       INSERT INTO pgmigrations (name, run_on) VALUES ('1_old', now())`);
     await expect(back({ count: 1 })).rejects.toMatchObject({ code: 'MIGRATION_IRREVERSIBLE' });
   });
 
-  it('believes node-pg-migrate when somebody took one back without gameops', async () => {
+  it('counts a migration as pending again when node-pg-migrate reverted it without gameops', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await forward();
     await query(`DROP TABLE a; DELETE FROM pgmigrations`);
@@ -306,14 +306,14 @@ describe('the ledger', () => {
     await expect(back({ names: ['2_b'] })).rejects.toMatchObject({ code: 'MIGRATION_IRREVERSIBLE' });
   });
 
-  it('written by a newer gameops is left alone', async () => {
+  it('is left alone when a newer gameops wrote it', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await forward();
     await query('UPDATE gameops.state SET format = 99');
     await expect(forward()).rejects.toMatchObject({ code: 'FORMAT_TOO_NEW' });
   });
 
-  it('knows when somebody changed the schema without a migration', async () => {
+  it('shows when somebody changed the schema without a migration', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await forward();
     expect(await rules()).toEqual([]);
@@ -338,7 +338,7 @@ describe('checksums in the ledger', () => {
   const sums = async () =>
     (await query('SELECT up_sum FROM gameops.migrations ORDER BY name')).map(({ up_sum }) => up_sum);
 
-  it('a migration that an older gameops applied is not changed, although the rule of today gives another checksum', async () => {
+  it('do not make a migration of an older gameops count as changed when a newer rule gives another checksum', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await forward();
     // As gameops wrote it before checksums had versions.
@@ -354,7 +354,7 @@ describe('checksums in the ledger', () => {
     });
   });
 
-  it('a migration that was really changed is found by the rule that made its checksum, the older one or the newer one', async () => {
+  it('find a changed migration by the rule that made its checksum, whether an older or a newer one', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await forward();
     await withNewerRule(async () => {
@@ -374,14 +374,14 @@ describe('checksums in the ledger', () => {
     });
   });
 
-  it('of a rule that only a newer gameops has stop everything: nobody could tell whether a text was changed', async () => {
+  it('stop everything when only a newer gameops knows their rule, because no change could be found', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await withNewerRule(async () => void (await forward()));
     await expect(state()).rejects.toMatchObject({ code: 'FORMAT_TOO_NEW' });
     await expect(forward()).rejects.toMatchObject({ code: 'FORMAT_TOO_NEW' });
   });
 
-  it('a half-run migration that an older gameops began is continued, not begun anew', async () => {
+  it('let a migration that an older gameops left half applied continue, not start again', async () => {
     const build = 'CREATE INDEX CONCURRENTLY a_x ON a (x)';
     await write('1_a', 'CREATE TABLE a (x int)', 'DROP TABLE a');
     await forward();
@@ -394,7 +394,7 @@ describe('checksums in the ledger', () => {
     expect(await query(`SELECT 'a_x'::regclass::oid AS oid`)).toEqual([before]);
   });
 
-  it('a ledger in an older format is raised to the format of today, by whichever of two runs comes first', async () => {
+  it('get the present format of the ledger from whichever of two runs comes first', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await forward();
     await query('UPDATE gameops.state SET format = 0');
@@ -405,7 +405,7 @@ describe('checksums in the ledger', () => {
   });
 });
 
-describe('what a killed run left outside of a transaction', () => {
+describe('a migration outside of a transaction that a killed run left half done', () => {
   const build = 'CREATE INDEX CONCURRENTLY a_x ON a (x)';
   const drop = 'DROP INDEX CONCURRENTLY a_x';
   const begun = (direction: string, statement: string, undo: string) =>
@@ -419,7 +419,7 @@ describe('what a killed run left outside of a transaction', () => {
     await write('2_i', build, drop, off);
   });
 
-  it('is told by status, and an index that was built is not built again', async () => {
+  it('is reported by status, and its finished index is not built again', async () => {
     await begun('up', build, 'DROP INDEX CONCURRENTLY IF EXISTS public.a_x');
     await query(build);
     const before = await oid();
@@ -429,14 +429,14 @@ describe('what a killed run left outside of a transaction', () => {
     expect(await rules()).toEqual([]);
   });
 
-  it('is undone when another way is taken: a rollback after half a migration', async () => {
+  it('is undone by a rollback when it was half applied', async () => {
     await begun('up', build, 'DROP INDEX CONCURRENTLY IF EXISTS public.a_x');
     await query(build);
     expect((await back({ count: 1 })).reverted.map(({ name }) => name)).toEqual(['1_a']);
     expect(await query('SELECT * FROM gameops.steps')).toEqual([]);
   });
 
-  it('is undone when another way is taken: a migration after half a rollback', async () => {
+  it('is restored by the next migration run when it was half reverted', async () => {
     await forward();
     await begun('down', drop, 'CREATE INDEX CONCURRENTLY a_x ON public.a USING btree (x)');
     await query(drop);
@@ -446,7 +446,7 @@ describe('what a killed run left outside of a transaction', () => {
     expect(await isThere('a_x')).toBe(false);
   });
 
-  it('is undone when the file has another text now', async () => {
+  it('is undone when the text of its file has changed', async () => {
     await begun('up', build, 'DROP INDEX CONCURRENTLY IF EXISTS public.a_x');
     await query(build);
     await write('2_i', 'CREATE INDEX CONCURRENTLY a_other ON a (x)', 'DROP INDEX CONCURRENTLY a_other', off);
@@ -454,7 +454,7 @@ describe('what a killed run left outside of a transaction', () => {
     expect([await isThere('a_x'), await isThere('a_other')]).toEqual([false, true]);
   });
 
-  it('does what is no index, too: a partition leaves, rows are written once', async () => {
+  it('continues after a detached partition, and writes rows once', async () => {
     await query(
       'CREATE TABLE p (x int) PARTITION BY RANGE (x); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (1) TO (9)',
     );
@@ -472,8 +472,8 @@ describe('what a killed run left outside of a transaction', () => {
   });
 });
 
-describe('code', () => {
-  it('without a way back has to say so', async () => {
+describe('a migration in code', () => {
+  it('without a down function must be marked as irreversible', async () => {
     const text = `export const up = (pgm) => pgm.sql('SELECT 1'); export const down = false;`;
     await writeFile(join(dir, '1_a.mjs'), text);
     await expect(forward()).rejects.toMatchObject({ code: 'MIGRATION_INVALID' });
@@ -483,7 +483,7 @@ describe('code', () => {
     await expect(back({ count: 1 })).rejects.toMatchObject({ code: 'MIGRATION_IRREVERSIBLE' });
   });
 
-  it('goes forward, and back without its file as long as its way back needs no database', async () => {
+  it('is reverted without its file as long as its down function asks no database', async () => {
     await writeFile(
       join(dir, '1_a.ts'),
       `// gameops: phase=expand reversible=yes
@@ -497,7 +497,7 @@ describe('code', () => {
     expect(await isThere('a')).toBe(false);
   });
 
-  it('asks the database inside of its transaction, so that a failure takes that back, too', async () => {
+  it('asks the database inside of its transaction, so that a failure rolls its own queries back, too', async () => {
     await writeFile(
       join(dir, '1_a.mjs'),
       `export const up = async (pgm) => { await pgm.db.query('CREATE TABLE a (id int)'); pgm.sql('SELECT 1 / 0'); };
@@ -507,7 +507,7 @@ describe('code', () => {
     expect(await isThere('a')).toBe(false);
   });
 
-  it('whose way back asks the database needs its file', async () => {
+  it('whose down function asks the database needs its file to be reverted', async () => {
     const file = join(dir, '1_a.mjs');
     await writeFile(
       file,
@@ -522,7 +522,7 @@ describe('code', () => {
     expect(await isThere('a')).toBe(false);
   });
 
-  it('outside of a transaction has to say so in its header', async () => {
+  it('must say in its header that it runs outside of a transaction', async () => {
     const text = `export const up = (pgm) => { pgm.noTransaction(); pgm.createIndex('a', 'id', { name: 'a_id', concurrently: true }); };`;
     await query('CREATE TABLE a (id int)');
     await writeFile(join(dir, '1_i.mjs'), text);
@@ -536,8 +536,8 @@ describe('code', () => {
   });
 });
 
-describe('the way back', () => {
-  it('that loses values shows them, needs a yes, and saves them first', async () => {
+describe('a down script', () => {
+  it('that loses values needs the loss to be accepted, and the values are saved first', async () => {
     await write('1_a', 'CREATE TABLE a (id int PRIMARY KEY)', 'DROP TABLE a');
     await write(
       '2_b',
@@ -562,7 +562,7 @@ describe('the way back', () => {
     ]);
   });
 
-  it('that runs outside of a transaction saves values before they go, too', async () => {
+  it('that runs outside of a transaction also saves values before it removes them', async () => {
     await write('1_a', 'CREATE TABLE a (id int PRIMARY KEY)', 'DROP TABLE a');
     await write(
       '2_b',
@@ -577,7 +577,7 @@ describe('the way back', () => {
     expect(await appliedNames()).toEqual(['1_a']);
   });
 
-  it('that says it loses nothing is not believed when it drops a table with rows', async () => {
+  it('that drops a table with rows needs the loss to be accepted, although its header says that nothing is lost', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await forward();
     await query('INSERT INTO a VALUES (1)');
@@ -586,7 +586,7 @@ describe('the way back', () => {
     expect((await back({ count: 1 })).reverted).toHaveLength(1);
   });
 
-  it('that writes over values, or narrows them, saves the old ones with their keys, whatever its header claims', async () => {
+  it('that overwrites or narrows values saves the old values with their keys, whatever its header says', async () => {
     await query(`CREATE TABLE a (id int PRIMARY KEY, gold numeric, name text, n int); CREATE TABLE keyless (x int, y int);
       INSERT INTO a VALUES (1, 1.5, 'x', 7), (2, NULL, NULL, 8); INSERT INTO keyless VALUES (1, 2)`);
     await write(
@@ -606,7 +606,7 @@ describe('the way back', () => {
     expect(await query('SELECT gold FROM a ORDER BY id')).toEqual([{ gold: 2 }, { gold: null }]);
   });
 
-  it('that also drops a type leaves what was saved of that type', async () => {
+  it('that also drops a type keeps the saved values of that type', async () => {
     await write(
       '1_a',
       `CREATE TYPE mood AS ENUM ('fine'); CREATE TABLE a (id int PRIMARY KEY, it mood, all_of mood[])`,
@@ -622,15 +622,15 @@ describe('the way back', () => {
   });
 
   it.each([
-    ['a schema with what is in it', 'DROP SCHEMA shop CASCADE', 'drops the schema shop'],
-    ['rows that refer to those that go', 'DELETE FROM a', 'with them deletes or changes rows of b that'],
-    ['a table through a view', 'UPDATE seen SET x = 0', 'seen.x, which is not a table'],
+    ['a schema and its tables', 'DROP SCHEMA shop CASCADE', 'drops the schema shop'],
+    ['rows that refer to deleted rows', 'DELETE FROM a', 'with them deletes or changes rows of b that'],
+    ['values of a table through a view', 'UPDATE seen SET x = 0', 'seen.x, which is not a table'],
     [
-      'what only has its name by then',
+      'a column that has another name until then',
       'ALTER TABLE a RENAME x TO y; ALTER TABLE a DROP y',
       'drops a.y, which has another name at present',
     ],
-  ])('that takes %s says that it is neither counted nor saved', async (_what, down, words) => {
+  ])('that removes %s warns that this is neither counted nor saved', async (_what, down, words) => {
     await query(`DROP SCHEMA IF EXISTS shop CASCADE; CREATE SCHEMA shop;
       CREATE TABLE a (id int PRIMARY KEY, x int); CREATE TABLE b (a int REFERENCES a ON DELETE CASCADE);
       CREATE VIEW seen AS SELECT id, x FROM a; INSERT INTO a VALUES (1, 2); INSERT INTO b VALUES (1)`);
@@ -646,7 +646,7 @@ describe('the way back', () => {
     });
   });
 
-  it('that drops what the one before it renames is not taken for harmless', async () => {
+  it('that drops a column which another down script renamed before needs the loss to be accepted', async () => {
     await write('1_a', 'CREATE TABLE a (id int); ALTER TABLE a ADD coins int', 'ALTER TABLE a DROP coins');
     await write('2_b', 'ALTER TABLE a RENAME coins TO gold', 'ALTER TABLE a RENAME gold TO coins');
     await forward();
@@ -654,7 +654,7 @@ describe('the way back', () => {
     await expect(back({ count: 2 })).rejects.toMatchObject({ facts: { migrations: ['1_a'] } });
   });
 
-  it('that drops what the one before it dropped saves it once', async () => {
+  it('that drops a table which another down script dropped before saves its rows once', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE IF EXISTS a');
     await write('2_b', 'SELECT 1', 'DROP TABLE a');
     await forward();
@@ -663,7 +663,7 @@ describe('the way back', () => {
     expect(rescued).toMatchObject([{ migration: '2_b', table: 'public.a', rows: 1 }]);
   });
 
-  it('that fills what it makes itself loses nothing', async () => {
+  it('that fills only tables and columns of its own loses nothing', async () => {
     await write('1_a', 'CREATE TABLE a (id int)', 'DROP TABLE a');
     await write(
       '2_b',
@@ -686,14 +686,14 @@ describe('the way back', () => {
     expect(await query('SELECT count(*)::int AS n FROM gameops.rescues')).toEqual([{ n: 0 }]);
   });
 
-  it('stays at the migration that is named, and refuses a name that nobody knows', async () => {
+  it('is run for the migrations after the named one, and an unknown name is refused', async () => {
     for (const n of [1, 2, 3]) await write(`${n}_t`, `CREATE TABLE t${n} (id int)`, `DROP TABLE t${n}`);
     await forward();
     await expect(back({ to: '9_t' })).rejects.toMatchObject({ code: 'MIGRATION_UNKNOWN', exitCode: 2 });
     expect((await back({ to: '1_t' })).reverted.map(({ name }) => name)).toEqual(['3_t', '2_t']);
   });
 
-  it('takes exactly what a release brought, whatever came after', async () => {
+  it('is run for exactly the migrations that a release brought, whatever came after them', async () => {
     for (const n of [1, 2, 3]) {
       await write(`${n}_t`, `CREATE TABLE t${n} (id int)`, `DROP TABLE t${n}`);
       await forward({ release: n });

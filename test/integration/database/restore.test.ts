@@ -70,7 +70,7 @@ const stagingDatabases = () =>
   );
 
 describe('restoring', () => {
-  it('brings every row, every sequence and the schema back, and keeps what was there to go back to', async () => {
+  it('brings back every row, every sequence and the schema, and keeps the present database to go back to', async () => {
     const changed = await content();
     const { undo } = await restoreBackup(access, backup);
     expect(await content()).toBe(before);
@@ -85,7 +85,7 @@ describe('restoring', () => {
     expect((await listUndos(access)).map(({ name }) => name)).toEqual([back.undo]);
   });
 
-  it('keeps rights and settings of the database, and how it sorts', async () => {
+  it('keeps rights, settings and collation of the database', async () => {
     const { database } = lab.endpoint;
     await lab.query(`
       DO $$ BEGIN CREATE ROLE guest; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
@@ -108,7 +108,7 @@ describe('restoring', () => {
     );
   });
 
-  it('whose owner this server does not know, as on one made anew, comes back as the property of the login', async () => {
+  it('gives everything to the login role when the owner of the backup is no role of this server', async () => {
     const { user } = lab.endpoint;
     expect(backup.manifest.owner).toBe(user);
     await lab.query('CREATE ROLE former; ALTER TABLE players OWNER TO former');
@@ -120,7 +120,7 @@ describe('restoring', () => {
     expect(await lab.query(owners)).toEqual([{ who: user }]);
   });
 
-  it('lets clients that reconnect wait for a moment only, and no session of the old one lives on', async () => {
+  it('makes clients that reconnect wait only for a moment, and ends every connection to the old database', async () => {
     let isOver = false;
     const answers: string[] = [];
     const player = async () => {
@@ -147,7 +147,7 @@ describe('restoring', () => {
 });
 
 describe('`gameops db restore`', () => {
-  it('asks, with what would be lost, and changes nothing without an answer', async () => {
+  it('shows what would be lost, and changes nothing without a confirmation', async () => {
     const own = emptyFolder();
     const taken = await lab.cli(['db', 'backup'], { cwd: own.path }).ended;
     const { id } = taken.json.result;
@@ -183,7 +183,7 @@ describe('`gameops db restore`', () => {
     own.remove();
   });
 
-  it("names a backup that is not there, refuses one that is damaged, and waits for nobody's lock", async () => {
+  it('refuses an unknown backup, a damaged backup, and a project that another command has locked', async () => {
     const own = emptyFolder();
     const changed = await content();
     const unknown = await lab.cli(['db', 'restore', '20260101-000000-aaaa', '--yes'], { cwd: own.path })
@@ -207,8 +207,8 @@ describe('`gameops db restore`', () => {
   });
 });
 
-describe('a restore that can not be', () => {
-  it('leaves players where they are when the server only reads', async () => {
+describe('a restore that fails', () => {
+  it('changes nothing when the server is read-only', async () => {
     const { user } = lab.endpoint;
     await lab.query(`ALTER ROLE "${user}" SET default_transaction_read_only = on`);
     const failing = await restoreBackup(access, backup).catch((it) => it);
@@ -217,7 +217,7 @@ describe('a restore that can not be', () => {
     expect(await lab.query('SELECT count(*)::int AS n FROM players')).toEqual([{ n: 501 }]);
   });
 
-  it('ends within seconds when a session can not be ended, names it, and players are back', async () => {
+  it('ends within seconds when a connection cannot be ended, and players can use the database again', async () => {
     await lab.query(`CREATE ROLE keeper LOGIN CREATEDB PASSWORD 'keeper-Pa55'`);
     await lab.query('CREATE DATABASE kept OWNER keeper', 'postgres');
     const endpoint = { ...lab.endpoint, database: 'kept', user: 'keeper', password: 'keeper-Pa55' };
@@ -252,7 +252,7 @@ describe('a gameops that is killed while it restores', () => {
   ];
 
   it.each(stages)(
-    'at "%s" leaves a database that serves, %s, and the next restore goes through',
+    'at "%s" leaves a database that can be used (%s), and the next restore succeeds',
     async (stage, how) => {
       const changed = await content();
       await killedAt(stage);
@@ -265,7 +265,7 @@ describe('a gameops that is killed while it restores', () => {
     },
   );
 
-  it('in the middle of filling leaves the old database, and the next restore drops what is half full', async () => {
+  it('in the middle of filling leaves the old database, and the next restore drops the half-filled one', async () => {
     await lab.query('CREATE TABLE bulk AS SELECT md5(n::text) AS a FROM generate_series(1, 1200000) n');
     const large = await takeBackup(access, { level: 'sha256', release: null, reason: 'test' });
     const changed = await content();

@@ -58,8 +58,8 @@ const as = (login: DatabaseEndpoint, sql: string) =>
   withClient(login, async (client) => (await client.query(sql)).rows);
 const rolesNow = () => withClient(app, (client) => readRoles(client, 'app'));
 
-describe('an owner is made of a login', () => {
-  it('not without an account that may, and not over a role of somebody else; then all is as it was', async () => {
+describe('making an owner role of a login role', () => {
+  it('is refused without an administrator, and when the second login role exists already; then nothing is changed', async () => {
     await expect(withRoleAdmin(app, null, async () => undefined)).rejects.toMatchObject({
       code: 'ROTATION_REFUSED',
     });
@@ -72,7 +72,7 @@ describe('an owner is made of a login', () => {
     expect(await rolesNow()).toBeNull();
   });
 
-  it('not while it finds its own schema by "$user", which an owner of another name would not', async () => {
+  it('is refused while the login role finds a schema by "$user", which the owner role would not find', async () => {
     await root.query('ALTER ROLE app IN DATABASE app_db SET search_path = "$user", public');
     await as(app, 'CREATE SCHEMA app');
     const refused = withRoleAdmin(app, dba, (admin) => takeOver(admin, app, names));
@@ -86,7 +86,7 @@ describe('an owner is made of a login', () => {
     await root.query('ALTER ROLE app IN DATABASE app_db RESET search_path');
   });
 
-  it('beside an open transaction on its table, and without a moment in which a login fails', async () => {
+  it('works beside an open transaction on its table, and no login fails meanwhile', async () => {
     const player = new pg.Client({ ...app });
     await player.connect();
     await player.query('BEGIN');
@@ -118,7 +118,7 @@ describe('an owner is made of a login', () => {
     });
   });
 
-  it('what the login was set to, both logins are; what they make is the owner’s', async () => {
+  it('gives both login roles the settings of the first one, and the owner role owns what they make', async () => {
     await withRoleAdmin(app, dba, (admin) =>
       enable(admin, app, { name: names.alternate, password: 'a-new-password' }),
     );
@@ -144,7 +144,7 @@ describe('an owner is made of a login', () => {
     expect(limits.rows).toEqual([{ most: 42 }, { most: 42 }]);
   });
 
-  it('the old login goes when it is quiet; who is in it keeps the right to come back', async () => {
+  it('disables the old login role when it has no connection left; until then its clients can reconnect', async () => {
     const login = { ...app, user: names.alternate, password: 'a-new-password' };
     const disable = (deadline: number) =>
       withRoleAdmin(login, dba, (admin) =>
@@ -155,7 +155,7 @@ describe('an owner is made of a login', () => {
     await straggler.connect();
     expect(await disable(Date.now() + 1_000)).toHaveLength(1);
     expect(await as(app, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
-    // As a call leaves it that was killed between closing the door and looking back.
+    // As a call leaves it that was killed between disabling the login and looking for connections.
     await root.query('ALTER ROLE app NOLOGIN');
     expect(await disable(Date.now() + 1_000)).toHaveLength(1);
     expect(await as(app, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
@@ -165,7 +165,7 @@ describe('an owner is made of a login', () => {
     expect(await as(login, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
   });
 
-  it('the server never logged a password', async () => {
+  it('leaves no password in the log of the server', async () => {
     const log = await lab.engine.logTail(lab.project, namesOf(lab.project).postgres, 500);
     expect(
       log.filter((line) => line.includes('a-new-password') || line.includes(awkward.slice(0, 6))),

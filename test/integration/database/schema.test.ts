@@ -23,7 +23,7 @@ beforeEach(() => site.reset());
 const table = (n: number) => site.write(`${n}_t`, `CREATE TABLE t${n} (id int)`, `DROP TABLE t${n}`);
 
 describe('db status, migrate and rollback', () => {
-  it('go forward and back, and say what is pending', async () => {
+  it('apply and revert migrations, and list the pending ones', async () => {
     await table(1);
     await table(2);
     await site.write('3_c', 'DROP TABLE t1', 'CREATE TABLE t1 (id int)', 'phase=contract reversible=lossy');
@@ -50,7 +50,7 @@ describe('db status, migrate and rollback', () => {
     expect((await site.run(['db', 'rollback'])).json?.result).toMatchObject({ reverted: [] });
   });
 
-  it('run contract migrations only when asked, and not back past them', async () => {
+  it('apply contract migrations only with --contract, and do not revert them', async () => {
     await table(1);
     await site.write('2_c', 'DROP TABLE t1', 'CREATE TABLE t1 (id int)', 'phase=contract reversible=lossy');
     const refused = await site.run(['db', 'migrate', '--to', '2_c']);
@@ -65,7 +65,7 @@ describe('db status, migrate and rollback', () => {
     });
   });
 
-  it('need a yes for what would be lost', async () => {
+  it('need --accept-loss when data would be lost', async () => {
     await table(1);
     await site.run(['db', 'migrate']);
     await site.query('INSERT INTO t1 VALUES (1), (2)');
@@ -79,7 +79,7 @@ describe('db status, migrate and rollback', () => {
     ]);
   });
 
-  it('take no --yes for it, nor for what is neither counted nor saved, which they tell apart', async () => {
+  it('do not accept a loss with --yes, and list separately what is neither counted nor saved', async () => {
     await table(1);
     await site.write(
       '2_b',
@@ -106,7 +106,7 @@ describe('db status, migrate and rollback', () => {
     expect(await site.query('SELECT id FROM t1')).toEqual([]);
   });
 
-  it('wait for a table in use for a bounded time, name who uses it, and change nothing', async () => {
+  it('wait for a table in use, and let its readers read meanwhile', async () => {
     await table(1);
     await site.run(['db', 'migrate']);
     await site.write('2_a', 'ALTER TABLE t1 ADD a int', 'ALTER TABLE t1 DROP a');
@@ -136,7 +136,7 @@ describe('db status, migrate and rollback', () => {
   });
 });
 
-describe('each of these is a clear error, with its exit code, and nothing is lost', () => {
+describe('an error with its exit code, and no change, is the answer to', () => {
   it.each([
     ['a wrong password', { DB_PASSWORD: 'wrong-Pa55' }, 4, 'DATABASE_UNREACHABLE', /password/],
     ['a missing database', { DB_NAME: 'nowhere' }, 4, 'DATABASE_UNREACHABLE', /no database nowhere/],
@@ -159,7 +159,7 @@ describe('each of these is a clear error, with its exit code, and nothing is los
   });
 
   it.each([['migrate'], ['rollback'], ['baseline']])(
-    'a server that only reads since the ledger was made: %s',
+    'a server that became read-only after the ledger was made: db %s',
     async (verb) => {
       await table(1);
       expect((await site.run(['db', 'migrate'])).exitCode).toBe(0);
@@ -187,13 +187,13 @@ describe('each of these is a clear error, with its exit code, and nothing is los
     await site.query('DROP ROLE guest');
   });
 
-  it('a name with a slip of the finger', async () => {
+  it('a migration name with a typo', async () => {
     await site.write('20260101000000000_players', 'CREATE TABLE t1 (id int)', 'DROP TABLE t1');
     const ran = await site.run(['db', 'migrate', '--to', '20260101000000000_palyers']);
     expect(ran.json?.error?.message).toContain('Did you mean 20260101000000000_players? Nothing was run.');
   });
 
-  it('an unknown name', async () => {
+  it('an unknown migration name', async () => {
     await table(1);
     for (const verb of ['migrate', 'rollback'])
       expect(await site.run(['db', verb, '--to', '9_nope'])).toMatchObject({
@@ -202,7 +202,7 @@ describe('each of these is a clear error, with its exit code, and nothing is los
       });
   });
 
-  it('an empty folder', async () => {
+  it('an empty folder of migrations', async () => {
     expect(await site.run(['db', 'migrate'])).toMatchObject({
       exitCode: 2,
       json: { error: { code: 'NO_MIGRATIONS' } },
@@ -211,8 +211,8 @@ describe('each of these is a clear error, with its exit code, and nothing is los
   });
 });
 
-describe('killed at random moments', () => {
-  it('nothing is half applied, the next run succeeds by itself, and the lock is free soon', async () => {
+describe('migration runs', () => {
+  it('that are killed at random moments leave nothing half applied, and the next run succeeds by itself', async () => {
     await prepareKills(site);
     const seen = await killRuns(site, 3);
     for (const one of [seen.migrate, seen.rollback])
@@ -220,7 +220,7 @@ describe('killed at random moments', () => {
     expect(seen.migrate.midRun + seen.rollback.midRun).toBeGreaterThan(0);
   });
 
-  it('two at once apply each migration once, a concurrent index among them', async () => {
+  it('that overlap apply each migration once, also a concurrent index', async () => {
     await prepareKills(site);
     expect(await twoAtOnce(site, 2)).toEqual([]);
   });
@@ -262,7 +262,7 @@ describe('proofs on a throw-away server', () => {
     expect(await site.query(`SELECT to_regclass('a') AS it`)).toEqual([{ it: null }]);
   });
 
-  it('db verify finds a way back that leaves something, takes too much, or fails', async () => {
+  it('db verify finds a down script that leaves something, removes too much, or fails', async () => {
     await site.write('1_a', 'CREATE TABLE a (id bigint, x int)', 'DROP TABLE a');
     await site.write('2_b', 'ALTER TABLE a ADD y int', 'ALTER TABLE a DROP y, DROP x');
     await site.write('3_c', 'CREATE TABLE c (id bigint)', 'DROP TABLE nope');
@@ -280,7 +280,7 @@ describe('proofs on a throw-away server', () => {
     expect(await leftovers()).toEqual([]);
   });
 
-  it('db baseline takes in a database that an init.sql made, once its schema is proven', async () => {
+  it('db baseline records migrations for a database that an init.sql made, once its schema is proven', async () => {
     await site.query('CREATE TABLE a (id bigint PRIMARY KEY, x text); CREATE INDEX by_hand ON a (x)');
     await site.write(
       '1_a',
@@ -303,7 +303,7 @@ describe('proofs on a throw-away server', () => {
     expect((await site.run(['db', 'rollback', '--count', '2'])).json?.result.reverted).toHaveLength(2);
   });
 
-  it('db baseline proves that a changed file leads to the same schema, and then it runs again', async () => {
+  it('db baseline proves that a changed file leads to the same schema, and then db migrate accepts it', async () => {
     await table(1);
     await site.run(['db', 'migrate']);
     await site.write('1_t', 'CREATE TABLE t1 (id integer)', 'DROP TABLE IF EXISTS t1');
@@ -316,7 +316,7 @@ describe('proofs on a throw-away server', () => {
   });
 });
 
-describe('a server of yours that is of another major than images.postgres', () => {
+describe('a server of another major version than images.postgres', () => {
   // It says so by a function of that name that is found first; the throw-away has no such schema.
   const older = { PGOPTIONS: '-c search_path=older,pg_catalog,public' };
   beforeEach(async () => {
@@ -326,7 +326,7 @@ describe('a server of yours that is of another major than images.postgres', () =
     return () => site.query('DROP SCHEMA older CASCADE');
   });
 
-  it.each(['verify', 'baseline'])('is refused by db %s, with the image to name', async (verb) => {
+  it.each(['verify', 'baseline'])('is refused by db %s, and the error says which images.postgres to set', async (verb) => {
     const ran = await site.run(['db', verb], older);
     expect(ran).toMatchObject({
       exitCode: 3,
@@ -336,13 +336,13 @@ describe('a server of yours that is of another major than images.postgres', () =
     expect(await site.query(`SELECT to_regnamespace('gameops') AS it`)).toEqual([{ it: null }]);
   });
 
-  it('is no matter where it does not answer: db verify proves ways back without one', async () => {
+  it('does not matter when it does not answer, because db verify needs no live server', async () => {
     expect((await site.run(['db', 'verify'], { DB_PORT: '1' })).exitCode).toBe(0);
   });
 });
 
 describe('db create and db lint', () => {
-  it('write a file that comes last and is refused until it does something', async () => {
+  it('db create writes a file that comes last and is refused until it has statements', async () => {
     await site.write(
       '20990101000000000_far',
       'CREATE TABLE far (id bigint)',
@@ -359,7 +359,7 @@ describe('db create and db lint', () => {
     expect(await site.run(['db', 'create', '!!'])).toMatchObject({ exitCode: 2 });
   });
 
-  it('judge by the size of the tables when the database answers, and leave applied files alone', async () => {
+  it('db lint judges by the size of the tables when the database answers, and skips applied files', async () => {
     await site.query(
       'CREATE TABLE big (x int); INSERT INTO big SELECT generate_series(1, 5000); CREATE TABLE small (x int); ANALYZE',
     );
@@ -384,7 +384,7 @@ describe('db create and db lint', () => {
   });
 });
 
-it('a migration whose last statement ends in a comment, or in nothing, goes forward and back', async () => {
+it('a migration whose last statement ends in a comment, or without a semicolon, is applied and reverted', async () => {
   await table(1);
   await site.write('2_bare', 'INSERT INTO t1 VALUES (1)', 'DELETE FROM t1');
   await site.write('3_noted', 'INSERT INTO t1 VALUES (2) -- two', 'DELETE FROM t1 WHERE id = 2 -- gone');

@@ -50,15 +50,15 @@ const backup = (id: string, level: Level = 'read', damage: Damage | null = null)
 const gone = (backups: Backup[], keep: number, ...pinned: string[]) =>
   expendable(backups, keep, new Set(pinned)).map(({ id }) => id);
 
-describe('retention', () => {
-  it('lets the oldest go first, and as many as are too many', () => {
+describe('retention of backups', () => {
+  it('removes the oldest first, and only as many as exceed the limit', () => {
     const all = ['5', '3', '4', '1', '2'].map((id) => backup(id));
     expect(gone(all, 3)).toEqual(['1', '2']);
     expect(gone(all, 5)).toEqual([]);
     expect(gone([], 1)).toEqual([]);
   });
 
-  it('never takes the newest that was read, however old it is', () => {
+  it('never removes the newest backup that was read to its end, however old it is', () => {
     const all = [
       backup('5', 'sha256'),
       backup('4', 'sha256'),
@@ -69,36 +69,36 @@ describe('retention', () => {
     expect(gone(all, 1)).toEqual(['1', '3', '4']);
   });
 
-  it('takes a trial restore for as good as a reading', () => {
+  it('counts a trial restore as good as reading', () => {
     expect(gone([backup('3', 'sha256'), backup('2', 'restore'), backup('1')], 1)).toEqual(['1']);
   });
 
-  it('never takes one that a kept release points to', () => {
+  it('never removes a backup that a kept release points to', () => {
     const all = ['4', '3', '2', '1'].map((id) => backup(id));
     expect(gone(all, 1, '2')).toEqual(['1', '3']);
   });
 
-  it('neither counts nor takes a damaged one', () => {
+  it('neither counts nor removes a damaged backup', () => {
     const noManifest = { ...backup('9', 'read', 'no manifest'), manifest: null };
     expect(
       gone([noManifest, backup('4', 'read', 'size differs'), backup('3'), backup('2'), backup('1')], 2),
     ).toEqual(['1']);
   });
 
-  it('keeps one even when asked for none', () => {
+  it('keeps one backup even when it is asked to keep none', () => {
     expect(gone([backup('2'), backup('1')], 0)).toEqual(['1']);
   });
 });
 
-describe('room', () => {
-  it('goes by the ratio of the last dump with a half more, and by the whole database without one', () => {
+describe('the disk space for a backup', () => {
+  it('is estimated from the last dump plus a half, or from the whole database without a last dump', () => {
     expect(dumpEstimate(2_000, manifest({ bytes: 100, databaseBytes: 1_000 }))).toBe(300);
     expect(dumpEstimate(2_000, manifest({ bytes: 900, databaseBytes: 1_000 }))).toBe(2_000);
     expect(dumpEstimate(2_000, null)).toBe(2_000);
     expect(dumpEstimate(2_000, manifest({ databaseBytes: 0 }))).toBe(2_000);
   });
 
-  it('wants a fifth more than the database for a second copy, and leaves a reserve', () => {
+  it('includes a fifth more than the database for a second copy, and a reserve', () => {
     expect(copyEstimate(1_000)).toBe(1_200);
     expect(shortOfRoom({ bytes: 10, where: 'x' }, folderReserveBytes + 10)).toBeNull();
     expect(shortOfRoom({ bytes: 11, where: 'the disk' }, folderReserveBytes + 10)).toMatch(
@@ -137,7 +137,7 @@ describe('what a restore would lose', () => {
     ...over,
   });
 
-  it('is counted since the backup, most written first, new tables too', () => {
+  it('is counted since the backup, the most written table first, and includes new tables', () => {
     const now = activity({ 'public.a': at(13, 4, 1), 'public.b': at(5, 2), 'public.c': at(100) });
     expect(writesSince(then, now, { 'public.a': 12, 'public.b': 5, 'public.c': 100 })).toEqual({
       writes: { inserted: 103, updated: 4, deleted: 1 },
@@ -151,7 +151,7 @@ describe('what a restore would lose', () => {
   it.each([
     ['another database', { databaseOid: 2 }],
     ['a reset of the counters', { since: '2026-01-01' }],
-  ])('is not made up after %s: the counts of rows still tell', (_what, over) => {
+  ])('is unknown after %s, and only the counts of rows are shown', (_what, over) => {
     const loss = writesSince(then, activity({ 'public.a': at(100) }, over), {
       'public.a': 12,
       'public.b': 5,
@@ -162,7 +162,7 @@ describe('what a restore would lose', () => {
     });
   });
 
-  it('nor after a crash, which sets counters back without a word', () => {
+  it('is unknown after a crash, which resets the counters silently', () => {
     expect(writesSince(then, activity({ 'public.a': at(3) }), null).writes).toBeNull();
   });
 
@@ -172,7 +172,7 @@ describe('what a restore would lose', () => {
   });
 });
 
-describe('what comes out of a dump', () => {
+describe('the content of a restored dump', () => {
   const facts = { rows: { 'public.a': 1 }, fingerprint: '2.18:f' };
   it('is compared table by table, and by schema', () => {
     expect(differences(facts, facts)).toEqual([]);
@@ -181,14 +181,14 @@ describe('what comes out of a dump', () => {
     expect(differences(facts, { ...facts, fingerprint: '2.18:g' })).toEqual(['the schema differs']);
   });
 
-  it('of another version of the server is not compared by schema: it writes the same one in other words', () => {
+  it('is not compared by schema on another version of the server, which writes the same schema in other words', () => {
     for (const fingerprint of ['2.19:g', '3.18:g'])
       expect(differences(facts, { ...facts, fingerprint })).toEqual([]);
   });
 });
 
 describe('pg_dump', () => {
-  it('must be of the version of the server, in the major part: from an older one it makes what can not be restored there', () => {
+  it('must have the major version of the server, because a dump of an older server could not be restored there', () => {
     const refused = () => mustKnow({ version: '17.9', image: 'postgres:17' }, '18.1 (Debian)');
     expect(refused).toThrow(/Postgres 18.1, but pg_dump of postgres:17 is 17.9/);
     mustKnow({ version: '18.0', image: '' }, '18.6');

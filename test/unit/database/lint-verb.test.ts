@@ -51,8 +51,8 @@ const every = project({
   '4_wrong.sql': 'SELCT 1',
 });
 
-describe('exit codes', () => {
-  it('0 when all is well, and it says so', async () => {
+describe('exit codes of db lint', () => {
+  it('0 without findings, and the output says so', async () => {
     expect(await lint(fine)).toMatchObject({ code: 0, out: '✓ migrations: no problems found\n' });
   });
 
@@ -76,14 +76,14 @@ describe('exit codes', () => {
     });
   });
 
-  it('0 for what is only a note, with --strict too', async () => {
+  it('0 for a note, also with --strict', async () => {
     expect(await lint(noted, ['--strict'])).toMatchObject({
       code: 0,
       out: expect.stringContaining('migrations: 0 errors, 0 warnings, 1 note'),
     });
   });
 
-  it('2 where there are no migrations, and nothing that a reader of the format would take for "all is well"', async () => {
+  it('2 without migrations, and no output that a reader of the format would take for "no problems"', async () => {
     for (const format of ['json', 'github', 'sarif'])
       expect(await lint(project({}), ['--format', format])).toMatchObject({
         code: 2,
@@ -92,7 +92,7 @@ describe('exit codes', () => {
       });
   });
 
-  it('2 for a format that there is not', async () => {
+  it('2 for an unknown format', async () => {
     expect(await lint(fine, ['--format', 'xml'])).toMatchObject({
       code: 2,
       err: expect.stringContaining('sarif'),
@@ -100,7 +100,7 @@ describe('exit codes', () => {
   });
 });
 
-describe('formats', () => {
+describe('formats of db lint', () => {
   it('pretty puts a caret under the statement, then says what, why, and the safe way', async () => {
     const { out } = await lint(project({ '1_a.sql': 'SELECT 1;\n\tCREATE INDEX i ON t (x)' }));
     expect(out.split('\n')).toEqual([
@@ -117,27 +117,27 @@ describe('formats', () => {
     ]);
   });
 
-  it('pretty puts the caret where the SQL can not be read, also behind letters of several bytes', async () => {
+  it('pretty puts the caret where the SQL cannot be parsed, also after letters of several bytes', async () => {
     const { out } = await lint(project({ '1_a.sql': "SELECT 'ü€'; SELCT 1" }));
     const lines = out.split('\n');
     expect(lines[0]).toBe('error syntax migrations/1_a.sql:2:14');
     expect(lines[2]).toBe(`    | ${' '.repeat(13)}^`);
   });
 
-  it('pretty shows a part of a line that is long, with the caret under the spot', async () => {
+  it('pretty shows a part of a long line, with the caret under the finding', async () => {
     const { out } = await lint(project({ '1_a.sql': `SELECT '${'x'.repeat(300)}'; DROP INDEX i` }));
     const [, line = '', caret = ''] = out.split('\n');
     expect(line.length).toBeLessThan(120);
     expect(line.slice(caret.indexOf('^'))).toMatch(/^DROP INDEX i/);
   });
 
-  it('a migration neither drives the terminal nor turns the text around', async () => {
+  it('pretty lets no control character and no text direction mark of a migration reach the terminal', async () => {
     const { out } = await lint(project({ '1_a.sql': 'DROP INDEX "i\u001B[2J\u202Ej\u0085"' }));
     expect(out).toContain('drop-index-not-concurrent');
     expect(out.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Cf}]/u);
   });
 
-  it('json is what --json has as its result', async () => {
+  it('json prints the same result as --json', async () => {
     const bare = JSON.parse((await lint(every, ['--format', 'json'])).out);
     const { result } = JSON.parse((await lint(every, ['--json'])).out);
     expect(bare).toEqual(result);
@@ -155,7 +155,7 @@ describe('formats', () => {
     });
   });
 
-  it('github is escaped and sorted: errors first, then file by file; why and the safe way are in it', async () => {
+  it('github is escaped and sorted, errors first and then by file, and includes the reason and the safe way', async () => {
     const own = project(
       { '1_odd.sql': 'DROP INDEX "50%"', '2_a.sql': 'SELCT', '3_b.sql': 'CREATE INDEX i ON t (x)' },
       'a,b:c',
@@ -172,7 +172,7 @@ describe('formats', () => {
     expect(lines[2]).toContain('drops the index 50%25 with');
   });
 
-  it('github writes the summary when there are more than the service shows, and only then', async () => {
+  it('github writes a summary only when there are more findings than the service shows', async () => {
     const of = async (count: number) => {
       const own = project({
         '1_a.sql': Array.from({ length: count }, (_, at) => `DROP INDEX i${at}`).join(';\n'),
@@ -188,7 +188,7 @@ describe('formats', () => {
     expect(rows).toHaveLength(11);
   });
 
-  it('sarif is what the schema of SARIF 2.1.0 asks for, and lists every rule that has found something', async () => {
+  it('sarif is valid SARIF 2.1.0, and lists every rule that has a finding', async () => {
     for (const folder of [fine, every]) {
       const document = JSON.parse((await lint(folder, ['--format', 'sarif'])).out);
       expect(sarifMistakes(document)).toEqual([]);
@@ -196,7 +196,7 @@ describe('formats', () => {
     }
   });
 
-  it('sarif names the place from the folder that lint was called in', async () => {
+  it('sarif gives the path of a file from the folder in which lint was called', async () => {
     const { results } = JSON.parse((await lint(every, ['--format', 'sarif'])).out).runs[0];
     expect(results[2].locations[0].physicalLocation).toEqual({
       artifactLocation: { uri: 'migrations/3_grave.sql' },
@@ -204,7 +204,7 @@ describe('formats', () => {
     });
   });
 
-  it('sarif knows a finding again when lines move and the table grows', async () => {
+  it('sarif gives a finding the same fingerprint when lines move and the table grows', async () => {
     const of = async (up: string, rows: number) => {
       const dir = join(project({ '1_a.sql': up }).path, 'migrations');
       const sizes = new Map([['t', rows]]);
@@ -222,7 +222,7 @@ describe('formats', () => {
     expect(other.prints).not.toEqual(before.prints);
   });
 
-  it('every format tells of the same findings', async () => {
+  it('every format shows the same findings', async () => {
     const of = async (format: string) => (await lint(every, ['--format', format])).out;
     const expected = [
       ['warning', 'drop-index-not-concurrent'],

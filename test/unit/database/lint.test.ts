@@ -189,13 +189,13 @@ const lint = async (sql: string, header = '', isDown = false) => {
 };
 const all = (sample: string | string[]) => (Array.isArray(sample) ? sample : [sample]);
 
-describe('the rules', () => {
-  it('have samples, every one', () => {
+describe('the rules of db lint', () => {
+  it('have samples, all of them', () => {
     expect(Object.keys(samples).sort()).toEqual(rules.map(({ name }) => name).sort());
   });
 
   for (const [rule, { bad, good, header, goodHeader, isDown }] of Object.entries(samples)) {
-    it(`${rule} is found, with why and a safe way, and by nothing else`, async () => {
+    it(`${rule} finds its bad samples, with a reason and a safe way`, async () => {
       for (const sql of all(bad)) {
         const found = await lint(sql, header, isDown);
         expect(
@@ -207,13 +207,13 @@ describe('the rules', () => {
       }
     });
 
-    it(`${rule} says nothing of the safe way, nor does any other`, async () => {
+    it(`${rule} finds nothing in its good samples, and neither does any other rule`, async () => {
       for (const sql of all(good)) expect(await lint(sql, goodHeader, isDown), sql).toEqual([]);
     });
   }
 });
 
-describe('lint', () => {
+describe('db lint', () => {
   it('names the line and the column', async () => {
     const text =
       '-- gameops: reversible=lossy\n\n-- Up Migration\n-- ü\nCREATE TABLE n (id bigint);\n  /* x */ DROP TABLE old;\n-- Down Migration\nSELECT 1;\n';
@@ -221,16 +221,16 @@ describe('lint', () => {
     expect(found).toMatchObject([{ rule: 'drop-object', line: 6, column: 11 }]);
   });
 
-  it('says where the SQL is wrong', async () => {
+  it('names the line of a syntax error', async () => {
     const [found] = await lint('CREATE TABLE n (id bigint);\nSELCT 1');
     expect(found).toMatchObject({ rule: 'syntax', severity: 'error', line: 4 });
   });
 
-  it('lets a file say that it means it', async () => {
+  it('allows a finding that the header of the file allows', async () => {
     expect(await lint('DROP TABLE t', 'allow=drop-object')).toEqual([]);
   });
 
-  it('believes a way back that touches nothing of players', async () => {
+  it('accepts a down script that touches no data of players', async () => {
     const harmless = [
       'ALTER TABLE t ADD x int; UPDATE t SET x = y WHERE id < 1000',
       'CREATE TABLE n (id bigint); INSERT INTO n SELECT id FROM t; DELETE FROM n WHERE id = 0',
@@ -248,7 +248,7 @@ describe('lint', () => {
     expect(found.map(({ rule }) => rule)).toEqual(['column-type-change']);
   });
 
-  it('makes little of small tables and says how large the others are', async () => {
+  it('lowers the severity for small tables and names the size of large ones', async () => {
     const text =
       '-- Up Migration\nCREATE INDEX i ON t (x);\n-- Down Migration\nDROP INDEX CONCURRENTLY IF EXISTS i;\n'.replace(
         'CONCURRENTLY ',
@@ -264,7 +264,7 @@ describe('lint', () => {
     });
   });
 
-  it('looks over a folder: files that are none, those that are applied, what earlier ones proved', async () => {
+  it('checks a folder: reports invalid files, skips applied ones, and knows constraints of earlier files', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'gameops-lint-'));
     const write = (name: string, up: string) =>
       writeFile(join(dir, name), `-- Up Migration\n${up};\n-- Down Migration\nSELECT 1;\n`);
@@ -285,7 +285,7 @@ describe('lint', () => {
     await rm(dir, { recursive: true });
   });
 
-  it("has nothing to say about the bundled server's own migrations", async () => {
+  it("finds nothing in the bundled server's own migrations", async () => {
     const dir = join(import.meta.dirname, '../../../migrations');
     expect(await lintFolder({ dir, shownDir: '', applied: new Set(), sizes: null })).toEqual([]);
   });

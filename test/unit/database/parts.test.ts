@@ -51,7 +51,7 @@ describe('a folder of migrations', () => {
     expect(await listMigrations('/nowhere/at/all')).toEqual([]);
   });
 
-  it('is refused, with the path, when it or a file of it can not be read', async () => {
+  it('is refused, and the error names the path, when it or one of its files cannot be read', async () => {
     const dir = await folderOf('1_a.sql');
     await expect(listMigrations(join(dir, '1_a.sql'))).rejects.toMatchObject({
       code: 'MIGRATION_INVALID',
@@ -61,7 +61,7 @@ describe('a folder of migrations', () => {
     await expect(listMigrations(dir)).rejects.toMatchObject({ facts: { path: join(dir, '2_b.sql') } });
   });
 
-  it('is refused when a file is not UTF-8: another text would run than the one that was written', async () => {
+  it('is refused when a file is not UTF-8, because parts of it would be read wrongly', async () => {
     const dir = await folderOf();
     await writeFile(
       join(dir, '1_a.sql'),
@@ -79,7 +79,7 @@ describe('a folder of migrations', () => {
 });
 
 describe("the bundled server's own migrations", () => {
-  it('follow the rules, and any release before can live with them', async () => {
+  it('are expand migrations, so that every earlier release works with them', async () => {
     const migrations = await listMigrations(join(import.meta.dirname, '../../../migrations'));
     expect(migrations.map(({ phase }) => phase)).toEqual(migrations.map(() => 'expand'));
     expect(migrations.length).toBeGreaterThan(0);
@@ -127,7 +127,7 @@ describe('a migration file', () => {
       `-- gameops: transaction=off\n${good.replace('CREATE', 'CREATE INDEX CONCURRENTLY ON b (c); CREATE')}`,
     ],
     [
-      'what changes the server',
+      'a statement that changes the server',
       `-- gameops: transaction=off\n${good.replace('CREATE', 'ALTER SYSTEM SET x = 1; CREATE')}`,
     ],
     ['an unknown header word', `-- gameops: phase=sideways\n${good}`],
@@ -165,13 +165,13 @@ describe('an image and a schema', () => {
   const older = imageNeeds([file('1_a')]);
   const newer = imageNeeds([file('1_a'), file('2_b'), file('3_c', 'contract')]);
 
-  it('fit when what the image needs is applied; a contract migration that waits is not needed', () => {
+  it('fit when every migration that the image needs is applied; a waiting contract migration is not needed', () => {
     expect(newer).toEqual({ needs: '2_b', knows: '3_c' });
     expect(mayBoot(newer, { applied: new Set(['1_a', '2_b']), floor: null })).toBe('yes');
     expect(mayBoot(newer, { applied: new Set(['1_a']), floor: null })).toBe('schema-too-old');
   });
 
-  it('still fit after an expand, so that an old replica can start again, and no longer after a contract', () => {
+  it('still fit after an expand migration, so that an old replica can start again, but not after a contract migration', () => {
     expect(mayBoot(older, { applied: new Set(['1_a', '2_b']), floor: null })).toBe('yes');
     const contracted = { applied: new Set(['1_a', '2_b', '3_c']), floor: '3_c' };
     expect(mayBoot(older, contracted)).toBe('image-too-old');
@@ -194,17 +194,17 @@ describe('the checksum of a migration', () => {
       'export const up = (pgm) => { pgm.sql(`SELECT 1;`) };\r\n',
       '908c25113e7760c1efd22eeedb078d8c0b4bcc1e6217dbd78934def01babc999',
     ],
-  ])('by version 1 is for ever what ledgers have stored of %s', (sql, sum) => {
+  ])('by version 1 never changes, because ledgers have stored it: %s', (sql, sum) => {
     expect(isSumOf(sum, sql)).toBe(true);
     expect(isSumOf(sum, `${sql}; SELECT 1`)).toBe(false);
   });
 
-  it('has a format of the ledger for each version, so that an older gameops refuses a newer version', () => {
+  it('has a ledger format for each version, so that an older gameops refuses a newer version', () => {
     expect(ledgerFormat).toBeGreaterThanOrEqual(sumRules.length);
   });
 });
 
-describe('what a way back removes', () => {
+describe('the data that a down script removes', () => {
   it.each([
     ['DROP TABLE IF EXISTS a, "B".c CASCADE', ['drops a', 'drops B.c']],
     [
@@ -236,7 +236,7 @@ describe('what a way back removes', () => {
     ['TRUNCATE a CASCADE', 'empties every table that refers to a'],
     ['ALTER TYPE pair DROP ATTRIBUTE x CASCADE', 'changes x of the type pair'],
     ['SELCT 1', 'runs a statement that gameops can not parse: SELCT 1'],
-  ])('beyond what can be counted is named: %s', async (sql, words) => {
+  ])('is named when it cannot be counted: %s', async (sql, words) => {
     // What stands beside it is still seen.
     const { unsaved, removals } = await removalsIn(`DROP TABLE b; ${sql}`);
     expect(unsaved).toEqual([words]);
@@ -254,7 +254,7 @@ describe('what a way back removes', () => {
     ['date', 'timestamptz', false],
     ['int[]', '_int4', true],
     ['text USING left(x, 3)', 'text', false],
-  ])('is nothing where a new type keeps every value or fails: %s from %s, %s', async (to, from, keeps) => {
+  ])('is none if a new type keeps every value or fails: to %s from %s, kept: %s', async (to, from, keeps) => {
     const [change] = (await removalsIn(`ALTER TABLE a ALTER x TYPE ${to}`)).removals;
     expect(change?.to && keepsValues(change.to, from)).toBe(keeps);
   });
@@ -273,14 +273,14 @@ describe('statements outside of a transaction', () => {
     ["UPDATE t SET a = 'CREATE INDEX CONCURRENTLY'", { kind: 'transactional' }],
     ['CREATE INDEX CONCURRENTLY ON t (x)', { kind: 'refused' }],
     ['DROP INDEX CONCURRENTLY a, b', { kind: 'refused' }],
-  ])('are told apart: %s', (sql, step) => {
+  ])('are classified: %s', (sql, step) => {
     expect(classify(sql)).toMatchObject(step);
   });
 });
 
 describe('the number of a new migration', () => {
   const now = new Date('2026-03-04T05:06:07.008Z');
-  it('comes after all others, in their manner', () => {
+  it('comes after all others, in their format', () => {
     expect(nextPrefix([], now)).toBe('20260304050607008');
     expect(nextPrefix(['0001_a', '0009_b'], now)).toBe('0010');
     expect(nextPrefix(['1700000000000_a'], now)).toBe(String(now.getTime()));
@@ -299,7 +299,7 @@ describe('a database that does not answer', () => {
   };
 
   it.each(['28P01', '28000', '3D000', '53300', '57P03', '42501', 'ECONNREFUSED', ''])(
-    'is told with a way out and without the password (%s)',
+    'causes an error with a next step and without the password (%s)',
     (code) => {
       for (const accessory of ['arena-postgres', null]) {
         const error = unreachable({ ...endpoint, accessory }, Object.assign(new Error('no'), { code }));
@@ -310,7 +310,7 @@ describe('a database that does not answer', () => {
   );
 });
 
-it('the lock key is node-pg-migrate’s own, so that a stray run of it is excluded', async () => {
+it('the lock of a migration run has the key of node-pg-migrate, so that both never run at once', async () => {
   const { PG_MIGRATE_LOCK_ID } = await import('node-pg-migrate');
   expect(migrationLockKey).toBe(PG_MIGRATE_LOCK_ID);
 });

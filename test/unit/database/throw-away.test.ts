@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { refuseOtherMajor } from '../../../src/database/server/throw-away.ts';
 
 describe('a throw-away server', () => {
-  it('has to be of the live one’s major, and names the image that would be', () => {
+  it('must have the major version of the live server, and the error says which image has it', () => {
     const live = { at: 'db.example.com:5432', version: '16.4' };
     expect(() => refuseOtherMajor(live, '18.1')).toThrow(
       expect.objectContaining({
