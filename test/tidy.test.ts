@@ -84,7 +84,7 @@ const arrows: Record<string, { loads: readonly string[]; types: readonly string[
   server: { loads: ['boot-rule.ts', 'contract.ts', 'env', 'protocol.ts', 'tokens.ts'], types: [] },
 };
 
-describe('arrows', () => {
+describe('imports between rooms', () => {
   it('every room of src is on the map', () => {
     const rooms = new Set(sources.map(({ path }) => roomOf(path)));
     expect([...rooms].filter((room) => !(room in arrows))).toEqual([]);
@@ -116,7 +116,7 @@ describe('arrows', () => {
     expect(wrong.map(shown)).toEqual([]);
   });
 
-  it('what the server shares with the CLI brings no package of the CLI along', () => {
+  it('modules that the server shares with the CLI import no package of the CLI', () => {
     const shared = imports.filter(({ from, isPackage, isType }) => {
       const isShared = ['contract.ts', 'protocol.ts', 'tokens.ts', 'env/settings.ts'].includes(from);
       return isShared && isPackage && !isType;
@@ -160,7 +160,7 @@ describe('size and names', () => {
     expect(long.map(({ path, name, lines }) => `${path}: ${name}: ${lines}`)).toEqual([]);
   });
 
-  it('no file is named after nothing in particular', () => {
+  it('no file has a name that says nothing, such as util or helper', () => {
     const all = ['src', 'scripts', 'test'].flatMap((folder) => [
       ...filesIn(folder, '.ts'),
       ...filesIn(folder, '.js'),
@@ -174,7 +174,7 @@ describe('size and names', () => {
 });
 
 describe('tests', () => {
-  it('none is left out, alone, or still to be written', () => {
+  it('none is skipped, run alone, or still to be written', () => {
     const left = /\b(?:it|test|describe)\.(?:skip|skipIf|runIf|only|todo|fails)\b/;
     const wrong = filesIn('test', '.ts').filter((path) => left.test(readFileSync(join(root, path), 'utf8')));
     expect(wrong).toEqual([]);
@@ -182,7 +182,7 @@ describe('tests', () => {
 });
 
 describe('pages', () => {
-  it('docs/errors.md explains every code with its exit code, and no other', () => {
+  it('docs/errors.md explains every code with its exit code, and no other code', () => {
     const page = readFileSync(join(root, 'docs/errors.md'), 'utf8');
     const documented = [...page.matchAll(/^## ([A-Z_]+)\n\nExit (\d+)\./gm)].map(([, code, exit]) => [
       code,
@@ -195,12 +195,12 @@ describe('pages', () => {
     );
   });
 
-  it('every error code is met somewhere', () => {
+  it('every error code is used in src', () => {
     const text = sources.map((source) => (source.path === 'src/errors.ts' ? '' : source.text)).join('\n');
     expect(Object.keys(catalogue).filter((code) => !new RegExp(`'${code}'`).test(text))).toEqual([]);
   });
 
-  it('docs/json.md describes the result of every verb, and of no other', () => {
+  it('docs/json.md describes the result of every verb, and nothing else', () => {
     const titles = headingsOf('docs/json.md')
       .filter(({ depth }) => depth === 3)
       .map(({ text }) => text.replaceAll('`', ''));
@@ -282,7 +282,7 @@ describe('pages', () => {
     expect(titles.map((title) => Number.parseInt(title ?? '', 10))).toEqual(names.map((_, at) => at + 1));
   });
 
-  it('docs/architecture.md has a line for every room, and for no other', () => {
+  it('docs/architecture.md has a line for every room, and for nothing else', () => {
     const page = readFileSync(join(root, 'docs/architecture.md'), 'utf8');
     const rows = [...page.matchAll(/^\| `([a-z]+)\/` \|/gm)].map(([, room]) => room);
     const ground = /^\| ground floor \|.*$/m.exec(page)?.[0].match(/\w[\w-]*\.ts/g) ?? [];

@@ -87,7 +87,7 @@ it('a switch that only repairs the routes keeps the templates and the domain', a
   expect(await served(memory)).toEqual({ release: 1, redirects: false, domain: 'old.example' });
 });
 
-it('a release of an older gameops, which kept neither templates nor domain, is rendered from those of today', async () => {
+it('a release of an older gameops, which kept neither templates nor domain, is rendered from the present ones', async () => {
   const memory = await simulation(behaviours);
   await runVerb(memory, memory.engine, behaviours, deploy('game:good', then, { proxy: null }));
   await runVerb(memory, memory.engine, behaviours, deploy('game:next', then));

@@ -132,7 +132,7 @@ export function engineContract(open: () => Promise<Body>): void {
       expect((await seen(names.proxy))?.state).toBe('running');
     });
 
-    it('removing and stopping what is not there is success', async () => {
+    it('removing or stopping something that does not exist succeeds', async () => {
       await engine.removeContainer(project, names.proxy);
       await engine.removeVolume(project, names.volume.record);
       await engine.removeNetwork(project);

@@ -75,7 +75,7 @@ async function takeBack(server: GameServer, release: number): Promise<void> {
 }
 
 describe('a handover', () => {
-  test('moves players while they talk: no gap, nothing lost, nothing twice, and nobody is seen leaving', async () => {
+  test('moves players while they talk: no gap, no loss, no duplicate, and no player seems to leave', async () => {
     front = await openFront();
     const [old, next] = [await game.startReady({ release: 1 }), await game.startReady({ release: 2 })];
     front.route(1, old.url);
@@ -99,7 +99,7 @@ describe('a handover', () => {
     expect(news.filter(({ t }) => t === 'left' || t === 'joined')).toEqual([]);
   });
 
-  test('there and back again, as when a deploy is backed out, loses nothing and leaves no gap', async () => {
+  test('that is reversed, as when a deploy is backed out, loses no message and leaves no gap', async () => {
     front = await openFront();
     const [old, next] = [await game.startReady({ release: 3 }), await game.startReady({ release: 4 })];
     front.route(3, old.url);
@@ -117,7 +117,7 @@ describe('a handover', () => {
   });
 });
 
-test('a session whose sequence has expired in a long silence goes on from what the client knows', async () => {
+test('a session whose sequence has expired in a long silence continues with the sequence that the client knows', async () => {
   front = await openFront();
   const [old, next] = [await game.startReady({ release: 20 }), await game.startReady({ release: 21 })];
   front.route(20, old.url);
@@ -150,7 +150,7 @@ describe('without a handover', () => {
     );
   });
 
-  test('a drain loses nothing either', async () => {
+  test('a drain loses no message', async () => {
     front = await openFront();
     const [one, two] = [await game.startReady({ release: 7 }), await game.startReady({ release: 8 })];
     front.route(7, one.url);
@@ -162,7 +162,7 @@ describe('without a handover', () => {
     expectNothingLost();
   });
 
-  test('nothing is lost when Redis cuts its connections while players talk', async () => {
+  test('no message is lost when Redis cuts its connections while players talk', async () => {
     front = await openFront();
     const server = await game.startReady({ release: 9 });
     front.route(9, server.url);

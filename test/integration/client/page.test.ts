@@ -163,7 +163,7 @@ describe('the page', () => {
 });
 
 describe('a deploy', () => {
-  it('is one line on the page: nothing reloads, and no message is missing or heard twice', async () => {
+  it('shows as one line on the page: nothing reloads, and no message is missed or heard twice', async () => {
     const [gil, hal] = await twoPlayers('Gil', 'Hal');
     const told = [await watchState(gil), await watchState(hal)];
     const sockets = [gil.sockets(), hal.sockets()];

@@ -62,8 +62,8 @@ async function findingsOf(image: string) {
   return { code: ran.code, found: findings.filter(({ id }) => id === 'image-secrets') };
 }
 
-describe('secrets in images', () => {
-  it('an image without any is fine', async () => {
+describe('doctor, about secrets in images,', () => {
+  it('finds nothing in an image without secrets', async () => {
     const image = await build('clean', ['COPY server.js /app/'], {
       'server.js': 'welcome-to-the-arena 3000',
     });
@@ -71,7 +71,7 @@ describe('secrets in images', () => {
     expect(found).toMatchObject([{ level: 'ok' }]);
   });
 
-  it('a file of a layer, though a later layer has another one in its place', async () => {
+  it('finds a secret in a file of a layer, although a later layer replaces the file', async () => {
     const image = await build('layer', ['COPY first /app/.env', 'COPY second /app/.env'], {
       first: `A=1\nDB_PASSWORD=${secrets.DB_PASSWORD}\n`,
       second: 'A=1\n',
@@ -84,7 +84,7 @@ describe('secrets in images', () => {
     expect(found[0]?.fix).toContain('gameops env rotate db');
   });
 
-  it('its environment, its labels and its build history', async () => {
+  it('finds secrets in the environment and the build history of an image', async () => {
     const image = await build(
       'config',
       [`ARG TOKEN=${secrets.OTHER_TOKEN}`, `ENV SERVICE_TOKEN=${secrets.SERVICE_TOKEN}`, 'COPY empty /'],
@@ -96,7 +96,7 @@ describe('secrets in images', () => {
     );
   });
 
-  it('a value that JSON writes in another way, and one across the edges of what is read at once', async () => {
+  it('finds a secret with JSON escapes, and a secret across the edges of two blocks that are read', async () => {
     const filler = 'x'.repeat(65_536 - 20);
     const image = await build('forms', ['COPY settings.json big /app/'], {
       'settings.json': JSON.stringify({ secret: secrets.JWT_SECRET }),
@@ -109,7 +109,7 @@ describe('secrets in images', () => {
     ]);
   });
 
-  it('a .env with other values is a warning, an example is none', async () => {
+  it('warns of a .env with other values, but not of an example file', async () => {
     const files = { env: 'DB_PASSWORD=of-yesterday\n' };
     const image = await build('other', ['COPY env /app/.env', 'COPY env /app/.env.example'], files);
     const { found } = await findingsOf(image);

@@ -251,7 +251,7 @@ describe('what only a real engine can show', () => {
     await expect(pull).rejects.toMatchObject({ code: 'REGISTRY_UNREACHABLE' });
   });
 
-  it('a registry that answers no is IMAGE_NOT_FOUND; one that hangs up is REGISTRY_UNREACHABLE', async () => {
+  it('a registry that refuses is IMAGE_NOT_FOUND; a registry that hangs up is REGISTRY_UNREACHABLE', async () => {
     const registry = createServer((request, response) => {
       if (request.url?.includes('/broken/')) return request.socket.destroy();
       const isAlive = request.url === '/v2/';

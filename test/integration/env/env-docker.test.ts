@@ -65,15 +65,15 @@ function told(text: string): Record<string, string> | 'refused' {
 }
 
 describe('docker --env-file', () => {
-  it(`there are at least 60 cases`, () => {
+  it('is tested with at least 60 cases', () => {
     expect(envCases.length).toBeGreaterThanOrEqual(60);
   });
 
-  it.each(envCases)('reads it as we say: %s', async (_, text) => {
+  it.each(envCases)('reads what gameops says it reads: %s', async (_, text) => {
     expect(told(text)).toEqual(await readByDocker(text));
   });
 
-  it('a difference to what gameops passes on is a finding, in every case', async () => {
+  it('differs from gameops only in files for which env check has a finding', async () => {
     for (const [name, text] of envCases) {
       const tokens = readTokens(text);
       const ours = Object.fromEntries(

@@ -120,7 +120,7 @@ describe('env rotate db', () => {
     expect((await ground.run('db', 'status')).exitCode).toBe(0);
   });
 
-  it('changes the places of both roles the next time; a session that still uses the old one is named and never cut off', async () => {
+  it('changes the places of both roles the next time; a connection that still uses the old role is named and never ended', async () => {
     const { DB_USER = '', DB_PASSWORD = '' } = await ground.site.env();
     const straggler = new pg.Client({ ...loginOf(DB_USER, DB_PASSWORD), application_name: 'nightly-report' });
     await straggler.connect();
@@ -139,7 +139,7 @@ describe('env rotate db', () => {
     expect((await stop()).failures).toEqual([]);
   });
 
-  it('lets a rollback start the earlier release with the role and password of today', async () => {
+  it('lets a rollback start the earlier release with the present role and password', async () => {
     expectDone(await ground.run('rollback'));
     await expectUnnoticed(clients, 1);
   });

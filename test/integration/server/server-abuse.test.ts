@@ -183,7 +183,7 @@ test('thousands of clients that never finish their upgrade are cut off, and othe
   await until(() => half.every(isOver));
 });
 
-test('a page of another origin can not open a WebSocket, a page of this origin can', async () => {
+test('a page of another origin cannot open a WebSocket, a page of this origin can', async () => {
   const { host } = new URL(server.url);
   const statusWith = (origin: string) =>
     new Promise<number>((resolve) => {

@@ -216,7 +216,7 @@ test('a player who left and came back for a moment is gone after the grace, not 
   expect(await presence.sweep()).toBe(1);
 });
 
-test('an old connection can not take its player back by walking to another region', async () => {
+test('an old connection cannot take its player back by walking to another region', async () => {
   const [first, second] = [at('noa', 'r4-5', '1/1/14'), at('noa', 'r4-5', '2/1/4')];
   await join(first);
   await join(second);

@@ -146,7 +146,7 @@ describe('accounts', () => {
     expect((await ask('/api/refresh', { body: { refreshToken: again.body.refreshToken } })).status).toBe(401);
   });
 
-  test('a login that has ended can not be refreshed, another login of the same player can', async () => {
+  test('a login that has ended cannot be refreshed, another login of the same player can', async () => {
     const { name, password, refreshToken } = await register();
     const other = await ask<Login>('/api/login', { body: { name, password } });
     expect((await ask('/api/logout', { body: { refreshToken } })).status).toBe(204);
@@ -373,7 +373,7 @@ describe('the world', () => {
     expect((await ask('/api/profile', { token })).body).toMatchObject({ since: null, discoveries: 12 });
   });
 
-  test('one player can not fill a region at once, over however many replicas, and others may go on', async () => {
+  test('one player cannot fill a region at once, over however many replicas, and others may go on', async () => {
     const second = await game.startReady({ replica: 2 });
     const listener = await game.join(server, 'overwhelmed', { region: 'r5-5' });
     const token = game.tokenOf('hasty');

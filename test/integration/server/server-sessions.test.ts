@@ -236,7 +236,7 @@ describe('resume', () => {
     expect(offset).toBe(snapshot.offset + 1);
   });
 
-  test('another player can not resume a session by its id', async () => {
+  test('another player cannot resume a session by its id', async () => {
     const server = await game.startReady();
     const owner = await game.join(server, 'owner', { region: freshRoom() });
     owner.say(1, 'mine');

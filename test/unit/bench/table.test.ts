@@ -21,12 +21,12 @@ describe('the table of a bench', () => {
   it.each<[string, (table: Table) => void]>([
     ['nothing was judged', () => undefined],
     ['there was no round', (table) => table.judge('rounds', [], 0, table.worst)],
-    ['there was no round to reach it in', (table) => table.judgeLeast('rounds', [], 0)],
+    ['there was no round that could reach the figure', (table) => table.judgeLeast('rounds', [], 0)],
     [
-      'one of the rounds told no number',
+      'one of the rounds gave no number',
       (table) => table.judge('rounds', [1, Number.NaN, 1], 2, table.median),
     ],
-    ['there was nobody to be the largest of', (table) => table.judge('rounds', [Math.max()], 2, table.worst)],
+    ['the largest of no numbers was taken', (table) => table.judge('rounds', [Math.max()], 2, table.worst)],
     ['one round is beyond', (table) => table.judge('rounds', [0, 1], 0, table.worst)],
     ['one round falls short', (table) => table.judgeLeast('rounds', [10, 9], 10)],
   ])('is missed when %s', (_what, put) => {

@@ -28,7 +28,7 @@ describe('usage', () => {
     ['replicas 0', ['deploy', '--replicas', '0'], 'a whole number, 1 to 50'],
     ['51 replicas', ['deploy', '--replicas', '51'], 'a whole number, 1 to 50'],
     ['an unknown strategy', ['deploy', '--strategy', 'yolo'], 'blue-green or rolling'],
-    ['a strategy that is for later', ['deploy', '--strategy', 'canary'], 'not built yet'],
+    ['a strategy that is not built yet', ['deploy', '--strategy', 'canary'], 'not built yet'],
     ['a duration without a unit', ['deploy', '--watch', '30'], '30s, 5m'],
     ['a release that is no number', ['rollback', '--to', 'last'], 'a whole number'],
     ['an unknown image source', ['images', 'prepare', '--source', 'ftp'], 'debian'],

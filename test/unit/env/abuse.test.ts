@@ -29,8 +29,8 @@ async function inFolder<T>(use: (own: Folder) => Promise<T>): Promise<T> {
 
 const run = (own: Folder, ...args: string[]) => gameops([...args, '--project', 'arena'], { cwd: own.path });
 
-describe('what is no file of text', () => {
-  it.each(['/dev/zero', '/proc/self', '/nowhere/.env'])('%s is refused in words, at once', async (path) => {
+describe('a .env that is no plain text file', () => {
+  it.each(['/dev/zero', '/proc/self', '/nowhere/.env'])('%s is refused at once, with an error', async (path) => {
     await inFolder(async (own) => {
       for (const verb of [['env', 'check'], ['env', 'fix'], ['env', 'explain', 'PORT'], ['deploy']]) {
         const { code, err } = await run(own, ...verb, '--env-file', path);
@@ -40,7 +40,7 @@ describe('what is no file of text', () => {
     });
   });
 
-  it('a KEY_FILE that never ends is a source that can not be read', async () => {
+  it('a KEY_FILE that never ends is reported as unreadable', async () => {
     await inFolder(async (own) => {
       own.write('.env', `${plain}JWT_SECRET_FILE=/dev/zero\n`);
       const { code, out } = await run(own, 'env', 'check', '--format', 'json');
@@ -67,7 +67,7 @@ describe('what is no file of text', () => {
     });
   });
 
-  it('a link is followed: its target is repaired, the link stays; one that leads nowhere is no .env', async () => {
+  it('a symbolic link stays and its target is repaired; a link to nothing is refused', async () => {
     await inFolder(async (own) => {
       own.write('real.env', `export A=1\n${plain}`, 0o640);
       symlinkSync('real.env', join(own.path, '.env'));
@@ -79,7 +79,7 @@ describe('what is no file of text', () => {
     });
   });
 
-  it('a NUL byte is found where it is, and deployed nowhere', async () => {
+  it('a NUL byte is reported with its column, and deploy refuses the file', async () => {
     await inFolder(async (own) => {
       own.write('.env', plain.replace('DB_NAME=arena', 'DB_NAME=are\0na'));
       const { out } = await run(own, 'env', 'check', '--format', 'json');
@@ -90,7 +90,7 @@ describe('what is no file of text', () => {
     });
   });
 
-  it('lines of 3 million quotes, hashes or dollars are read in a breath', async () => {
+  it('lines of 3 million quotes, hashes or dollars are read', async () => {
     await inFolder(async (own) => {
       own.write(
         '.env',
@@ -102,7 +102,7 @@ describe('what is no file of text', () => {
   });
 });
 
-describe('many hands', () => {
+describe('several writers of one .env', () => {
   it('twelve repairs at once leave one whole file and nothing beside it', async () => {
     await inFolder(async (own) => {
       own.write('.env', `export A=1\n${plain}`);
@@ -113,7 +113,7 @@ describe('many hands', () => {
     });
   });
 
-  it('what a killed one left beside it is gone with the next; what a living one writes stays', () => {
+  it('the temporary file of a killed process is removed by the next write, that of a running process stays', () => {
     const own = emptyFolder();
     own.write('.env', 'A=1\n', 0o600);
     const dead = spawn('true');
@@ -139,7 +139,7 @@ describe('a file that a group may read', () => {
     vi.restoreAllMocks();
   });
 
-  it.each([true, false])('is still that group’s afterwards (root: %s)', async (asRoot) => {
+  it.each([true, false])('keeps its group and its mode when it is replaced (root: %s)', async (asRoot) => {
     // A user who may not give files away keeps the group all the same.
     vi.spyOn(process, 'getuid').mockReturnValue(asRoot && isRoot ? 0 : 1_000);
     await inFolder(async (folder) => {

@@ -22,8 +22,8 @@ function check(
   return gameops(['env', 'check', ...args], { cwd: at.path, env, ...(stdin !== undefined && { stdin }) });
 }
 
-describe('exit codes', () => {
-  it('0 when all is well, and it says so', async () => {
+describe('exit codes of env check', () => {
+  it('0 without findings, and the output says so', async () => {
     folder.write('.env', complete);
     expect(await check()).toMatchObject({ code: 0, out: '✓ .env: no problems found\n', err: '' });
   });
@@ -42,7 +42,7 @@ describe('exit codes', () => {
     });
   });
 
-  it('4 for a file that was named and is not there, or is a folder', async () => {
+  it('4 for a named file that does not exist or is a folder', async () => {
     for (const name of ['nowhere.env', '.']) {
       const { code, err } = await check(['--env-file', name]);
       expect([name, code]).toEqual([name, 4]);
@@ -51,7 +51,7 @@ describe('exit codes', () => {
     expect((await check(['--example', 'nowhere.example'])).code).toBe(4);
   });
 
-  it('3 without a file and without settings; 0 in CI, where the environment has them all', async () => {
+  it('3 without a file and without settings; 0 when the environment has all settings, as in CI', async () => {
     const empty = emptyFolder();
     const bare = await check([], {}, undefined, empty);
     expect(bare.code).toBe(3);
@@ -97,8 +97,8 @@ describe('exit codes', () => {
   });
 });
 
-describe('the file itself', () => {
-  it('mode, link, tracked by git, not ignored by git', async () => {
+describe('the file .env itself', () => {
+  it('has a finding for its mode, for a link, when git tracks it, and when git does not ignore it', async () => {
     const own = emptyFolder();
     const git = (...args: string[]) => execFileSync('git', ['-C', own.path, ...args], { stdio: 'ignore' });
     const found = async () => {
@@ -123,8 +123,8 @@ describe('the file itself', () => {
   });
 });
 
-describe('formats', () => {
-  it('pretty puts a caret under the spot, and shows dots for the value', async () => {
+describe('formats of env check', () => {
+  it('pretty puts a caret under the finding, and shows dots for the value', async () => {
     folder.write('spot.env', `${complete}PORT=30#00\n`);
     const { out } = await check(['--env-file', 'spot.env']);
     const lines = out.split('\n');
@@ -134,7 +134,7 @@ describe('formats', () => {
     expect(lines[at + 2]).toBe('     |        ^');
   });
 
-  it('github is escaped and sorted: errors first, then by line', async () => {
+  it('github is escaped and sorted, errors first and then by line', async () => {
     folder.write('a,b:c%.env', 'DB_PASSWORD=a#b\nhello\nPORT = 1\n');
     const { out } = await check(['--env-file', 'a,b:c%.env', '--format', 'github']);
     const lines = out.trimEnd().split('\n');
@@ -148,7 +148,7 @@ describe('formats', () => {
     expect(lines.filter((line) => line.includes('%0A') || line.includes('%25'))).not.toEqual([]);
   });
 
-  it('github writes the summary when there are more than the service shows, and only then', async () => {
+  it('github writes a summary only when there are more findings than the service shows', async () => {
     const summary = folder.write('summary.md', '');
     folder.write('few.env', `${complete}oops\n`);
     await check(['--env-file', 'few.env', '--format', 'github'], { GITHUB_STEP_SUMMARY: summary });
@@ -158,7 +158,7 @@ describe('formats', () => {
     expect(readFileSync(summary, 'utf8').match(/\| error \| syntax \|/g)).toHaveLength(30);
   });
 
-  it('sarif is what the schema of SARIF 2.1.0 asks for', async () => {
+  it('sarif is valid SARIF 2.1.0', async () => {
     folder.write('bad.env', 'DB_PASSWORD=a#b\nhello\nPORT = 1\nPORT=2\n', 0o644);
     folder.write('fine.env', complete);
     for (const name of ['bad.env', 'fine.env', '-']) {
@@ -167,7 +167,7 @@ describe('formats', () => {
     }
   });
 
-  it('every format tells of the same findings', async () => {
+  it('every format shows the same findings', async () => {
     folder.write('same.env', 'DB_PASSWORD=a#b\nhello\nPORT = 1\nPORT=2\n', 0o644);
     const of = async (format: string) => (await check(['--env-file', 'same.env', '--format', format])).out;
     const rules = (JSON.parse(await of('json')).findings as { rule: string }[]).map(({ rule }) => rule);
@@ -214,7 +214,7 @@ describe('a value is never shown', () => {
     formats.flatMap((format) => [[file, format, {}] as const, [file, format, environment] as const]),
   );
 
-  it.each(cases)('%s %j', async (file, format, env) => {
+  it.each(cases)('by env check of the file "%s" with %j', async (file, format, env) => {
     const own = emptyFolder();
     const summary = own.write('summary.md', '');
     const name = own.write('x.env', files[file] ?? '');
@@ -227,7 +227,7 @@ describe('a value is never shown', () => {
     own.remove();
   });
 
-  it.each(Object.keys(files))('nor by fix, explain or init: %s', async (file) => {
+  it.each(Object.keys(files))('by env fix, env explain or init with the file "%s"', async (file) => {
     const own = emptyFolder();
     own.write('.env', files[file] ?? '');
     own.write('gameops.yaml', yaml);
@@ -249,7 +249,7 @@ describe('a value is never shown', () => {
     own.remove();
   });
 
-  it('nor by a deploy that refuses them', async () => {
+  it('by a deploy that refuses the file', async () => {
     for (const text of Object.values(files)) {
       const own = emptyFolder();
       own.write('.env', text);
@@ -263,7 +263,7 @@ describe('a value is never shown', () => {
     }
   });
 
-  it('the canaries would be seen: the test sees one that is printed', () => {
+  it('and this test would notice a canary that is printed', () => {
     expect(leaked(`x${canary(3)}y`)).toContain(canary(3));
     expect(written('JWT_SECRET').length).toBe(43);
   });

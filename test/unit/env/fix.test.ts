@@ -14,7 +14,7 @@ const values = (text: string) =>
 const canary = 'Qz7Kanarie4Vogel9xW';
 
 describe('env fix', () => {
-  it('repairs what is mechanical, and keeps comments and order', () => {
+  it('repairs mechanical mistakes, and keeps comments and order', () => {
     const text =
       '\uFEFF# first\r\nexport A = "x" # why\r\n\r\n  B=\'two words\'  \r\nC=pa#ss\r\nA=y\r\nbroken\r\nD="one\ntwo"';
     expect(fixEnv(text).text).toBe('# first\n\nB=two words\nC=pa#ss\nA=y\nbroken\nD="one\ntwo"\n');
@@ -24,7 +24,7 @@ describe('env fix', () => {
     expect(fixEnv('A=1 # why\nB="x"\n').text).toBe('# why\nA=1\nB=x\n');
   });
 
-  it.each(envCases)('changes no value, and has nothing left to do the second time: %s', (_, text) => {
+  it.each(envCases)('changes no value, and repairs nothing the second time: %s', (_, text) => {
     const once = fixEnv(text);
     expect(values(once.text)).toEqual(values(text));
     expect(fixEnv(once.text)).toEqual({ text: once.text, repairs: [] });
@@ -41,7 +41,7 @@ describe('env fix', () => {
     );
   });
 
-  it('keeps the mode, leaves nothing behind, and shows no value', async () => {
+  it('keeps the mode, leaves no temporary file, and shows no value', async () => {
     const own = emptyFolder();
     const path = own.write('.env', `export A = "${canary}"\n`);
     chmodSync(path, 0o640);
@@ -58,7 +58,7 @@ describe('env fix', () => {
     own.remove();
   });
 
-  it('needs a file: exit 3 without, 4 for a named one that is not there, 2 for stdin', async () => {
+  it('needs a file: exit 3 without one, 4 when the named file does not exist, 2 for stdin', async () => {
     const own = emptyFolder();
     const fix = async (...args: string[]) => (await gameops(['env', 'fix', ...args], { cwd: own.path })).code;
     expect([await fix(), await fix('--env-file', 'nowhere'), await fix('--env-file', '-')]).toEqual([
@@ -69,7 +69,7 @@ describe('env fix', () => {
 });
 
 describe('env explain', () => {
-  it('says which source won, which lost, what it is for and what it accepts', async () => {
+  it('says which source of a setting wins and which lose, its purpose and what it accepts', async () => {
     const own = emptyFolder();
     own.write('.env', `${generateEnv('arena')}DB_PASSWORD_FILE=pw.txt\n`);
     own.write('pw.txt', `${canary}\n`);
@@ -99,7 +99,7 @@ describe('env explain', () => {
     own.remove();
   });
 
-  it('a fingerprint tells same from other, and is of use on this machine only', async () => {
+  it('shows a fingerprint that is equal for equal values, on one machine only', async () => {
     const own = emptyFolder();
     own.write('.env', `A=${canary}\nB=${canary}\nC=${canary}x\n`);
     const printOf = async (key: string, env: Record<string, string> = {}) => {
@@ -115,7 +115,7 @@ describe('env explain', () => {
     own.remove();
   });
 
-  it('names a source that fails, without what it said', async () => {
+  it('names a source that fails, without its output', async () => {
     const own = emptyFolder();
     own.write('gameops.yaml', `env: { provider: "echo ${canary} >&2; echo ${canary}; exit 7" }\n`);
     const { code, out, err } = await gameops(['env', 'explain', 'JWT_SECRET', '--verbose'], {

@@ -46,8 +46,8 @@ function check(text: string) {
   });
 }
 
-describe('tokens', () => {
-  it('tell key, value, quotes, comment and place of each setting', () => {
+describe('the tokens of a .env', () => {
+  it('have key, value, quotes, comment and place of each setting', () => {
     const text = '# first\n\n  export KEY = "va#lue" # why\nB=2 \n';
     const [one, two] = settingsIn(readTokens(text));
     expect(one).toMatchObject({ key: 'KEY', value: 'va#lue', quote: '"', comment: '# why', hasExport: true });
@@ -55,28 +55,28 @@ describe('tokens', () => {
     expect(two).toMatchObject({ key: 'B', value: '2', quote: null, line: 4, column: 1, trailing: ' ' });
   });
 
-  it('count the lines of a value that has several', () => {
+  it('count the lines of a value that has several lines', () => {
     const [, two] = settingsIn(readTokens('A="1\r\n2\n3"\nB=4\n'));
     expect(two).toMatchObject({ key: 'B', line: 4 });
   });
 
-  it.each(envCases)('are the file again when joined: %s', (_, text) => {
+  it.each(envCases)('give the same text when they are joined: %s', (_, text) => {
     expect(joinTokens(readTokens(text))).toBe(text);
   });
 });
 
-describe('the real readers', () => {
-  it.each(envCases)('dotenv reads it as we say: %s', (_, text) => {
+describe('other readers of .env', () => {
+  it.each(envCases)('dotenv reads what gameops says it reads: %s', (_, text) => {
     expect(asObject(readAs('dotenv', text))).toEqual(dotenv.parse(text));
   });
 
-  it.each(envCases)('where all agree so do we, and where one does not a finding says so: %s', (_, text) => {
+  it.each(envCases)('there is a finding if gameops, Node, dotenv and docker do not read the same: %s', (_, text) => {
     const values = [ours(text), parseEnv(text), dotenv.parse(text), asObject(readAs('docker', text))];
     const isAlike = values.every((one) => JSON.stringify(one) === JSON.stringify(values[0]));
     if (!isAlike) expect(check(text).findings).not.toEqual([]);
   });
 
-  it('what is said to be portable is read alike by everybody', () => {
+  it('a text without findings is read alike by gameops, Node, dotenv and docker', () => {
     fc.assert(
       fc.property(trouble, (text) => {
         if (check(text).findings.length > 0) return;
@@ -88,7 +88,7 @@ describe('the real readers', () => {
     );
   });
 
-  it('dotenv and our telling of it never differ', () => {
+  it('dotenv reads any text as gameops says it does', () => {
     fc.assert(
       fc.property(trouble, (text) => {
         expect(asObject(readAs('dotenv', text))).toEqual(dotenv.parse(text));
@@ -98,8 +98,8 @@ describe('the real readers', () => {
   });
 });
 
-describe('whatever the file holds', () => {
-  it('it is read, and is the same when joined', () => {
+describe('any content of a .env', () => {
+  it('is read, and its tokens give the same text when they are joined', () => {
     fc.assert(
       fc.property(fc.oneof(trouble, fc.string({ unit: 'binary' })), (text) => {
         expect(joinTokens(readTokens(text))).toBe(text);
@@ -120,7 +120,7 @@ describe('whatever the file holds', () => {
     ['comments with quotes', '# it\'s "so"\n'],
     ['white space without end', ' \t'],
     ['the same key', 'DB_HOST=localhost\n'],
-  ])('100,000 times %s come to an end', (_, piece) => {
+  ])('is read to the end, also 100,000 times %s', (_, piece) => {
     const text = piece.repeat(100_000);
     expect(joinTokens(readTokens(text))).toBe(text);
     expect(differences(readTokens(text)).length).toBeGreaterThanOrEqual(0);

@@ -257,21 +257,21 @@ const samples: Record<RuleId, { bad: Sample[]; good: Sample[] }> = {
   'not-ignored-by-git': { bad: [{ text: plain, facts: { git: 'open' } }], good: [{ text: plain }] },
 };
 
-describe('every rule', () => {
+describe('the rules of env check', () => {
   for (const [id, { bad, good: fine }] of Object.entries(samples)) {
-    it.each(bad)(`${id} is found %#`, (sample) => {
+    it.each(bad)(`${id} finds its bad sample %#`, (sample) => {
       expect(check(sample).findings.map(({ rule }) => rule)).toContain(id);
     });
-    it.each(fine)(`${id} is not found %#`, (sample) => {
+    it.each(fine)(`${id} does not find its good sample %#`, (sample) => {
       expect(check(sample).findings.map(({ rule }) => rule)).not.toContain(id);
     });
   }
 
-  it('the good file has no finding at all', () => {
+  it('find nothing in a good file', () => {
     expect(check({ text: plain })).toEqual({ file: '.env', findings: [], errors: 0, warnings: 0 });
   });
 
-  it('has a section on the page, with its severity, and the page has no other', () => {
+  it('have one section each in docs/env-rules.md, with their severity, and the page has no other sections', () => {
     const page = readFileSync(new URL('../../../docs/env-rules.md', import.meta.url), 'utf8');
     const sections = [...page.matchAll(/^## (.+)\n\n(Error|Warning|Off)\./gm)].map(([, id, level]) => [
       id,
@@ -284,7 +284,7 @@ describe('every rule', () => {
     expect(sections).toEqual(expected);
   });
 
-  it('every finding says where it is, unless it is not in the file', () => {
+  it('name line and column of every finding, unless its cause is outside of the file', () => {
     for (const { bad } of Object.values(samples))
       for (const sample of bad)
         for (const { line, column, rule } of check(sample).findings)
@@ -292,7 +292,7 @@ describe('every rule', () => {
             expect([rule, line, column]).toEqual([rule, expect.any(Number), expect.any(Number)]);
   });
 
-  it('a key that goes out is not judged: it is as weak as it was, and nobody can change that', () => {
+  it('do not judge JWT_SECRET_PREVIOUS, because nobody can change the old key any more', () => {
     const weak = '9f86d081884c7d659a2feaa0c55ad015';
     for (const JWT_SECRET_PREVIOUS of [weak, 'a'.repeat(40), 'changeme-'.repeat(4)]) {
       const example = asText({ JWT_SECRET_PREVIOUS });
@@ -301,7 +301,7 @@ describe('every rule', () => {
     expect(check({ text: withOnly({ JWT_SECRET_NEXT: weak }) }).errors).toBe(1);
   });
 
-  it('gameops.yaml makes it graver, milder, or turns it off', () => {
+  it('can be made errors or turned off in gameops.yaml', () => {
     const sample = { text: withOnly({ DB_PASSWORD: 'kT9-x2' }) };
     expect(check(sample)).toMatchObject({ errors: 0, warnings: 1 });
     expect(check({ ...sample, levels: { 'short-secret': 'error' } })).toMatchObject({
@@ -311,12 +311,12 @@ describe('every rule', () => {
     expect(check({ ...sample, levels: { 'short-secret': 'off' } })).toMatchObject({ errors: 0, warnings: 0 });
   });
 
-  it('the nearest known key is suggested', () => {
+  it('suggest the nearest known key', () => {
     const { findings } = check({ text: `${plain}LOG_LEVLE=info\n` });
     expect(findings[0]?.message).toContain('did you mean LOG_LEVEL?');
   });
 
-  it('the spot is the spot', () => {
+  it('point to the exact line and column', () => {
     const at = (text: string, rule: RuleId) => {
       const found = check({ text }).findings.find((one) => one.rule === rule);
       return found && [found.line, found.column];

@@ -48,7 +48,7 @@ describe('where a value comes from', () => {
     expect(env.sources).toMatchObject({ DB_NAME: 'process', DB_USER: 'file' });
   });
 
-  it('KEY_FILE names a file that holds the value; its last newline is no part of it', () => {
+  it('KEY_FILE names a file that holds the value; its last newline is not part of the value', () => {
     folder.write('password.txt', 'from a file\n');
     const { DB_PASSWORD: _, ...rest } = good;
     const env = read(`${asText(rest)}DB_PASSWORD_FILE=password.txt\n`);
@@ -67,17 +67,17 @@ describe('where a value comes from', () => {
     expect(read(asText(good), both).values.DB_PASSWORD).toBe('of the environment');
   });
 
-  it('a KEY_FILE that can not be read names the key', () => {
+  it('a KEY_FILE that cannot be read is refused, and the error names the key', () => {
     expect(refusal(`${asText(good)}JWT_SECRET_FILE=nowhere.txt\n`).facts.keys).toEqual(['JWT_SECRET_FILE']);
   });
 
-  it('of the environment only settings count; of .env everything does', () => {
+  it('from the environment only known keys are taken, from .env all keys', () => {
     const env = read(`${asText(good)}MOTD=welcome\n`, { EDITOR: 'vi', MOTD: 'hello' });
     expect(env.values).toMatchObject({ MOTD: 'hello' });
     expect(env.values).not.toHaveProperty('EDITOR');
   });
 
-  it('without .env the environment is enough; with neither the way out is init', () => {
+  it('without .env the environment is enough; without both, the error suggests gameops init', () => {
     expect(read(null, good)).toMatchObject({ exists: false, settings: { jwtSecret: good.JWT_SECRET } });
     expect(refusal(null)).toMatchObject({
       code: 'ENV_MISSING',
@@ -92,8 +92,8 @@ describe('where a value comes from', () => {
   });
 });
 
-describe('what is refused', () => {
-  it('everything that is wrong is named at once, by key and by what was expected', () => {
+describe('invalid settings', () => {
+  it('are all refused at once, with their keys', () => {
     const error = refusal(
       'DB_HOST=postgres\nDB_PORT=lots\nJWT_SECRET=short\nREDIS_URL=redis\nLOG_LEVEL=loud\n',
     );
@@ -103,7 +103,7 @@ describe('what is refused', () => {
     );
   });
 
-  it('no value is ever shown, whatever it is', () => {
+  it('are refused without showing their values', () => {
     const wrong = fc.stringMatching(/^[A-Za-z0-9!%&*+:;<>?@^_|~-]{8,31}$/);
     fc.assert(
       fc.property(
@@ -125,7 +125,7 @@ describe('what is refused', () => {
     ['DB_HOST', '0.0.0.0'],
     ['REDIS_URL', 'redis://:pw@localhost:6379'],
     ['REDIS_URL', 'redis://:pw@[::1]:6379'],
-  ])('%s=%s, because in a container that is the container itself', (key, value) => {
+  ])('include %s=%s, because loopback in a container is the container itself', (key, value) => {
     const error = refusal(asText({ ...good, [key]: value }));
     expect(error).toMatchObject({ code: 'DB_HOST_LOOPBACK', exitCode: 3, facts: { key } });
     expect(error.message).toContain('in a container, where loopback is the container itself');
@@ -133,18 +133,18 @@ describe('what is refused', () => {
   });
 });
 
-describe('an image that is not ours', () => {
-  it('needs nothing', () => {
+describe('settings of an image that is not bundled', () => {
+  it('may be missing', () => {
     expect(read(null, {}, false).settings).toEqual({ database: null, redis: null, jwtSecret: null });
   });
 
-  it('has its own words for what we know: only what gameops itself uses is checked', () => {
+  it('are checked only if gameops itself uses them', () => {
     expect(
       read('LOG_LEVEL=chatty\nJWT_SECRET=short\nNODE_ENV=staging\n', {}, false).settings.database,
     ).toBeNull();
   });
 
-  it('with DB_HOST needs all of DB_*, and a REDIS_URL has to be one', () => {
+  it('need all of DB_* if DB_HOST is set, and REDIS_URL must be a URL', () => {
     expect(refusal('DB_HOST=postgres\n', {}, false).facts.keys).toEqual([
       'DB_NAME',
       'DB_USER',
@@ -156,7 +156,7 @@ describe('an image that is not ours', () => {
 });
 
 describe('the mode of .env', () => {
-  it('0600 and 0400 are well; a bit for group or others is told', () => {
+  it('is accepted as 0600 or 0400, and reported if group or others have a right', () => {
     const path = folder.write('.env', asText(good));
     for (const [mode, told] of [
       [0o600, null],
@@ -170,7 +170,7 @@ describe('the mode of .env', () => {
     chmodSync(path, 0o600);
   });
 
-  it('a verb warns of it once, though it reads the file more than once', async () => {
+  it('causes one warning in each run, although the file is read more than once', async () => {
     const own = emptyFolder();
     own.write('.env', asText(good), 0o644);
     const { err } = await gameops(['deploy', '--project', 'arena'], { cwd: own.path });
@@ -180,7 +180,7 @@ describe('the mode of .env', () => {
   });
 });
 
-describe('init', () => {
+describe('gameops init', () => {
   it('writes settings that are complete and valid, for any name a project may have', () => {
     for (const project of ['arena', 'my-arena-2']) {
       const check = serverSettings(parseEnv(generateEnv(project)) as Record<string, string>);
@@ -188,13 +188,13 @@ describe('init', () => {
     }
   });
 
-  it('secrets are 256 bits, never the same, of letters that mean the same in every dialect', () => {
+  it('makes a different secret of 256 bits each time, of letters that every reader of .env takes alike', () => {
     const secrets = Array.from({ length: 100 }, generateSecret);
     expect(new Set(secrets).size).toBe(100);
     for (const secret of secrets) expect(secret).toMatch(/^[A-Za-z0-9_-]{43}$/);
   });
 
-  it('the file is for its owner only', async () => {
+  it('writes a .env that only its owner can read', async () => {
     const own = emptyFolder();
     await gameops(['init', '--project', 'arena'], { cwd: own.path });
     expect(statSync(join(own.path, '.env')).mode & 0o777).toBe(0o600);
@@ -202,7 +202,7 @@ describe('init', () => {
   });
 });
 
-it('whatever is not known to be open counts as secret', () => {
+it('a setting counts as secret unless it is known to be public', () => {
   expect(['DB_PASSWORD', 'JWT_SECRET', 'REDIS_URL', 'STRIPE_KEY'].every(isSecretKey)).toBe(true);
   expect(['PORT', 'DB_HOST', 'LOG_LEVEL'].some(isSecretKey)).toBe(false);
 });

@@ -32,7 +32,7 @@ describe('which accessories gameops runs', () => {
     expect(whichAccessories(auto, own)).toEqual({ postgres: 'external', redis: 'external' });
   });
 
-  it('decides for each one alone', () => {
+  it('decides for Postgres and Redis separately', () => {
     const mixed = { ...settings, DB_HOST: 'db.example.com' };
     expect(whichAccessories(auto, mixed)).toEqual({ postgres: 'external', redis: 'managed' });
   });
@@ -72,7 +72,7 @@ describe('which accessories gameops runs', () => {
     { REDIS_URL: 'redis://:x@redis:7000' },
     { REDIS_URL: 'rediss://:x@redis:6379' },
     { REDIS_URL: 'redis://someone:x@redis:6379' },
-  ])('refuses what the accessory can not be: %o', (other) => {
+  ])('refuses settings that an accessory cannot have: %o', (other) => {
     expect(() => whichAccessories(auto, { ...settings, ...other })).toThrow(
       expect.objectContaining({ code: 'CONFIG_INVALID' }),
     );

@@ -22,7 +22,7 @@ describe('--yes', () => {
     );
   });
 
-  it('does not accept losses of going back, and the error names the flag that does', async () => {
+  it('does not accept what reverting a migration loses, and the error names the flag that does', async () => {
     const asked = confirmWayBack(context(), 'It loses much.', ['gameops db rollback --accept-loss']);
     await expect(asked).rejects.toMatchObject({
       code: 'CONFIRMATION_NEEDED',

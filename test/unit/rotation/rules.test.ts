@@ -85,7 +85,7 @@ describe('JWT_SECRET', () => {
     expect(whyUnsafe({ file: ring('a'), live: ring('b', null, 'a') })).toBe('forgets');
   });
 
-  it('when it was not noted since when only the new key signs, the wait begins now', () => {
+  it('when the beginning of the wait for old tokens was not noted, the wait begins now', () => {
     expect(plan({ ...before, file: ring('b', null, 'a'), live: ring('b', null, 'a'), now: 10_000 })).toEqual(
       whole.slice(4),
     );

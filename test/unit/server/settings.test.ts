@@ -35,7 +35,7 @@ test('the environment wins over KEY_FILE, and KEY_FILE over the settings file', 
   expect(passwordWith({ ...pointed, DB_PASSWORD: 'from-the-environment' })).toBe('from-the-environment');
 });
 
-test('a KEY_FILE that can not be read is named, and KEY_FILE of an unknown setting is not read', () => {
+test('a KEY_FILE that cannot be read is named, and KEY_FILE of an unknown setting is not read', () => {
   expect(passwordWith({ SSL_CERT_FILE: '/nowhere' })).toBe('from-the-file');
   expect(passwordWith({ DB_PASSWORD_FILE: '/nowhere' })).toEqual([
     'DB_PASSWORD_FILE: expected the path of a file that can be read',
