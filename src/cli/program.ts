@@ -47,7 +47,7 @@ export function buildProgram(
     .option('--config <path>', 'configuration file (default: gameops.yaml, which need not exist)')
     .option('--env-file <path>', 'file with settings and secrets (default: .env)')
     .option('--json', 'write one JSON document to stdout, and progress as JSON lines to stderr')
-    .option('--yes', 'destroy data without asking (what going back loses needs --accept-loss instead)')
+    .option('--yes', 'destroy data without asking (losses of reverted migrations need --accept-loss instead)')
     .option('--no-color', 'no colours (NO_COLOR works too)')
     .option('--verbose', 'write more detail to stderr')
     .option('--quiet', 'write only results, warnings and errors')

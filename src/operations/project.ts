@@ -192,7 +192,7 @@ async function playersOnline(context: Context): Promise<number> {
   if (counts.includes(null)) {
     throw new OpsError('REDIS_UNREACHABLE', {
       message:
-        'The number of players online is unknown, so gameops can not wait for a quiet moment. Nothing was changed.',
+        "The number of players online is unknown, so gameops can't wait for a quiet moment. Nothing was changed.",
       next: ['gameops doctor', 'gameops deploy (without --when-quiet)'],
     });
   }

@@ -13,7 +13,7 @@ const introduced: { feature: keyof ProxyFeatures; since: [number, number, number
   {
     feature: 'keepaliveMinTimeout',
     since: [1, 27, 4],
-    without: 'clients that send on a kept-alive connection in that moment can get a reset at each switch',
+    without: 'at each switch, clients that are sending on a kept-alive connection can get a reset',
   },
   { feature: 'http2', since: [1, 25, 1], without: 'players are served by HTTP/1.1, not HTTP/2' },
   {

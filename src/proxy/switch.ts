@@ -120,7 +120,7 @@ function openedWith(
   if (kept) return { templates: kept, domain: opened.domain, lost: [] };
   const today = loadTemplates(templateDir);
   const isSame = templatesName(today) === opened.templates;
-  const lost = 'the templates that this release was deployed with are lost: those of today are used';
+  const lost = 'the templates that this release was deployed with are lost: the present templates are used';
   return { templates: today, domain: opened.domain, lost: isSame ? [] : [lost] };
 }
 

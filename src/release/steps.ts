@@ -215,7 +215,7 @@ export function drainStep(
   const pacedMs = to === null ? (findRelease(position.world, release)?.drainMs ?? 0) : 0;
   const mayCut =
     pacedMs > intent.drainMs
-      ? `; its servers were started with a ${pacedMs / 1000} s drain, so players still connected after ${drainSeconds} s are cut off`
+      ? `; its servers were started with a ${pacedMs / 1000} s drain, so players still connected after ${drainSeconds} s are disconnected`
       : '';
   return {
     kind: 'drain',

@@ -96,7 +96,7 @@ function reportable(error: unknown, { version }: Speaker): ReportedError {
   const what = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return {
     code: 'BUG',
-    message: `gameops failed in a way that it does not know: ${what}`,
+    message: `gameops failed unexpectedly: ${what}`,
     next: [
       'gameops status shows where players are; gameops resume finishes an unfinished act',
       'please report this, with the output of the same command with --verbose',

@@ -71,7 +71,7 @@ async function verifyAll(context: Context, backups: readonly Backup[], level: Le
       proven.push(
         await verifyBackup(access.folder, backup, proof).catch((error: unknown) => {
           if (!isOpsError(error, 'BACKUP_DAMAGED')) throw error;
-          const damage = (error.facts.damage ?? 'another database comes out of it') as Backup['damage'];
+          const damage = (error.facts.damage ?? 'restored content differs') as Backup['damage'];
           return { ...backup, damage };
         }),
       );

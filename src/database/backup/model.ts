@@ -67,7 +67,7 @@ export type Damage =
   | 'size differs'
   | 'content differs'
   | 'unreadable'
-  | 'another database comes out of it';
+  | 'restored content differs';
 
 export interface Backup {
   id: string;

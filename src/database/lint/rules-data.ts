@@ -253,7 +253,7 @@ export const dataRules: readonly Rule[] = [
           !isMadeHere(tableNamed(one.path), one.column) &&
           !(one.to !== undefined && keepsValues(one.to, null)),
       );
-      const unseen = statement.kind === 'DoStmt' ? ['runs a DO block, whose losses can not be seen,'] : [];
+      const unseen = statement.kind === 'DoStmt' ? ["runs a DO block, whose losses can't be seen,"] : [];
       return [...new Set([...known.map(wordsOf), ...unsavedBy(statement), ...unseen])].map((one) => ({
         message: `${one} when it is reverted, although the file says reversible=yes`,
         rewrite:

@@ -53,7 +53,7 @@ export function classify(code: string): StatementClass {
   if (/^((create|drop|alter)\s+(database|tablespace|subscription)|alter\s+system)\b/i.test(code))
     return {
       kind: 'refused',
-      why: 'changes the server and not the schema, so it does not belong into a migration',
+      why: 'changes the server and not the schema, so it does not belong in a migration',
     };
   return { kind: 'transactional' };
 }

@@ -223,7 +223,7 @@ async function afterFailure(
   const facts = { applied: kept, reverted };
   const what = [
     run.partly.has(failed.name)
-      ? 'Part of it is done and can not be undone: the next run continues after that part'
+      ? "Part of it is done and can't be undone: the next run continues after that part"
       : 'It was rolled back completely',
     ...(reverted.length > 0
       ? [`${reverted.join(', ')}, applied before it, ${wasOrWere(reverted)} reverted, too`]

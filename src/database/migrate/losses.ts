@@ -73,7 +73,7 @@ export async function lossesOf(
       what.push(...(await takenAlong(client, there.table)));
   }
   if (isLossy && (isOpaque || removals.length + unsaved.length === 0))
-    what.push('is marked as lossy (reversible=lossy), and gameops can not see what is lost');
+    what.push("is marked as lossy (reversible=lossy), and gameops can't see what is lost");
   return { losses, uncounted: [...new Set(what)].map((one) => ({ migration, what: one })) };
 }
 

@@ -215,7 +215,7 @@ async function runStatements(
     if (!(await revertStatements(client, task.name, task.direction)))
       throw invalid(
         task.file,
-        'was half done with another text, and parts of that text can not be undone: put the former text back',
+        "was half done with another text, and parts of that text can't be undone: put the former text back",
       );
     journal = [];
   }

@@ -60,7 +60,7 @@ export async function removalsIn(sql: string): Promise<Removals> {
     const parsed = await parseSection(text).catch(() => null);
     if (parsed === null)
       all.unsaved.push(
-        `runs a statement that gameops can not parse: ${text.replace(/\s+/g, ' ').slice(0, 60)}`,
+        `runs a statement that gameops can't parse: ${text.replace(/\s+/g, ' ').slice(0, 60)}`,
       );
     for (const statement of parsed ?? []) {
       all.removals.push(...removalsOf(statement));

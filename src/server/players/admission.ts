@@ -79,7 +79,7 @@ async function tryToAdmit(game: Game, { hello, person, link, owner, frames }: Ar
   // From here to the end nothing waits, so nothing can come between the replay and what is told live.
   if (epoch !== bus.epoch()) throw new Error('the epoch has changed in the meantime');
   const replay = rooms.enter(player, region, start.offset);
-  if (replay === null) throw new Error('the room went on too far in the meantime');
+  if (replay === null) throw new Error('the room has moved on too far in the meantime');
   // In one piece: how fast a fleet of players can arrive depends on the number of writes.
   link.stream.cork();
   welcome(game, player, start);

@@ -235,7 +235,7 @@ describe('the data that a down script removes', () => {
     ['DROP DOMAIN name CASCADE', 'drops the domain name and everything that depends on it'],
     ['TRUNCATE a CASCADE', 'empties every table that refers to a'],
     ['ALTER TYPE pair DROP ATTRIBUTE x CASCADE', 'changes x of the type pair'],
-    ['SELCT 1', 'runs a statement that gameops can not parse: SELCT 1'],
+    ['SELCT 1', "runs a statement that gameops can't parse: SELCT 1"],
   ])('is named when it cannot be counted: %s', async (sql, words) => {
     // What stands beside it is still seen.
     const { unsaved, removals } = await removalsIn(`DROP TABLE b; ${sql}`);

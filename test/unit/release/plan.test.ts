@@ -88,14 +88,14 @@ describe('a blue-green deploy', () => {
     expect(kinds(planResume(worldAfter(start, plan, 1)))).not.toContain('migrate');
   });
 
-  it('says that players are cut off when the drain is shorter than the one that the servers were started with', () => {
+  it('says that players are disconnected when the drain is shorter than the one that the servers were started with', () => {
     // Players can't be handed over to an own image, so the old servers only get their SIGTERM.
     const foreign = { ...opening, candidate: { ...opening.candidate, protocol: null } };
     const cause = (drainMs: number) =>
       planAct(liveWorld(), intent(41, { drainMs }), foreign).steps.find(({ kind }) => kind === 'drain')
         ?.cause;
     expect(cause(5_000)).toBe(
-      '214 players disconnected, at most 5 s; its servers were started with a 300 s drain, so players still connected after 5 s are cut off',
+      '214 players disconnected, at most 5 s; its servers were started with a 300 s drain, so players still connected after 5 s are disconnected',
     );
     expect(cause(600_000)).toBe('214 players disconnected, at most 600 s');
   });

@@ -87,7 +87,7 @@ export function pullFailed(ref: string, words: string, hadCredentials: boolean):
     return new OpsError('REGISTRY_UNREACHABLE', {
       message: `The registry of ${ref} does not answer: ${sentence} ${untouched}`,
       next: [
-        'check that reference, and the network and proxy settings of the engine, then run it again',
+        'check that reference, and the network and proxy settings of the engine, then run the command again',
         `or docker load the archive of ${ref} into the engine`,
       ],
       facts,
@@ -100,7 +100,7 @@ export function pullFailed(ref: string, words: string, hadCredentials: boolean):
       : 'without credentials: docker login left none';
     return new OpsError('REGISTRY_DENIED', {
       message: `The registry refuses to give ${ref}, asked ${asked}: ${sentence} ${untouched}`,
-      next: [`${login}, as the user that runs gameops, then run it again`],
+      next: [`${login}, as the user that runs gameops, then run the command again`],
       facts: { ...facts, hadCredentials },
     });
   }
@@ -109,7 +109,7 @@ export function pullFailed(ref: string, words: string, hadCredentials: boolean):
   return new OpsError('IMAGE_NOT_FOUND', {
     message: `${isPartly ? `The registry has only a part of ${ref}` : `No registry has ${ref}`}: ${sentence} ${untouched}`,
     next: isPartly
-      ? [`push ${ref} again, then run it again`]
+      ? [`push ${ref} again, then run the command again`]
       : ['check its name', `if the image is private: ${login}`],
     facts,
   });

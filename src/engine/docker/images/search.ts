@@ -28,7 +28,7 @@ export async function searchImage(
   if ((await orNull(image.inspect())) === null) return null;
   const stream = await begun(image.get(), signal);
   if (stream === null) return { ...found, isWhole: false };
-  const end = () => stream.destroy(new Error('not looked through in time'));
+  const end = () => stream.destroy(new Error('not searched in time'));
   signal.addEventListener('abort', end, { once: true });
   if (signal.aborted) end();
   try {
