@@ -162,7 +162,7 @@ function dropCommand({ endpoint }: BackupAccess, name: string): string {
     : `docker exec ${accessory} dropdb -U ${user} ${name}`;
 }
 
-function resultOf(access: BackupAccess, { undo, ms, sessions }: Restored, began: number): object {
+function resultOf(access: BackupAccess, { undo, ms, connections }: Restored, began: number): object {
   return {
     database: access.endpoint.database,
     undo,
@@ -170,15 +170,15 @@ function resultOf(access: BackupAccess, { undo, ms, sessions }: Restored, began:
     drop: dropCommand(access, undo),
     restoreMs: Math.round(performance.now() - began),
     swapMs: ms,
-    sessionsEnded: sessions,
+    sessionsEnded: connections,
   };
 }
 
 function text(access: BackupAccess, restored: Restored, began: number, notes: string[]): string {
-  const { undo, ms, sessions } = restored;
+  const { undo, ms, connections } = restored;
   const took = formatMs(performance.now() - began);
   return [
-    `${access.endpoint.database} is restored, in ${took}; no client could connect for ${ms} ms of that time, and ${sessions} connections were ended`,
+    `${access.endpoint.database} is restored, in ${took}; no client could connect for ${ms} ms of that time, and ${connections} connections were ended`,
     ...notes.map((note) => `  ${note}`),
     `  go back:  gameops db restore ${undo}`,
     `  drop it:  ${dropCommand(access, undo)}`,

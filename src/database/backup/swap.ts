@@ -29,7 +29,7 @@ export interface Swapped {
   /** Time in which nobody could connect. */
   ms: number;
   /** Connections that were ended. */
-  sessions: number;
+  connections: number;
 }
 
 /** @param admin a connection to a third database @throws RESTORE_FAILED; then the name is where it was */
@@ -43,12 +43,12 @@ export async function swapDatabases(
   let isRenaming = true;
   // At the same time: the rename blocks new connections and waits until the last old one has ended.
   const ending = withAdmin(endpoint, 'gameops', async (other) => {
-    let sessions = 0;
+    let connections = 0;
     while (isRenaming) {
-      sessions += await endConnections(other, [swap.live, swap.incoming]);
+      connections += await endConnections(other, [swap.live, swap.incoming]);
       await sleep(10);
     }
-    return sessions;
+    return connections;
   });
   ending.catch(() => undefined);
   try {
@@ -60,9 +60,9 @@ export async function swapDatabases(
     isRenaming = false;
   }
   const ms = Math.round(performance.now() - began);
-  const sessions = await ending.catch(() => 0);
+  const connections = await ending.catch(() => 0);
   swap.at?.('swapped');
-  return { ms, sessions };
+  return { ms, connections };
 }
 
 async function rename(admin: pg.Client, { live, incoming, aside, comment, at }: Swap): Promise<void> {
@@ -95,9 +95,9 @@ async function connectionsIn(client: pg.Client, database: string): Promise<strin
   return rows.map(({ who }) => who);
 }
 
-function refused({ live }: Swap, cause: unknown, sessions: string[]): OpsError {
-  const inUse = codeOf(cause) === '55006' && sessions.length > 0;
-  const who = inUse ? `; still connected: ${sessions.slice(0, 5).join(', ')}` : '';
+function refused({ live }: Swap, cause: unknown, connections: string[]): OpsError {
+  const inUse = codeOf(cause) === '55006' && connections.length > 0;
+  const who = inUse ? `; still connected: ${connections.slice(0, 5).join(', ')}` : '';
   return new OpsError('RESTORE_FAILED', {
     message: `The database ${live} could not be replaced: ${messageOf(cause)}${who}. It is unchanged, and players can use it again.`,
     next: inUse
@@ -106,7 +106,7 @@ function refused({ live }: Swap, cause: unknown, sessions: string[]): OpsError {
           'gameops db restore <id>',
         ]
       : ['allow the role to rename databases: ALTER ROLE <DB_USER> CREATEDB', 'gameops db restore <id>'],
-    facts: { sqlstate: codeOf(cause), sessions },
+    facts: { sqlstate: codeOf(cause), sessions: connections },
     cause,
   });
 }

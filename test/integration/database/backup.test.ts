@@ -293,9 +293,9 @@ describe('a gameops that is killed while it dumps', () => {
     await rm(folder, { recursive: true });
     await killed({ cwd: own.path }, folder, 500_000);
     await expect.poll(dumps).toEqual([]);
-    // The session that counts rows beside the dump ends when it looks whether its client is there.
-    const sessions = `SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'gameops-%'`;
-    await expect.poll(() => lab.query(sessions)).toEqual([]);
+    // The connection that counts rows beside the dump ends when it looks whether its client is there.
+    const connections = `SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'gameops-%'`;
+    await expect.poll(() => lab.query(connections)).toEqual([]);
     await lab.query('DROP TABLE bulk');
 
     expect(await listBackups(folder)).toEqual([]);
@@ -312,19 +312,19 @@ describe('a gameops that is killed while it dumps', () => {
   });
 
   it('has its dump ended by the next backup, which leaves the dump of a running gameops alone', async () => {
-    const session = (application: string) =>
+    const connection = (application: string) =>
       withClientOpen({ application }, (client) => client.query('SELECT pg_sleep(0)'));
     const [orphan, mine, owner] = await Promise.all([
-      session('gameops-dump-20260101-000000-aaaa'),
-      session('gameops-dump-20260101-000000-bbbb'),
-      session('gameops-backup-20260101-000000-bbbb'),
+      connection('gameops-dump-20260101-000000-aaaa'),
+      connection('gameops-dump-20260101-000000-bbbb'),
+      connection('gameops-backup-20260101-000000-bbbb'),
     ]);
     await takeBackup(await lab.open(), request());
     await expect.poll(dumps).toHaveLength(1);
     await Promise.all([orphan.close(), mine.close(), owner.close()]);
   });
 
-  /** A session that stays until it is closed. */
+  /** A connection that stays until it is closed. */
   async function withClientOpen(
     limits: { application: string },
     act: (client: Parameters<Parameters<typeof withClient>[1]>[0]) => Promise<unknown>,
@@ -390,7 +390,7 @@ describe('a server that gameops does not run', () => {
       child.kill('SIGKILL');
       await ended;
       await expect.poll(tools).toEqual([]);
-      // Cut off before it could take leave, its session goes when it has waited for the table for as long as it may.
+      // Cut off before it could say goodbye, its connection ends when it has waited for the table for as long as it may.
       await expect.poll(dumps).toEqual([]);
     });
     own.remove();

@@ -135,12 +135,12 @@ describe('restoring', () => {
       (client) => new Promise((_, reject) => client.on('end', () => reject(new Error('ended')))),
     );
     const ended = expect(idle).rejects.toThrow('ended');
-    const { sessions } = await restoreBackup(access, backup);
+    const { connections } = await restoreBackup(access, backup);
     await ended;
     await expect.poll(() => answers.includes('500')).toBe(true);
     isOver = true;
     await Promise.all(players);
-    expect(sessions).toBeGreaterThan(0);
+    expect(connections).toBeGreaterThan(0);
     expect(new Set(answers)).toEqual(new Set(['501', '500']));
     expect(answers.lastIndexOf('501')).toBeLessThan(answers.indexOf('500'));
   });
@@ -256,7 +256,7 @@ describe('a gameops that is killed while it restores', () => {
     async (stage, how) => {
       const changed = await content();
       await killedAt(stage);
-      // The server may take a moment to see that the session is gone.
+      // The server may take a moment to see that the connection is gone.
       await expect.poll(() => content().catch(() => null)).toBe(how === 'restored' ? before : changed);
       const restored = await restoreBackup(access, await findBackup(access.folder, backup.id));
       expect(await content()).toBe(before);
@@ -273,7 +273,7 @@ describe('a gameops that is killed while it restores', () => {
     await expect.poll(filling, { interval: 2 }).toHaveLength(1);
     child.kill('SIGKILL');
     await once(child, 'exit');
-    await sessionsAreGone();
+    await connectionsAreGone();
     expect(await content()).toBe(changed);
     expect(await stagingDatabases()).toHaveLength(1);
     await restoreBackup(access, large);
@@ -292,11 +292,11 @@ describe('a gameops that is killed while it restores', () => {
     const child = await starting(backup.id, stage);
     const [, signal] = await once(child, 'exit');
     expect(signal).toBe('SIGKILL');
-    await sessionsAreGone();
+    await connectionsAreGone();
   }
 
-  /** What a session still holds is not swept: it could be somebody's who lives. */
-  const sessionsAreGone = () =>
+  /** What a connection still holds is not swept: its gameops could be running. */
+  const connectionsAreGone = () =>
     expect
       .poll(() =>
         lab.query(

@@ -9,16 +9,16 @@ import {
   type RollbackSite,
 } from '../../support/site/rollback-site.ts';
 
-let ground: RollbackSite;
+let rollbackSite: RollbackSite;
 let site: MigratingSite;
-const deploy = (name: string) => ground.deploy(name);
-const live = () => ground.live();
+const deploy = (name: string) => rollbackSite.deploy(name);
+const live = () => rollbackSite.live();
 
 beforeAll(async () => {
-  ground = await openRollbackSite({ one: '1_players', two: '2_rank', three: '3_note' });
-  ({ site } = ground);
+  rollbackSite = await openRollbackSite({ one: '1_players', two: '2_rank', three: '3_note' });
+  ({ site } = rollbackSite);
 });
-afterAll(() => ground?.close());
+afterAll(() => rollbackSite?.close());
 mendAfterFailure(() => site);
 
 describe('a rollback past an irreversible migration', () => {
@@ -52,7 +52,7 @@ describe('a rollback past an irreversible migration', () => {
     const refused = await site.run(args);
     expect(refused).toMatchObject({ exitCode: 2, json: { error: { code: 'CONFIRMATION_NEEDED' } } });
     expect(refused.json?.error?.message).toContain('public.players (3 rows then, 4 now)');
-    const killed = await ground.killedAt('step-done', 'restore', [...args, '--yes']);
+    const killed = await rollbackSite.killedAt('step-done', 'restore', [...args, '--yes']);
     // Little comes after it: the kill may be late.
     expect(['SIGKILL', null]).toContain(killed.signal);
     // It was restored, and is not restored again.

@@ -10,27 +10,27 @@ import {
   type RollbackSite,
 } from '../../support/site/rollback-site.ts';
 
-let ground: RollbackSite;
+let rollbackSite: RollbackSite;
 let site: MigratingSite;
-const deploy = (name: string) => ground.deploy(name);
-const status = () => ground.status();
-const live = () => ground.live();
+const deploy = (name: string) => rollbackSite.deploy(name);
+const status = () => rollbackSite.status();
+const live = () => rollbackSite.live();
 
-/** Before it has reverted anything; waits until its session is gone, too. */
+/** Before it has reverted anything; waits until its connection is gone, too. */
 const killedBeforeTakingBack = () =>
   site.holding('players', async () => {
     const args = ['rollback', '--schema', '--accept-loss'];
-    const killed = await ground.killedAt('step-started', 'take-back', args);
-    const sessions = `SELECT FROM pg_stat_activity WHERE application_name = 'gameops'`;
-    await until(async () => (await site.query(sessions)).length === 0);
+    const killed = await rollbackSite.killedAt('step-started', 'take-back', args);
+    const connections = `SELECT FROM pg_stat_activity WHERE application_name = 'gameops'`;
+    await until(async () => (await site.query(connections)).length === 0);
     return killed;
   });
 
 beforeAll(async () => {
-  ground = await openRollbackSite({ one: '1_players', two: '2_rank' });
-  ({ site } = ground);
+  rollbackSite = await openRollbackSite({ one: '1_players', two: '2_rank' });
+  ({ site } = rollbackSite);
 });
-afterAll(() => ground?.close());
+afterAll(() => rollbackSite?.close());
 mendAfterFailure(() => site);
 
 describe('rollback --schema', () => {

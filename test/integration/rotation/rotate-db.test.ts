@@ -20,11 +20,11 @@ import {
 } from '../../support/site/rotation.ts';
 
 describe('env rotate db', () => {
-  let ground: RotationSite;
+  let rotationSite: RotationSite;
   let clients: Clients;
   let loginOf: (user: string, password: string) => pg.ClientConfig;
   const query = async (sql: string) => {
-    const { DB_USER = '', DB_PASSWORD = '' } = await ground.site.env();
+    const { DB_USER = '', DB_PASSWORD = '' } = await rotationSite.site.env();
     const client = new pg.Client(loginOf(DB_USER, DB_PASSWORD));
     await client.connect();
     try {
@@ -36,27 +36,27 @@ describe('env rotate db', () => {
 
   let earlierBackup: string;
   beforeAll(async () => {
-    ground = await openRotationSite('rotate-db');
+    rotationSite = await openRotationSite('rotate-db');
     // DATABASE_URL beside DB_* must lead to the same database as they do.
-    const { DB_USER: user, DB_PASSWORD: password, DB_NAME: name } = await ground.site.env();
-    await ground.site.setEnv({
+    const { DB_USER: user, DB_PASSWORD: password, DB_NAME: name } = await rotationSite.site.env();
+    await rotationSite.site.setEnv({
       DATABASE_URL: `postgres://${user}:${password}@postgres:5432/${name}?sslmode=disable`,
     });
-    earlierBackup = (await ground.run('db', 'backup')).json?.result.id;
-    const postgres = (await ground.site.containers()).find(({ Labels }) => Labels[label.role] === 'postgres');
+    earlierBackup = (await rotationSite.run('db', 'backup')).json?.result.id;
+    const postgres = (await rotationSite.site.containers()).find(({ Labels }) => Labels[label.role] === 'postgres');
     const host = Object.values(postgres?.NetworkSettings.Networks ?? {})[0]?.IPAddress ?? '';
-    const { DB_NAME } = await ground.site.env();
+    const { DB_NAME } = await rotationSite.site.env();
     loginOf = (user, password) => ({ host, port: 5432, database: DB_NAME ?? '', user, password });
-    clients = await ground.startClients();
+    clients = await rotationSite.startClients();
   });
   mendAfterFailure(
-    () => ground.site,
-    () => ground.rotate('db', '--wait', '20s'),
+    () => rotationSite.site,
+    () => rotationSite.rotate('db', '--wait', '20s'),
   );
 
   afterAll(async () => {
     await clients?.stop().catch(() => undefined);
-    await ground?.site.close();
+    await rotationSite?.site.close();
   });
 
   /** Somebody who has what .env says, and connects anew all the time. */
@@ -83,20 +83,20 @@ describe('env rotate db', () => {
   }
 
   it('takes over an installation with one role; killed before every step, the next call continues, and nobody notices', async () => {
-    const old = await ground.site.env();
+    const old = await rotationSite.site.env();
     const stop = reconnecting();
-    const plan = await ground.rotate('db', '--plan');
+    const plan = await rotationSite.rotate('db', '--plan');
     expect(kindsIn(plan)).toEqual([...['take-over', 'hand-on', 'deploy', 'mark', 'disable']]);
     await clients.window();
-    for (const word of ['take-over', 'hand-on', 'deploy']) await ground.killedAt('db', says(word));
-    await ground.killedAt('db', begins('await-ready'));
-    for (const word of ['mark', 'disable']) await ground.killedAt('db', says(word));
-    const ran = await ground.rotate('db', '--wait', '20s');
+    for (const word of ['take-over', 'hand-on', 'deploy']) await rotationSite.killedAt('db', says(word));
+    await rotationSite.killedAt('db', begins('await-ready'));
+    for (const word of ['mark', 'disable']) await rotationSite.killedAt('db', says(word));
+    const ran = await rotationSite.rotate('db', '--wait', '20s');
     expectDone(ran);
     const owner = `${old.DB_USER}_owner`;
     expect(ran.json?.result).toMatchObject({ state: 'done', user: `${old.DB_USER}_alternate`, owner });
     await expectUnnoticed(clients, 1);
-    expect((await ground.run('env', 'check', '--strict')).json?.result.findings).toEqual([]);
+    expect((await rotationSite.run('env', 'check', '--strict')).json?.result.findings).toEqual([]);
     const { failures, count } = await stop();
     expect(failures).toEqual([]);
     expect(count).toBeGreaterThan(100);
@@ -105,7 +105,7 @@ describe('env rotate db', () => {
   });
 
   it('gives everything to the owner, also tables that are made later, and leaves the Postgres container as it was', async () => {
-    const owner = `${(await ground.site.env()).DB_NAME}_owner`;
+    const owner = `${(await rotationSite.site.env()).DB_NAME}_owner`;
     await query('CREATE TABLE made_later (id int)');
     const owners = await query(
       `SELECT DISTINCT pg_get_userbyid(relowner) AS who FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
@@ -113,41 +113,41 @@ describe('env rotate db', () => {
     );
     expect(owners).toEqual([{ who: owner }]);
     await query('DROP TABLE made_later');
-    const ran = await ground.run('deploy', '--again', '--watch', '1s');
+    const ran = await rotationSite.run('deploy', '--again', '--watch', '1s');
     expectDone(ran);
     const warnings = ran.events.filter((event) => event.type === 'note' && event.level === 'warning');
     expect(warnings).toEqual([]);
-    expect((await ground.run('db', 'status')).exitCode).toBe(0);
+    expect((await rotationSite.run('db', 'status')).exitCode).toBe(0);
   });
 
   it('changes the places of both roles the next time; a connection that still uses the old role is named and never ended', async () => {
-    const { DB_USER = '', DB_PASSWORD = '' } = await ground.site.env();
+    const { DB_USER = '', DB_PASSWORD = '' } = await rotationSite.site.env();
     const straggler = new pg.Client({ ...loginOf(DB_USER, DB_PASSWORD), application_name: 'nightly-report' });
     await straggler.connect();
     onTestFinished(() => straggler.end());
     const stop = reconnecting();
     await clients.window();
-    const ran = await ground.rotate('db', '--wait', '2s');
+    const ran = await rotationSite.rotate('db', '--wait', '2s');
     expect([ran.exitCode, ran.json?.error?.code]).toEqual([6, 'ROTATION_UNFINISHED']);
     expect(ran.json?.error?.message).toContain('nightly-report');
     expect((await straggler.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
     await straggler.end();
-    expectDone(await ground.rotate('db'));
+    expectDone(await rotationSite.rotate('db'));
     const other = DB_USER.endsWith('_alternate') ? DB_USER.replace('_alternate', '') : `${DB_USER}_alternate`;
-    expect((await ground.site.env()).DB_USER).toBe(other);
+    expect((await rotationSite.site.env()).DB_USER).toBe(other);
     await expectUnnoticed(clients, 1);
     expect((await stop()).failures).toEqual([]);
   });
 
   it('lets a rollback start the earlier release with the present role and password', async () => {
-    expectDone(await ground.run('rollback'));
+    expectDone(await rotationSite.run('rollback'));
     await expectUnnoticed(clients, 1);
   });
 
   it('lets a backup from before the take-over be restored, and everything in it then belongs to the owner', async () => {
     await clients.stop();
-    expectDone(await ground.run('db', 'restore', earlierBackup, '--yes'));
-    const { DB_NAME } = await ground.site.env();
+    expectDone(await rotationSite.run('db', 'restore', earlierBackup, '--yes'));
+    const { DB_NAME } = await rotationSite.site.env();
     const owners = await query(
       `SELECT DISTINCT pg_get_userbyid(relowner) AS who FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
        WHERE nspname IN ('public', 'gameops')`,
@@ -156,6 +156,6 @@ describe('env rotate db', () => {
   });
 
   it('shows no secret, old or new, in any output or in the journal', async () => {
-    expect(await ground.leaked()).toEqual([]);
+    expect(await rotationSite.leaked()).toEqual([]);
   });
 });

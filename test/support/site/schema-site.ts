@@ -65,14 +65,14 @@ export async function openSchemaSite(on: TestProject, config: object = {}): Prom
   await mkdir(migrations);
   const client = { host, port: 5432, user, password, database };
   const query = async (sql: string) => {
-    const session = new pg.Client(client);
-    session.on('error', () => {});
-    await session.connect();
+    const connection = new pg.Client(client);
+    connection.on('error', () => {});
+    await connection.connect();
     try {
-      const answer = await session.query(sql);
+      const answer = await connection.query(sql);
       return Array.isArray(answer) ? (answer.at(-1)?.rows ?? []) : answer.rows;
     } finally {
-      await session.end();
+      await connection.end();
     }
   };
   const start = (args: readonly string[], more: Record<string, string> = {}) => {
