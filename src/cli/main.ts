@@ -1,7 +1,7 @@
 /**
  * The program: argv in, exit code out. Parses, then loads the one verb that was asked for.
  * Promises: stdout carries results only, with --json exactly one document whatever happens; every failure ends in the
- * exit code of the catalogue. Never loads a verb, a schema or a colour before it is needed: `--help` must start about
+ * exit code of the catalogue. Never loads a verb, a zod schema or a colour before it is needed: `--help` must start about
  * as fast as Node itself (test/bench/cli.ts).
  */
 import { readFileSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
  * What the verbs' options mean, and the checks that need nothing but the text. Runs while the command line is parsed,
- * so it imports neither schema nor configuration.
+ * so it imports neither zod schemas nor configuration.
  */
 import { InvalidArgumentError, Option } from 'commander';
 import type { Format } from '../report/findings/model.ts';

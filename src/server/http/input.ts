@@ -58,8 +58,8 @@ export function readBearer(header: string | undefined, verify: (token: string) =
   );
 }
 
-export function read<T>(schema: z.ZodMiniType<T>, value: unknown): T {
-  const parsed = schema.safeParse(value);
+export function read<T>(shape: z.ZodMiniType<T>, value: unknown): T {
+  const parsed = shape.safeParse(value);
   if (parsed.success) return parsed.data;
   const keys = parsed.error.issues.map((issue) => issue.path.join('.') || 'body');
   throw refuse(400, 'BAD_REQUEST', `These values are not valid: ${[...new Set(keys)].join(', ')}.`);

@@ -1,5 +1,5 @@
 /**
- * The OpenAPI document, made from the schemas that requests are checked with, so that the two can't differ. It is made
+ * The OpenAPI document, made from the zod schemas that requests are checked with, so that the two can't differ. It is made
  * when somebody first asks for it, because a deploy waits for every millisecond of a start.
  */
 import * as z from 'zod/mini';
@@ -63,7 +63,7 @@ function operation({ path, summary, body, query, needs = [], attempts, answers }
   const named = [...path.matchAll(/:(\w+)/g)].map(([, name]) =>
     parameter('path', name ?? '', z.string(), true),
   );
-  const asked = Object.entries(query ?? {}).map(([name, schema]) => parameter('query', name, schema, false));
+  const asked = Object.entries(query ?? {}).map(([name, shape]) => parameter('query', name, shape, false));
   const headers = needs.includes('idempotency-key')
     ? [parameter('header', 'idempotency-key', idempotencyKey, true)]
     : [];
@@ -88,17 +88,17 @@ function operation({ path, summary, body, query, needs = [], attempts, answers }
 
 const usualAnswer = (status: keyof typeof usual): [string, string] => [String(status), usual[status]];
 
-function parameter(place: string, name: string, schema: z.ZodMiniType, required: boolean): object {
-  return { in: place, name, required, schema: jsonSchema(schema) };
+function parameter(place: string, name: string, shape: z.ZodMiniType, required: boolean): object {
+  return { in: place, name, required, schema: jsonSchema(shape) };
 }
 
 function answer(description: string, shape: z.ZodMiniType | undefined): object {
   return { description, ...(shape ? { content: json(shape) } : {}) };
 }
 
-const json = (schema: z.ZodMiniType) => ({ 'application/json': { schema: jsonSchema(schema) } });
+const json = (shape: z.ZodMiniType) => ({ 'application/json': { schema: jsonSchema(shape) } });
 
-function jsonSchema(schema: z.ZodMiniType): object {
-  const { $schema: _, ...made } = z.toJSONSchema(schema, { io: 'input' });
+function jsonSchema(shape: z.ZodMiniType): object {
+  const { $schema: _, ...made } = z.toJSONSchema(shape, { io: 'input' });
   return made;
 }
