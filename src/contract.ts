@@ -215,7 +215,7 @@ export function redisKeys(project: string) {
     handoverProgress: (release: number) => `${base}:handover-progress:${release}`,
     /**
      * Sorted set of player ids that a drain closed and that have not come back; score = release that closed them.
-     * One for all releases, so that a joining server strikes a player off without knowing who let him go.
+     * One for all releases, so that a joining server strikes a player off without knowing which release closed them.
      */
     closed: `${base}:closed`,
     /** String counter: sockets that a draining release closed with 1012. */

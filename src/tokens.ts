@@ -1,7 +1,7 @@
 /**
  * A player's token: a JWT, HS256 with JWT_SECRET, `sub` the player's id, `kid` the key it was signed with. The CLI
  * mints them for its probes and load players, the server for guests and accounts. Promises that no other algorithm is
- * ever accepted, `none` included, and that a token without an end is none.
+ * ever accepted, `none` included, and that a token which never expires is refused.
  *
  * Several keys count while the key is rotated (`gameops env rotate jwt`): one signs, all verify. One verifier for HTTP
  * and for sockets, because a function that chooses the key is called differently by either side of @fastify/jwt, and

@@ -128,7 +128,7 @@ function chooseTarget(
       facts: { release: to, served: known },
     });
   }
-  // An interrupted rollback that is asked for again goes to the same release, not to the one before.
+  // An interrupted rollback that is asked for again goes to the same release, not to an earlier one.
   const begun = record.releases.find(({ id }) => id === world.intent?.release);
   if (begun && world.intent?.verb === 'rollback' && world.intent.stage !== 'condemned') return begun;
   const before = served

@@ -1,4 +1,4 @@
-/** One pull, told: how far it is, what stands in its way, which digest came. */
+/** One pull and the notes about it: how far it is, what stands in its way, which digest came. */
 
 import type { Engine, ImageInfo } from '../engine/port.ts';
 import type { Emit } from '../report/events.ts';

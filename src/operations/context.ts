@@ -156,8 +156,8 @@ export async function confirmLoss(context: Context, what: string, flag: string):
 }
 
 /**
- * Asks before going back destroys values. A --yes in a script was written without knowing of them: only a person, or a
- * flag of its own, which the caller has looked for already, accepts that.
+ * Asks before reverting migrations destroys values. A --yes in a script was written without knowing of them: only a
+ * person, or a flag of its own, which the caller has looked for already, accepts that.
  * @param next names that flag. @throws CONFIRMATION_NEEDED
  */
 export async function confirmWayBack(

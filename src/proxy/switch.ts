@@ -110,7 +110,10 @@ export async function switchTraffic(
   return { ...turned, lost: [...lost, ...turned.lost] };
 }
 
-/** What the release that arrives was opened with; today's, where there is none or it was lost. @throws TEMPLATE_INVALID */
+/**
+ * Templates and domain that the arriving release was opened with; today's, if it kept none or they are lost.
+ * @throws TEMPLATE_INVALID
+ */
 function openedWith(
   files: ReadonlyMap<string, Uint8Array>,
   { opened, domain, templateDir }: SwitchInput,

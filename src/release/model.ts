@@ -145,7 +145,7 @@ export interface World {
   schema: SchemaWork;
 }
 
-/** What is to be done to the schema. Nothing when there is no database of ours, or when nobody asked it. */
+/** The work on the schema. None without a database of the project, or when the database was not asked. */
 export interface SchemaWork {
   /** Names that are not applied and may be now, in order: expand ones, and contract ones that nobody misses. */
   pending: string[];

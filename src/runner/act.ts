@@ -1,6 +1,6 @@
 /**
- * A running act: what a verb holds while it works through its plans, which settings its replicas get, and what goes on
- * record of backups and wishes. Promises that `record` is always the newest one written.
+ * A running act: what a verb holds while it works through its plans, which settings its replicas get, and what it
+ * puts on record about backups and wishes. Promises that `record` is always the newest one written.
  */
 import { OpsError } from '../errors.ts';
 import type { ProxySettings } from '../proxy/switch.ts';
@@ -96,7 +96,7 @@ function keptSettings(files: ReadonlyMap<string, Uint8Array>): Record<string, st
 // Its part of the schema -------------------------------------------------------------------------------------------
 
 /**
- * Backups that going back may need: those of the newest releases that served, of the live release, of every later release
+ * Backups that a rollback may need: those of the newest releases that served, of the live release, of every later release
  * (migrations of a failed release stay applied, and the next rollback of the schema reverts them) and of the act under way.
  * @param keep number of releases kept for rollback, besides the live one
  */

@@ -164,7 +164,7 @@ export async function ownContainer(
 ): Promise<Docker.ContainerInspectInfo | null> {
   const info = await orNull(docker.getContainer(name).inspect());
   if (info === null || info.Config.Labels?.[label.project] === project) return info;
-  // The engine also finds a container by the beginning of its id: that one has another name and is none of ours.
+  // The engine also finds a container by the beginning of its id: such a container has another name and is not ours.
   if (info.Name !== `/${name}`) return null;
   throw foreign('container', name, project);
 }

@@ -35,7 +35,7 @@ export interface Arrival {
 interface Start {
   offset: number;
   backlog: Buffer[];
-  /** For a player who has nothing to go on from; otherwise null. */
+  /** For a player who has no offset to continue from; otherwise null. */
   snapshot: { people: Person[]; latest: RoomMessage[] } | null;
   how: 'warm' | 'cold' | 'none';
 }

@@ -51,7 +51,7 @@ async function removeImage({ docker }: Connection, ref: string): Promise<boolean
 }
 
 async function image({ docker }: Connection, ref: string): Promise<ImageInfo | null> {
-  // No image has a name that is none; who asks for it by a pull is told what is wrong with it.
+  // A reference that is not valid names no image. A pull of it says what is wrong with it.
   const isName = /^[\x21-\x7e]+$/.test(ref);
   const info = isName ? await orNull(docker.getImage(ref).inspect(), 400) : null;
   return info === null

@@ -51,7 +51,7 @@ function begun(asked: Promise<unknown>, signal: AbortSignal): Promise<Readable |
     asked.then((answer) => {
       const stream = answer as Readable;
       signal.removeEventListener('abort', giveUp);
-      // Nobody reads what comes too late, nor hears of its end.
+      // An answer that comes too late is not read, and its end is no error.
       if (signal.aborted) stream.on('error', () => undefined).destroy();
       resolve(stream);
     }, reject);
