@@ -572,7 +572,7 @@ export function engineContract(open: () => Promise<Body>): void {
   });
 
   describe('the lock', () => {
-    it('is held by one, names its holder to the next, and is free after release', async () => {
+    it('is held by one process, names its holder to the next process, and is free after release', async () => {
       const lock = await engine.lock(project, body.image, someone);
       expect(await body.other.lockHolder(project)).toEqual(someone);
       const second = body.other.lock(project, body.image, { ...someone, holder: 'bob' });

@@ -497,7 +497,7 @@ describe('a migration in code', () => {
     expect(await isThere('a')).toBe(false);
   });
 
-  it('asks the database inside of its transaction, so that a failure rolls its own queries back, too', async () => {
+  it('asks the database inside of its transaction, so that a failure also rolls back its own queries', async () => {
     await writeFile(
       join(dir, '1_a.mjs'),
       `export const up = async (pgm) => { await pgm.db.query('CREATE TABLE a (id int)'); pgm.sql('SELECT 1 / 0'); };

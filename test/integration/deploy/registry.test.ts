@@ -276,7 +276,7 @@ describe('a deploy', () => {
   });
 });
 
-describe('a registry that asks who is there', () => {
+describe('a registry that requires a login', () => {
   let locked: Registry;
   let image: Pushed;
   beforeAll(async () => {

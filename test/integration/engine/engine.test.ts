@@ -217,7 +217,7 @@ describe('what only a real engine can show', () => {
     await lock.release();
   });
 
-  it('a build that fails says so with its last lines; one that succeeds is on the engine', async () => {
+  it('a build that fails says so with its last lines; the image of a build that succeeds is on the engine', async () => {
     const tag = `${project}:built`;
     const dockerfile = (line: string) => [
       { path: 'Dockerfile', content: `FROM ${image}\nCOPY hello /hello\n${line}\n` },

@@ -147,7 +147,7 @@ test('a client that floods with pings and reads nothing is closed as well', asyn
   await closedWith(raw, closeCode.flood, 'retry');
 });
 
-test('a sequence that is replayed a hundred times is told once', async () => {
+test('a message whose sequence is replayed a hundred times is delivered once', async () => {
   const raw = await rawPlayer();
   await raw.write(Buffer.concat(Array.from({ length: 100 }, () => text(say(1, 'only once')))));
   const acks = () => raw.frames.filter(({ payload }) => payload.toString().includes('"t":"ack"')).length;

@@ -110,7 +110,7 @@ test('a player who arrives during a handover is sent on as well', async () => {
   await until(async () => (await progress(from)).hinted === 2);
 });
 
-test('an order that is taken back ends the handover: nobody else is told, nobody is closed, and all go on playing', async () => {
+test('an order that is taken back ends the handover: no other player is sent on, no socket is closed, and all go on playing', async () => {
   const { old, from, to } = await twoReleases();
   // One of twenty replicas: most of the players are still to be told when the order is taken back.
   const replicas = Array.from({ length: 20 }, (_, n) => n + 1);

@@ -21,7 +21,7 @@ afterAll(() => game?.remove());
 const rising = (offsets: readonly number[]) =>
   offsets.every((one, n) => n === 0 || one === (offsets[n - 1] ?? 0) + 1);
 
-describe('what is told', () => {
+describe('the messages of a room', () => {
   test('a newcomer begins in the first region, with a snapshot of who is there and what was said last', async () => {
     const server = await game.startReady();
     const host = await game.join(server, 'host');
@@ -75,8 +75,8 @@ describe('what is told', () => {
   });
 });
 
-describe('what is said', () => {
-  test('a sequence that comes again is acknowledged, and told once', async () => {
+describe('the messages of a player', () => {
+  test('a repeated sequence is acknowledged again, and its message is delivered once', async () => {
     const server = await game.startReady();
     const player = await game.join(server, 'again', { region: freshRoom() });
     for (let n = 0; n < 5; n += 1) player.say(1, 'once');
@@ -132,7 +132,7 @@ describe('what is said', () => {
     expect(player.said()).toEqual(['one', 'two', 'three']);
   });
 
-  test('a message to a room where the player is not is told to nobody, and the next message is not a gap', async () => {
+  test('a message to a room where the player is not is delivered to nobody, and the next message is not a gap', async () => {
     const server = await game.startReady();
     const elsewhere = freshRoom();
     const other = await game.join(server, 'other', { region: elsewhere });

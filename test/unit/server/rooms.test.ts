@@ -160,7 +160,7 @@ describe('an acknowledgement', () => {
   };
   const asPlayers = (some: ReturnType<typeof speaker>[]) => new Set(some as unknown as Player[]);
 
-  test('leaves in one write with messages of the room, and by itself when the room is told nothing', () => {
+  test('leaves in one write with messages of the room, and by itself when the room has no message', () => {
     const rooms = opened();
     const [here, elsewhere] = [speaker(7), speaker(8)];
     rooms.enter(here, 'a', 0);
@@ -286,7 +286,7 @@ describe('rooms', () => {
     expect(rooms.covers('a', 8)).toBe(false);
   });
 
-  test('messages that came before a repeated offset are told', () => {
+  test('messages that came before a repeated offset are delivered', () => {
     const rooms = opened();
     const one = listener();
     rooms.enter(one, 'a', 0);
