@@ -232,7 +232,8 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'db migrate',
-    summary: 'apply pending migrations without a deploy; if one fails, those that this call applied are reverted',
+    summary:
+      'apply pending migrations without a deploy; if one fails, those that this call applied are reverted',
     options: [
       new Option('--to <name>', 'the last migration to apply (default: all that are pending)'),
       new Option('--contract', 'also apply contract migrations, which remove what older releases need'),

@@ -193,7 +193,9 @@ export async function removeById({ docker }: Connection, id: string): Promise<vo
     return (await orNull(container.inspect())) === null ? true : null;
   });
   if (!isGone)
-    throw engineFailed(`the container ${id.slice(0, 12)} could not be removed`, { container: id.slice(0, 12) });
+    throw engineFailed(`the container ${id.slice(0, 12)} could not be removed`, {
+      container: id.slice(0, 12),
+    });
 }
 
 /** Runs `act` on all, at most `width` at once; every one is tried before the first failure is thrown. */

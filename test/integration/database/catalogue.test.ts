@@ -251,7 +251,10 @@ describe('a schema counts as the same', () => {
       'with comments',
       `COMMENT ON TABLE players IS 'who plays'; COMMENT ON COLUMN finds.what IS 'x'; COMMENT ON SCHEMA shop IS 'y'; COMMENT ON INDEX finds_what IS 'z'`,
     ],
-    ['with an index that was made anew, under another OID', 'DROP INDEX finds_what; CREATE INDEX finds_what ON finds (what)'],
+    [
+      'with an index that was made anew, under another OID',
+      'DROP INDEX finds_what; CREATE INDEX finds_what ON finds (what)',
+    ],
     [
       'with its columns in another order',
       "ALTER TABLE finds DROP what CASCADE; ALTER TABLE finds ADD what varchar(20) CHECK (what <> ''); CREATE INDEX finds_what ON finds (what); CREATE STATISTICS of_finds (dependencies) ON id, what FROM finds",

@@ -326,15 +326,18 @@ describe('a server of another major version than images.postgres', () => {
     return () => site.query('DROP SCHEMA older CASCADE');
   });
 
-  it.each(['verify', 'baseline'])('is refused by db %s, and the error says which images.postgres to set', async (verb) => {
-    const ran = await site.run(['db', verb], older);
-    expect(ran).toMatchObject({
-      exitCode: 3,
-      json: { error: { code: 'CONFIG_INVALID', facts: { key: 'images.postgres', server: '12.3' } } },
-    });
-    expect(ran.json?.error?.next[0]).toContain('set images.postgres to postgres:12');
-    expect(await site.query(`SELECT to_regnamespace('gameops') AS it`)).toEqual([{ it: null }]);
-  });
+  it.each(['verify', 'baseline'])(
+    'is refused by db %s, and the error says which images.postgres to set',
+    async (verb) => {
+      const ran = await site.run(['db', verb], older);
+      expect(ran).toMatchObject({
+        exitCode: 3,
+        json: { error: { code: 'CONFIG_INVALID', facts: { key: 'images.postgres', server: '12.3' } } },
+      });
+      expect(ran.json?.error?.next[0]).toContain('set images.postgres to postgres:12');
+      expect(await site.query(`SELECT to_regnamespace('gameops') AS it`)).toEqual([{ it: null }]);
+    },
+  );
 
   it('does not matter when it does not answer, because db verify needs no live server', async () => {
     expect((await site.run(['db', 'verify'], { DB_PORT: '1' })).exitCode).toBe(0);

@@ -43,7 +43,9 @@ describe('env rotate db', () => {
       DATABASE_URL: `postgres://${user}:${password}@postgres:5432/${name}?sslmode=disable`,
     });
     earlierBackup = (await rotationSite.run('db', 'backup')).json?.result.id;
-    const postgres = (await rotationSite.site.containers()).find(({ Labels }) => Labels[label.role] === 'postgres');
+    const postgres = (await rotationSite.site.containers()).find(
+      ({ Labels }) => Labels[label.role] === 'postgres',
+    );
     const host = Object.values(postgres?.NetworkSettings.Networks ?? {})[0]?.IPAddress ?? '';
     const { DB_NAME } = await rotationSite.site.env();
     loginOf = (user, password) => ({ host, port: 5432, database: DB_NAME ?? '', user, password });

@@ -49,7 +49,10 @@ describe('env rotate jwt', () => {
 
   it('is continued after three kills, until only waiting is left, and nobody notices', async () => {
     await rotationSite.killedAt('jwt', begins('await-ready'));
-    expect(await rotationSite.site.env()).toMatchObject({ JWT_SECRET: first, JWT_SECRET_NEXT: expect.any(String) });
+    expect(await rotationSite.site.env()).toMatchObject({
+      JWT_SECRET: first,
+      JWT_SECRET_NEXT: expect.any(String),
+    });
     await rotationSite.killedAt('jwt', (event) => event.type === 'step-done' && event.step.kind === 'commit');
     // The second deploy: the new key signs.
     let drains = 0;

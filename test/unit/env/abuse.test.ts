@@ -30,15 +30,18 @@ async function inFolder<T>(use: (own: Folder) => Promise<T>): Promise<T> {
 const run = (own: Folder, ...args: string[]) => gameops([...args, '--project', 'arena'], { cwd: own.path });
 
 describe('a .env that is no plain text file', () => {
-  it.each(['/dev/zero', '/proc/self', '/nowhere/.env'])('%s is refused at once, with an error', async (path) => {
-    await inFolder(async (own) => {
-      for (const verb of [['env', 'check'], ['env', 'fix'], ['env', 'explain', 'PORT'], ['deploy']]) {
-        const { code, err } = await run(own, ...verb, '--env-file', path);
-        expect([verb, code]).toEqual([verb, verb[0] === 'deploy' && path.startsWith('/nowhere') ? 3 : 4]);
-        expect(err).toMatch(/ENV_UNREADABLE|ENV_MISSING/);
-      }
-    });
-  });
+  it.each(['/dev/zero', '/proc/self', '/nowhere/.env'])(
+    '%s is refused at once, with an error',
+    async (path) => {
+      await inFolder(async (own) => {
+        for (const verb of [['env', 'check'], ['env', 'fix'], ['env', 'explain', 'PORT'], ['deploy']]) {
+          const { code, err } = await run(own, ...verb, '--env-file', path);
+          expect([verb, code]).toEqual([verb, verb[0] === 'deploy' && path.startsWith('/nowhere') ? 3 : 4]);
+          expect(err).toMatch(/ENV_UNREADABLE|ENV_MISSING/);
+        }
+      });
+    },
+  );
 
   it('a KEY_FILE that never ends is reported as unreadable', async () => {
     await inFolder(async (own) => {

@@ -70,11 +70,14 @@ describe('other readers of .env', () => {
     expect(asObject(readAs('dotenv', text))).toEqual(dotenv.parse(text));
   });
 
-  it.each(envCases)('there is a finding if gameops, Node, dotenv and docker do not read the same: %s', (_, text) => {
-    const values = [ours(text), parseEnv(text), dotenv.parse(text), asObject(readAs('docker', text))];
-    const isAlike = values.every((one) => JSON.stringify(one) === JSON.stringify(values[0]));
-    if (!isAlike) expect(check(text).findings).not.toEqual([]);
-  });
+  it.each(envCases)(
+    'there is a finding if gameops, Node, dotenv and docker do not read the same: %s',
+    (_, text) => {
+      const values = [ours(text), parseEnv(text), dotenv.parse(text), asObject(readAs('docker', text))];
+      const isAlike = values.every((one) => JSON.stringify(one) === JSON.stringify(values[0]));
+      if (!isAlike) expect(check(text).findings).not.toEqual([]);
+    },
+  );
 
   it('a text without findings is read alike by gameops, Node, dotenv and docker', () => {
     fc.assert(
