@@ -118,7 +118,7 @@ try {
       stages.push(`${last.name} ${s(performance.now() - last.at)}`);
       last = { name, at: performance.now() };
     };
-    const { ms, sessions, undo } = await restoreBackup(on, backup, stage);
+    const { ms, connections, undo } = await restoreBackup(on, backup, stage);
     const tookMs = performance.now() - began;
     await new Promise((resolve) => setTimeout(resolve, 1_000));
     isOver = true;
@@ -128,7 +128,7 @@ try {
       part.reduce((total, one) => total + one[key], 0);
     const [server4, plain4] = [seen.slice(0, 4), seen.slice(4)];
     say(
-      `restore ${s(tookMs)}, names exchanged in ${ms} ms, ${sessions} sessions ended; longest gap: REST ${s(gaps(server4))} (${sum(server4, 'answers')} answers, ${sum(server4, 'failures')} failed), pg ${s(gaps(plain4))} (${sum(plain4, 'answers')} answers, ${sum(plain4, 'failures')} failed)`,
+      `restore ${s(tookMs)}, names exchanged in ${ms} ms, ${connections} connections ended; longest gap: REST ${s(gaps(server4))} (${sum(server4, 'answers')} answers, ${sum(server4, 'failures')} failed), pg ${s(gaps(plain4))} (${sum(plain4, 'answers')} answers, ${sum(plain4, 'failures')} failed)`,
     );
     worst.gap = Math.max(worst.gap, gaps(seen));
     worst.restore = Math.max(worst.restore, tookMs);
