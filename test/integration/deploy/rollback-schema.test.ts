@@ -1,5 +1,5 @@
 /** Rollbacks that revert the schema, too: what is dropped, what is saved, what is refused, and what a kill leaves. */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { mendAfterFailure } from '../../support/mend.ts';
 import { until } from '../../support/players/game-server.ts';
 import type { MigratingSite } from '../../support/site/migrating-site.ts';
@@ -38,14 +38,19 @@ describe('rollback --schema', () => {
   beforeAll(async () => {
     first = await live();
   });
-  // Every test begins with release two live and its migration applied.
-  beforeEach(async () => {
+  /** What a test begins with: release two is live with its migration, or that was reverted. */
+  const twoIsLive = async () => {
     if ((await site.applied()).includes('2_rank')) return;
     expectDone(await deploy('two'));
     expect(await site.applied()).toEqual(['1_players', '2_rank']);
-  });
+  };
+  const twoIsReverted = async () => {
+    if (!(await site.applied()).includes('2_rank')) return;
+    expectDone(await site.run(['rollback', '--to', String(first), '--schema', '--accept-loss']));
+  };
 
   it('moves traffic first, then reverts the migrations of the release', async () => {
+    await twoIsLive();
     const shown = await site.run(['rollback', '--schema', '--plan']);
     const steps: { kind: string }[] = shown.json?.result.plan.steps;
     expect(steps.slice(-2).map(({ kind }) => kind)).toEqual(['take-back', 'close']);
@@ -57,7 +62,17 @@ describe('rollback --schema', () => {
     expect(kindsOf(await site.run(['resume']))).toEqual([]);
   });
 
+  it('refuses a release whose migration was reverted', async () => {
+    await twoIsReverted();
+    const two = (await site.run(['releases'])).json?.result.releases[0].id;
+    expect(two).toBeGreaterThan(first);
+    const refused = await site.run(['rollback', '--to', String(two)]);
+    expect(refused).toMatchObject({ exitCode: 9, json: { error: { code: 'SCHEMA_TOO_OLD' } } });
+    expect(await live()).toBe(first);
+  });
+
   it('shows which data would be lost, needs a confirmation, and saves that data', async () => {
+    await twoIsLive();
     await site.query('UPDATE players SET rank = 7 WHERE id < 3');
     const before = await live();
     const refused = await site.run(['rollback', '--schema']);
@@ -83,6 +98,7 @@ describe('rollback --schema', () => {
 
   // Every other moment: test/simulation/crash-walk.test.ts.
   it('that is killed between traffic and schema is finished by resume', async () => {
+    await twoIsLive();
     const killed = await killedBeforeTakingBack();
     expect(killed.signal).toBe('SIGKILL');
     expect((await status()).unfinished).toMatchObject({ verb: 'rollback', release: first });
@@ -94,6 +110,7 @@ describe('rollback --schema', () => {
   });
 
   it('that is killed between traffic and schema can be asked again and ends at the same release', async () => {
+    await twoIsLive();
     await killedBeforeTakingBack();
     expectDone(await site.run(['rollback', '--schema', '--accept-loss']));
     expect(await live()).toBe(first);
@@ -101,6 +118,7 @@ describe('rollback --schema', () => {
   });
 
   it('that is killed between traffic and schema is completed by a deploy, which then applies the migration again', async () => {
+    await twoIsLive();
     await killedBeforeTakingBack();
     const ran = await deploy('two');
     expectDone(ran);
@@ -113,6 +131,7 @@ describe('rollback --schema', () => {
   });
 
   it('without --schema leaves the schema, which can be rolled back later', async () => {
+    await twoIsLive();
     const ran = await site.run(['rollback', '--to', String(first)]);
     expectDone(ran);
     expect(await site.applied()).toEqual(['1_players', '2_rank']);
@@ -122,15 +141,8 @@ describe('rollback --schema', () => {
     expect(await site.applied()).toEqual(['1_players']);
   });
 
-  it('refuses a release whose migration was reverted', async () => {
-    const two = (await site.run(['releases'])).json?.result.releases[0].id;
-    expectDone(await site.run(['rollback', '--to', String(first), '--schema', '--accept-loss']));
-    const refused = await site.run(['rollback', '--to', String(two)]);
-    expect(refused).toMatchObject({ exitCode: 9, json: { error: { code: 'SCHEMA_TOO_OLD' } } });
-    expect(await live()).toBe(first);
-  });
-
   it('whose down migration fails leaves players on the earlier release, and is ended by resume or by abort', async () => {
+    await twoIsLive();
     await site.query('CREATE VIEW ranks AS SELECT rank FROM players');
     const ran = await site.run(['rollback', '--schema', '--accept-loss']);
     expect(ran).toMatchObject({ exitCode: 6, json: { error: { code: 'UNFINISHED' } } });
