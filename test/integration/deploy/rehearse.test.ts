@@ -187,7 +187,7 @@ describe('a rehearsal', () => {
   });
 
   it.each(['restore', `up ${guild}`, 'boot 1'])(
-    'that is killed after "%s" leaves nothing that the next command does not remove',
+    'that is killed after "%s" leaves nothing that the next `db verify` or rehearsal does not remove',
     async (moment) => {
       const before = await everything();
       const running = site.start(asking, {
