@@ -217,10 +217,12 @@ describe('with a release live', () => {
       [['deploy', '--replicas', '50'], { exitCode: 5, code: 'MEMORY_TOO_SMALL', says: /replicas/ }],
     ];
     await site.configure({ server: { memory: '2g' } });
-    const [first, ...others] = cases;
-    for (const [args, refusal] of others) expectRefused(await site.run(args), refusal);
-    // Looks at players and traffic after all of them.
-    if (first) await unnoticed(...first);
+    await clients.window();
+    for (const [args, refusal] of cases) expectRefused(await site.run(args), refusal);
+    expect(await whereTheyAre(site)).toEqual(before);
+    const seen = await clients.window();
+    expect(seen.failed, inDetail(seen)).toBe(0);
+    expect(seen.players, inDetail(seen)).toMatchObject({ on: 4, closed: 0, broken: 0 });
     await site.configure({ server: { memory: '320m', replicas: 0 } });
     await unnoticedConfig({ says: /server\.replicas/ });
     await site.configure({ server: { replicas: 1 }, servr: { replicas: 2 } });
