@@ -18,7 +18,9 @@ describe('a deploy under load', () => {
   let site: Site;
   let clients: Clients;
   beforeAll(async () => {
-    site = await openSite({ replicas: 2, name: 'crash' });
+    // Ports that gameops chooses and must find again.
+    const config = { http: { port: 0, tlsPort: 0 } };
+    site = await openSite({ replicas: 2, name: 'crash', config });
     const first = await site.run(['deploy', '--watch', '1s']);
     expect(first.exitCode, first.stdout).toBe(0);
     clients = await startClients({ url: await site.url(), clients: 8, pauseMs: 30 });

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { label, namesOf } from '../../../src/contract.ts';
+import { freePort } from '../../support/players/game-server.ts';
 import type { ImageMaker } from '../../support/site/bad-images.ts';
 import {
   badImages,
@@ -27,8 +28,10 @@ afterAll(() => images?.removeAll());
 
 describe('as a first deploy', () => {
   let site: Site;
+  let own = 0;
   beforeAll(async () => {
-    site = await openSite({ replicas: 1, name: 'refused', config: long });
+    own = await freePort();
+    site = await openSite({ replicas: 1, name: 'refused', config: { ...long, http: { port: own } } });
   });
   afterAll(() => site?.close());
 
@@ -47,7 +50,7 @@ describe('as a first deploy', () => {
     expectRefused(taken, { exitCode: 3, code: 'PORT_TAKEN', says: new RegExp(String(port)) });
     expect(await site.containers()).toEqual([]);
     squatter.close();
-    await site.configure({ http: { port: 0 } });
+    await site.configure({ http: { port: own } });
   });
 
   it('a wrong folder, address or name is refused before anything is made', async () => {
@@ -61,7 +64,7 @@ describe('as a first deploy', () => {
         { exitCode: 3, code: 'CONFIG_INVALID', says: /not an address of this machine/ },
       ],
     ];
-    const asIs = { web: undefined, http: { templates: undefined, address: '127.0.0.1', port: 0 } };
+    const asIs = { web: undefined, http: { templates: undefined, address: '127.0.0.1', port: own } };
     for (const [change, refusal] of cases) {
       await site.configure(change as Record<string, unknown>);
       expectRefused(await site.run(['deploy', ...quick]), refusal);

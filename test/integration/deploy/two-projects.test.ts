@@ -10,7 +10,8 @@ function expectDone(ran: Ran): void {
 
 describe('two projects on one engine', () => {
   it('deploy at the same time, and neither changes the other', async () => {
-    const sites = await Promise.all([openSite({ replicas: 1 }), openSite({ replicas: 1 })]);
+    const request = { replicas: 1, config: { http: { port: 0, tlsPort: 0 } } };
+    const sites = await Promise.all([openSite(request), openSite(request)]);
     try {
       const firsts = await Promise.all(sites.map((site) => site.run(['deploy', ...quick])));
       for (const ran of firsts) expectDone(ran);

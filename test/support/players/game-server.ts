@@ -125,7 +125,8 @@ const firstPort = 20_000 + (Number(process.env.VITEST_POOL_ID ?? 0) % 12) * port
 /** Every file begins at another port, because servers of the last file may still be ending. */
 let portsTried = process.pid;
 
-async function freePort(): Promise<number> {
+/** That no other test file uses. */
+export async function freePort(): Promise<number> {
   for (;;) {
     portsTried += 1;
     const found = firstPort + (portsTried % portsOfWorker);

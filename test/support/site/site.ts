@@ -14,7 +14,7 @@ import { packageRoot } from '../../../src/package-root.ts';
 import type { Step } from '../../../src/release/model.ts';
 import type { Event } from '../../../src/report/events.ts';
 import { testProject } from '../leftovers.ts';
-import { until } from '../players/game-server.ts';
+import { freePort, until } from '../players/game-server.ts';
 
 /** Found by looking upwards, because the soak and the benches run this from a bundle. */
 const bin = join(packageRoot(), 'bin', 'gameops.js');
@@ -101,7 +101,8 @@ export async function openSite({ replicas = 2, name = 'deploy', config = {} }: S
   const init = await own.run(['init', '--project', project]);
   if (init.exitCode !== 0) throw new Error(`init ended with ${init.exitCode}: ${init.stdout}${init.stderr}`);
   await configure({
-    http: { address: '127.0.0.1', port: 0, tlsPort: 0 },
+    // Not 0: the sites of other test files would take the port that gameops chose while this one's Nginx is away.
+    http: { address: '127.0.0.1', port: await freePort(), tlsPort: await freePort() },
     server: { replicas, memory: '320m' },
     deploy: { drain: '10s' },
   });
