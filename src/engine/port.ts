@@ -178,6 +178,13 @@ export interface ExecResult {
   stderr: string;
 }
 
+export interface ContainerProcess {
+  /** As the engine's machine counts: it says which is which, and means nothing inside the container. */
+  pid: number;
+  /** The command with its arguments, or the title that the program gave itself. */
+  command: string;
+}
+
 export interface PipeRequest {
   user?: string;
   /** No inspection of the engine shows these, so a password may be among them. */
@@ -323,6 +330,8 @@ export interface Engine {
   /** Runs a program in a container of its own, which is removed afterwards. */
   runOnce(spec: ContainerSpec, deadlineMs: number): Promise<ExecResult>;
   signal(project: string, name: string, signal: 'SIGHUP' | 'SIGTERM' | 'SIGUSR1'): Promise<void>;
+  /** Those of a running container; none when it does not run; null when the engine can't list them. */
+  processes(project: string, name: string): Promise<ContainerProcess[] | null>;
   /** Last lines of stdout and stderr, oldest first. */
   logTail(project: string, name: string, lines: number): Promise<string[]>;
   /** Where this process reaches a published port. @throws ENGINE_REMOTE when the engine's loopback is not ours */

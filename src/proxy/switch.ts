@@ -1,6 +1,6 @@
 /**
  * The switch: a new generation is written, tested by Nginx itself, made the pointer by one rename, loaded by HUP and
- * counted as served only when fresh connections answer with its number. Promises that a configuration which fails any of this
+ * counted as served only when every new connection meets it (proof.ts). Promises that a configuration which fails any of this
  * leaves traffic where it was. Never recreates Nginx and never reloads without a test.
  */
 import { createHash } from 'node:crypto';
@@ -26,6 +26,7 @@ import {
   type Target,
   textOf,
 } from './generation.ts';
+import { acceptingWorkers, type Workers, whyNotServed } from './proof.ts';
 import { renderConfig } from './render.ts';
 import {
   forgottenTemplates,
@@ -76,10 +77,8 @@ export interface SwitchInput extends ProxySettings {
   deadlineMs: number;
 }
 
-/** Fresh connections in a row that must meet the new generation: each meets a worker of its own choosing. */
-const proofs = 5;
-const pollEveryMs = 10;
 const askTimeoutMs = 500;
+const putBackMs = 5_000;
 /**
  * Not `auto`: every generation keeps its workers until their last player has moved, and on a host of 64 cores a few
  * generations would fill the container's memory. Four carry about 30,000 sockets.
@@ -157,9 +156,11 @@ export async function turnTo(
   await engine.putFiles(input.project, names.volume.nginx, written);
   await mustPassTest(outside, input.project, number);
   await flip(outside, input.project, number);
+  const former = await acceptingWorkers(engine, input.project);
   await engine.signal(input.project, names.proxy, 'SIGHUP');
-  if (!(await isServed(outside, number, input.deadlineMs)))
-    throw await putBack(outside, input, before, number);
+  const { project, deadlineMs } = input;
+  const why = await whyNotServed(outside, { project, generation: number, leaving: former, deadlineMs });
+  if (why !== null) throw await putBack(outside, input, { before, failed: number, former, why });
 
   const known = input.knownTemplates && new Set([...input.knownTemplates, set]);
   const old = [...prunable(before, number), ...(known ? forgottenTemplates(before, known) : [])];
@@ -230,47 +231,49 @@ async function flip(outside: SwitchOutside, project: string, number: number): Pr
   });
 }
 
-/** True when the generation answered on so many fresh connections in a row before the deadline. */
-async function isServed(
-  { door, clock }: SwitchOutside,
-  number: number,
-  deadlineMs: number,
-): Promise<boolean> {
-  const end = clock.now() + deadlineMs;
-  let inARow = 0;
-  while (inARow < proofs) {
-    const answer = await askGeneration(door, askTimeoutMs);
-    inARow = answer?.generation === number ? inARow + 1 : 0;
-    if (inARow < proofs && clock.now() >= end) return false;
-    if (inARow === 0) await clock.sleep(pollEveryMs);
-  }
-  return true;
+/** A generation that was loaded and not proven, and what was there before it. */
+interface Unproven {
+  before: ReadonlyMap<string, Uint8Array>;
+  failed: number;
+  former: Workers;
+  why: string;
 }
 
 /** Nginx would load the unproven generation at its next start: the pointer goes back, and Nginx loads it. */
 async function putBack(
   outside: SwitchOutside,
-  input: Pick<SwitchInput, 'project' | 'deadlineMs'>,
-  before: ReadonlyMap<string, Uint8Array>,
-  failed: number,
+  { project }: Pick<SwitchInput, 'project'>,
+  { before, failed, former, why }: Unproven,
 ): Promise<OpsError> {
   const { engine } = outside;
-  const names = namesOf(input.project);
-  const log = await engine.logTail(input.project, names.proxy, 20).catch(() => []);
+  const names = namesOf(project);
+  const log = await engine.logTail(project, names.proxy, 20).catch(() => []);
   const config = textOf(before, pointerFile);
   const previous = generationOf(config);
   if (previous !== null) {
-    await engine.putFiles(input.project, names.volume.nginx, [candidateFile(previous, config)]);
-    await flip(outside, input.project, previous);
-    await engine.signal(input.project, names.proxy, 'SIGHUP');
+    await engine.putFiles(project, names.volume.nginx, [candidateFile(previous, config)]);
+    await flip(outside, project, previous);
   }
-  const isBack = previous !== null && (await isServed(outside, previous, 5_000));
+  const isBack = previous !== null && (await isServedAgain(outside, project, previous, former));
   const complaint = log.filter((line) => /\[(emerg|alert|crit)\]/.test(line)).slice(-3);
   return new OpsError('SWITCH_NOT_PROVEN', {
-    message: `Nginx did not answer with generation ${failed} within ${input.deadlineMs / 1000} s${complaint.length > 0 ? `; it says: ${complaint.join(' ')}` : ''}. ${isBack ? `Generation ${previous} was put back and is served` : 'It does not say what it serves now'}.`,
+    message: `${why}${complaint.length > 0 ? `; it says: ${complaint.join(' ')}` : ''}. ${isBack ? `Generation ${previous} was put back and is served` : 'It does not say what it serves now'}.`,
     next: [`docker logs ${names.proxy}`, 'gameops status', 'gameops deploy'],
     facts: { generation: failed, previous, previousServed: isBack, log: complaint },
   });
+}
+
+/** Workers of before the failed generation may stay: they serve what is put back. */
+async function isServedAgain(
+  outside: SwitchOutside,
+  project: string,
+  generation: number,
+  former: Workers,
+): Promise<boolean> {
+  const accepting = await acceptingWorkers(outside.engine, project);
+  const leaving = accepting && former && new Set([...accepting].filter((pid) => !former.has(pid)));
+  await outside.engine.signal(project, namesOf(project).proxy, 'SIGHUP');
+  return (await whyNotServed(outside, { project, generation, leaving, deadlineMs: putBackMs })) === null;
 }
 
 function asRoot(outside: SwitchOutside, project: string, command: readonly string[]): Promise<ExecResult> {

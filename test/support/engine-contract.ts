@@ -218,6 +218,18 @@ export function engineContract(open: () => Promise<Body>): void {
     });
   });
 
+  describe('processes', () => {
+    it('of a running container are told apart by their ids, and a container that does not run has none', async () => {
+      expect(await engine.processes(project, names.proxy)).toEqual([]);
+      await engine.ensureContainer(idle(names.proxy));
+      const running = (await engine.processes(project, names.proxy)) ?? [];
+      expect(running.map(({ command }) => command).join()).toContain('sleep');
+      expect(new Set(running.map(({ pid }) => pid)).size).toBe(running.length);
+      await endedBy(names.proxy, () => engine.signal(project, names.proxy, 'SIGTERM'));
+      expect(await engine.processes(project, names.proxy)).toEqual([]);
+    });
+  });
+
   describe('signals', () => {
     it('a signal other than the stop signal leaves the restart policy "always" armed', async () => {
       await engine.ensureContainer(idle(names.proxy, { restart: 'always' }));

@@ -12,7 +12,7 @@ import {
   timedOut as timedOutError,
   volumeMissing,
 } from '../failures.ts';
-import type { ContainerSpec, Engine, ExecResult, ObservedContainer } from '../port.ts';
+import type { ContainerProcess, ContainerSpec, Engine, ExecResult, ObservedContainer } from '../port.ts';
 import { driftBetween, identityLabels, specLabel } from '../spec.ts';
 import { type Connection, hasVolume, orDone, orNull, ownContainer, removeById } from './client.ts';
 import { collectOutput, linesOf } from './demux.ts';
@@ -112,6 +112,7 @@ export function containerVerbs(connection: Connection) {
       const info = await ownContainer(connection, project, name);
       if (info !== null) await orDone(connection.docker.getContainer(info.Id).kill({ signal }), 409);
     },
+    processes: (project: string, name: string) => processes(connection, project, name),
     async logTail(project: string, name: string, lines: number) {
       const info = await ownContainer(connection, project, name);
       if (info === null) return [];
@@ -169,6 +170,26 @@ async function ensureContainer(
   }
   await startExisting(connection, existing);
   return { created: false, drift: driftBetween(existing.Config.Labels[label.spec] ?? '', specLabel(spec)) };
+}
+
+async function processes(
+  connection: Connection,
+  project: string,
+  name: string,
+): Promise<ContainerProcess[] | null> {
+  const info = await ownContainer(connection, project, name);
+  if (!info?.State.Running) return [];
+  try {
+    const container = connection.docker.getContainer(info.Id);
+    const { Processes }: { Processes: string[][] } = await container.top({ ps_args: '-eo pid,args' });
+    return Processes.map(([pid, command]) => ({ pid: Number(pid), command: command?.trim() ?? '' }));
+  } catch (error) {
+    // Gone or ended meanwhile.
+    if (isStatus(error, 404) || isStatus(error, 409)) return [];
+    // The engine runs `ps` of its own machine, and not every machine has one that it can use.
+    if (isStatus(error, 500)) return null;
+    throw error;
+  }
 }
 
 async function exec(

@@ -19,7 +19,7 @@ import { publishPage } from '../../../src/proxy/page.ts';
 import { renewGeneration } from '../../../src/proxy/renew.ts';
 import { type SwitchInput, switchTraffic } from '../../../src/proxy/switch.ts';
 import { loadTemplates } from '../../../src/proxy/templates.ts';
-import { readTraffic } from '../../../src/proxy/traffic.ts';
+import { askGeneration, readTraffic } from '../../../src/proxy/traffic.ts';
 import { testProject } from '../../support/leftovers.ts';
 import { engineImage } from '../../support/site/engine-image.ts';
 import { tinyGame } from '../../support/site/tiny-game.ts';
@@ -191,6 +191,24 @@ describe('a switch', () => {
       routes: [{ release: 1, replicas: [1, 2] }],
     });
     expect(traffic.targets).toEqual(targetsOf(1));
+  });
+
+  it('is not over while a worker of the former configuration has not heard of it', async () => {
+    await switchTo(2);
+    // Run as Nginx's own user: the container has no right to signal anybody else's processes.
+    const signalWorker = (signal: string) =>
+      engine.exec(project, names.proxy, ['sh', '-c', `kill -${signal} ${worker}`]);
+    const list = 'grep -lz "^nginx: worker process$" /proc/[0-9]*/cmdline';
+    const { stdout } = await engine.exec(project, names.proxy, ['sh', '-c', list]);
+    const worker = Number(/\d+/.exec(stdout)?.[0]);
+    expect((await signalWorker('STOP')).exitCode).toBe(0);
+    let isOver = false;
+    const switched = switchTo(1).then(() => (isOver = true));
+    await until(async () => (await askGeneration(door, 500))?.routes[0]?.release === 1);
+    await sleep(1_000);
+    expect(isOver).toBe(false);
+    await signalWorker('CONT');
+    await switched;
   });
 
   it('that Nginx rejects never touches traffic', async () => {

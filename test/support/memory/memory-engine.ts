@@ -217,7 +217,7 @@ const networkInfo = (name: string, subnet: string): NetworkInfo => ({
   notReplicas: notReplicas(divide(subnet)),
 });
 
-function readVerbs({ state }: Context) {
+function readVerbs({ state, world }: Context) {
   const projectsIn = () => [
     ...[...state().containers.values()].map(({ spec }) => spec.project),
     ...[...state().volumes.values(), ...state().networks.values()].map(({ project }) => project),
@@ -262,6 +262,14 @@ function readVerbs({ state }: Context) {
     projects: () => [...new Set(projectsIn())].filter(Boolean).sort(),
     readFiles(project: string, volume: string, folder: string) {
       return filesBelow(ownVolume(state(), project, volume)?.files ?? new Map(), folder);
+    },
+    processes(project: string, name: string) {
+      const container = ownContainer(state(), project, name);
+      if (!container || !isRunning(container)) return [];
+      const { entrypoint = [], command = [] } = container.spec;
+      const { processes } = world.programs(container.spec);
+      if (processes) return processes(world.selfOf(container));
+      return [{ pid: 1, command: [...entrypoint, ...command].join(' ') }];
     },
     logTail: (project: string, name: string, lines: number) =>
       (ownContainer(state(), project, name)?.log ?? []).slice(-lines),

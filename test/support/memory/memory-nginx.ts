@@ -7,6 +7,7 @@ import type { ExecResult } from '../../../src/engine/port.ts';
 import type { Answer } from '../../../src/proxy/door.ts';
 import { type Generation, generationOf, readGeneration } from '../../../src/proxy/generation.ts';
 import type { MemoryState, Program, Self } from './memory-engine.ts';
+import { nextSerial } from './memory-world.ts';
 
 const done: ExecResult = { exitCode: 0, stdout: '', stderr: '' };
 const failed = (stderr: string): ExecResult => ({ exitCode: 1, stdout: '', stderr });
@@ -16,6 +17,10 @@ export interface MemoryNginxOptions {
   rejects?: (config: string) => boolean;
   /** A HUP that changes nothing, as after a port conflict. */
   ignoresHup?: (config: string) => boolean;
+  /** How long the former workers accept connections beside those of a new configuration. */
+  acceptsForMs?: (config: string) => number;
+  /** Whether the engine lists processes; default: it does. */
+  isListed?: boolean;
 }
 
 export function memoryNginx(options: MemoryNginxOptions = {}): Program {
@@ -25,7 +30,20 @@ export function memoryNginx(options: MemoryNginxOptions = {}): Program {
     },
     onSignal(self, signal) {
       if (signal !== 'SIGHUP') self.exit(0);
-      else if (!options.ignoresHup?.(configAt(self, `${path.nginxConfig}/nginx.conf`))) load(self);
+      else if (!options.ignoresHup?.(configAt(self, `${path.nginxConfig}/nginx.conf`))) {
+        const former = workersOf(self);
+        const ms = options.acceptsForMs?.(configAt(self, `${path.nginxConfig}/nginx.conf`)) ?? 100;
+        if (load(self)) self.after(ms, `leave ${former.join(' ')}`);
+      }
+    },
+    onTimer(self, name) {
+      const leaving = name.split(' ').slice(1).map(Number);
+      self.container.memory.workers = workersOf(self).filter((pid) => !leaving.includes(pid));
+    },
+    processes(self) {
+      if (options.isListed === false) return null;
+      const workers = workersOf(self).map((pid) => ({ pid, command: 'nginx: worker process' }));
+      return [{ pid: 1, command: 'nginx: master process nginx' }, ...workers];
     },
     onExec(self, command) {
       const [program, ...rest] = command;
@@ -67,9 +85,14 @@ function load(self: Self): boolean {
     self.list(path.nginxConfig).map((name) => [name, self.read(folder + name) ?? new Uint8Array()]),
   );
   const generation = number === null ? null : readGeneration(files, number);
-  if (generation) self.container.memory.served = generation;
-  return generation !== null;
+  if (generation === null) return false;
+  self.container.memory.served = generation;
+  self.container.memory.workers = [...workersOf(self), nextSerial(self.state)];
+  return true;
 }
+
+/** Process ids of the workers that accept connections. */
+const workersOf = (self: Self) => (self.container.memory.workers as number[] | undefined) ?? [];
 
 function test(self: Self, file: string, options: MemoryNginxOptions): ExecResult {
   const config = configAt(self, file);

@@ -4,6 +4,7 @@
  */
 import type { Role } from '../../../src/contract.ts';
 import type {
+  ContainerProcess,
   ContainerSpec,
   ContainerState,
   ExecResult,
@@ -88,6 +89,8 @@ export interface Program {
   onSignal?(self: Self, signal: string): void;
   /** @param input what was piped in */
   onExec?(self: Self, command: readonly string[], input?: Uint8Array): ExecResult;
+  /** Default: one, with the command of its container. null: the engine can't list them. */
+  processes?(self: Self): ContainerProcess[] | null;
   /** The whole life of a one-off; 'hangs' meets the deadline. */
   onRun?(self: Self): ExecResult | 'hangs';
 }

@@ -136,6 +136,41 @@ describe('a switch that dies', () => {
   });
 });
 
+describe('the proof of a switch', () => {
+  const accepting = async ({ engine }: MemoryEngine) =>
+    ((await engine.processes(project, names.proxy)) ?? []).filter(({ command }) =>
+      command.includes('worker'),
+    );
+
+  it('waits until no worker of the former configuration accepts connections', async () => {
+    const memory = await serving(40, { acceptsForMs: () => 1_900 });
+    const before = await accepting(memory);
+    await switchTo(memory, memory.engine, 41);
+    const after = await accepting(memory);
+    expect({ before: before.length, after: after.length }).toEqual({ before: 1, after: 1 });
+    expect(after).not.toEqual(before);
+  });
+
+  it('fails when a former worker accepts connections for longer than the deadline, and says so', async () => {
+    const acceptsForMs = (config: string) => (config.includes(' # 41/1') ? 60_000 : 100);
+    const memory = await serving(40, { acceptsForMs });
+    const before = await readTraffic(outsideOf(memory, memory.engine), project);
+    await expect(switchTo(memory, memory.engine, 41)).rejects.toMatchObject({
+      code: 'SWITCH_NOT_PROVEN',
+      message: expect.stringContaining('A worker of Nginx still accepted connections'),
+      facts: { previousServed: true },
+    });
+    expect(await readTraffic(outsideOf(memory, memory.engine), project)).toEqual(before);
+  });
+
+  it('takes a second of nothing but new answers where the engine does not list processes', async () => {
+    const memory = await serving(40, { isListed: false });
+    const began = memory.clock.now();
+    await switchTo(memory, memory.engine, 41);
+    expect(memory.clock.now() - began).toBeGreaterThanOrEqual(1_000);
+  });
+});
+
 describe('a switch that fails', () => {
   it('in the test of Nginx itself changes neither pointer nor traffic', async () => {
     const memory = await serving(40, { rejects: (config) => config.includes(' # 41/1') });
