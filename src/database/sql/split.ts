@@ -14,14 +14,17 @@ export interface Statement {
   at: number;
 }
 
+/** No character of a name stands before it. `$` is such a character: `a$b$c` is one name and quotes nothing. */
+const outsideOfName = String.raw`(?<![\w$\u0080-\uffff])`;
+
 /** Longest token first; a quoted text that is never closed runs to the end of the file. */
 const token = new RegExp(
   [
     String.raw`--[^\n]*`,
-    String.raw`\b[eE]'(?:[^'\\]|\\[\s\S]|'')*(?:'|$)`,
+    String.raw`${outsideOfName}[eE]'(?:[^'\\]|\\[\s\S]|'')*(?:'|$)`,
     `'(?:[^']|'')*(?:'|$)`,
     `"(?:[^"]|"")*(?:"|$)`,
-    String.raw`\$([A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$`,
+    String.raw`${outsideOfName}\$([A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$`,
     String.raw`\/\*`,
     ';',
   ].join('|'),

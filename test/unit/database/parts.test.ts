@@ -158,6 +158,15 @@ describe('a migration file', () => {
     expect(statementsOf('a; /* ; */ b $$;$$ c;\n-- d;\n;')).toHaveLength(2);
     expect(statementsOf("SELECT 'never ends; COMMIT;")).toHaveLength(1);
   });
+
+  it.each([
+    ['a name with two dollar signs', 'SELECT foo$bar$baz; DROP TABLE a; SELECT 1', 3],
+    ['a name that ends like an empty dollar quote', 'SELECT foo$$; SELECT bar$$; SELECT 1', 3],
+    ['a name that ends with a letter e before a text', "SELECT öe'\\'; SELECT 1", 2],
+    ['a body right after a bracket or a line end', 'SELECT f($a$;$a$),\n$$;$$; SELECT 1', 2],
+  ])('is split where Postgres would split it, also after %s', (_what, sql, count) => {
+    expect(statementsOf(sql)).toHaveLength(count);
+  });
 });
 
 describe('an image and a schema', () => {
