@@ -6,6 +6,8 @@
  * limits and Postgres' settings count so. "512m" in gameops.yaml, `docker stats` and a message then agree.
  */
 
+export const megabyte = 1024 ** 2;
+
 const durationUnitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const;
 
 /** "500ms", "30s", "5m", "2h" → milliseconds, or null. */
@@ -19,7 +21,7 @@ export function parseDurationMs(text: string): number | null {
 export function parseBytes(text: string): number | null {
   const match = /^(\d+(?:\.\d+)?)([kmg]?)b?$/i.exec(text.trim());
   if (!match) return null;
-  const factor = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 }[(match[2] ?? '').toLowerCase()] ?? 1;
+  const factor = { '': 1, k: 1024, m: megabyte, g: 1024 ** 3 }[(match[2] ?? '').toLowerCase()] ?? 1;
   return Math.round(Number(match[1]) * factor);
 }
 
@@ -35,7 +37,7 @@ export function formatMs(ms: number): string {
 /** 536870912 → "512 MB", 2147483648 → "2 GB" */
 export function formatBytes(bytes: number): string {
   if (bytes >= 1024 ** 3) return `${Number((bytes / 1024 ** 3).toFixed(1))} GB`;
-  if (bytes >= 1024 ** 2) return `${Math.round(bytes / 1024 ** 2)} MB`;
+  if (bytes >= megabyte) return `${Math.round(bytes / megabyte)} MB`;
   return `${Math.round(bytes / 1024)} kB`;
 }
 

@@ -3,19 +3,18 @@
  * old fleet and the new one run side by side until the switch is proven. Reads figures of the engine and frees nothing.
  */
 import { OpsError } from '../errors.ts';
-import { formatBytes } from '../units.ts';
+import { formatBytes, megabyte } from '../units.ts';
 import type { Engine } from './port.ts';
 
-const mebibyte = 1024 ** 2;
 /** Kept free for Postgres, logs and the engine itself: a full disk takes everything down, not only the deploy. */
-export const diskReserveBytes = 2048 * mebibyte;
+export const diskReserveBytes = 2048 * megabyte;
 /** Kept for the engine, the kernel and people who log in. */
-const memoryReserveBytes = 256 * mebibyte;
+const memoryReserveBytes = 256 * megabyte;
 /** Writable layer, settings volume and log files of one replica (5 log files of 4 MB, compressed). */
-const diskPerReplicaBytes = 32 * mebibyte;
+const diskPerReplicaBytes = 32 * megabyte;
 
 /** Memory that Nginx, Postgres and Redis of a small project really use; their limits are higher. */
-export const besideFleetsBytes = 768 * mebibyte;
+export const besideFleetsBytes = 768 * megabyte;
 
 export interface Need {
   /** 2 while a deploy overlaps. */

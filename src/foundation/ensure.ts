@@ -7,6 +7,7 @@ import { path } from '../contract.ts';
 import type { ContainerSpec, Engine, ExecResult, ObservedContainer } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
 import type { Emit } from '../report/events.ts';
+import { megabyte } from '../units.ts';
 import { accessories } from './accessories.ts';
 import type { Accessory, AccessoryName, AccessorySettings, MadeAccessory, Ownership } from './model.ts';
 
@@ -144,7 +145,7 @@ async function makeVolumes(engine: Engine, accessory: Wanted): Promise<void> {
       user: '0:0',
       network: 'none',
       mounts: [dataMount],
-      memoryBytes: 64 * 1024 ** 2,
+      memoryBytes: 64 * megabyte,
       readOnlyRoot: true,
       capabilities: ['CHOWN'],
       restart: 'no',

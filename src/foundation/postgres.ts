@@ -1,10 +1,9 @@
 /** Postgres as an accessory: a row of the table. PURE. Promises that its password is in no specification. */
 import { accessoryHost, namesOf, otherLogin, path, port } from '../contract.ts';
 import type { ContainerSpec, FileEntry } from '../engine/port.ts';
+import { megabyte } from '../units.ts';
 import type { Accessory, AccessoryInput, AccessorySettings, MadeAccessory } from './model.ts';
 import { mustUsePort } from './which.ts';
-
-const mebibyte = 1024 ** 2;
 
 export const postgres: Accessory = {
   name: 'postgres',
@@ -75,7 +74,7 @@ export function postgresSpec(input: PostgresInput): ContainerSpec {
       retries: 3,
       startMs: 60_000,
     },
-    memoryBytes: (320 + connections * 2) * mebibyte,
+    memoryBytes: (320 + connections * 2) * megabyte,
     readOnlyRoot: true,
     restart: 'always',
     // Fast shutdown; SIGTERM would wait for every client to leave.

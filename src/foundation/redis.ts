@@ -2,10 +2,9 @@
 import { accessoryHost, namesOf, path, port } from '../contract.ts';
 import type { ContainerSpec, FileEntry } from '../engine/port.ts';
 import { OpsError } from '../errors.ts';
+import { megabyte } from '../units.ts';
 import type { Accessory, AccessoryInput, AccessorySettings, MadeAccessory } from './model.ts';
 import { mustUsePort } from './which.ts';
-
-const mebibyte = 1024 ** 2;
 
 export const redis: Accessory = {
   name: 'redis',
@@ -51,7 +50,7 @@ function mustBePlainRedis(url: URL): void {
   }
 }
 
-const redisMemory = { limitBytes: 384 * mebibyte, dataBytes: 192 * mebibyte };
+const redisMemory = { limitBytes: 384 * megabyte, dataBytes: 192 * megabyte };
 const redisHome = '/data';
 
 // The password reaches redis-cli by its environment: neither `docker inspect` nor the process list shows it.

@@ -15,7 +15,7 @@ import { oneAtATime } from '../host/lock.ts';
 import { installPackages, isProgram, lastWords, searchPath } from '../host/packages.ts';
 import { packageRoot } from '../package-root.ts';
 import type { Emit } from '../report/events.ts';
-import { formatBytes } from '../units.ts';
+import { formatBytes, megabyte } from '../units.ts';
 
 /** Newest first: the next suite is tried when the mirror lacks the one before it, or can't prove its signature. */
 export const suites = [
@@ -48,7 +48,7 @@ export const packagesOf = (suite: Suite): string[] => [
 const versionsLabel = 'gameops.versions';
 
 const buildDeadlineMs = 600_000;
-const neededBytes = 2 * 1024 ** 3;
+const neededBytes = 2048 * megabyte;
 const tempPrefix = 'gameops-image-';
 
 // A mirror's index of a suite that is not released yet may be some weeks old. Signatures are checked all the same.

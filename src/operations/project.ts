@@ -6,6 +6,7 @@ import { realClock, until } from '../clock.ts';
 import { namesOf, port } from '../contract.ts';
 import type { Engine, Lock, ObservedContainer } from '../engine/port.ts';
 import { isOpsError, OpsError } from '../errors.ts';
+import { accessories } from '../foundation/accessories.ts';
 import { resolveImages } from '../images/roles.ts';
 import { openPlayers, type Players, redisEndpoint } from '../observe/players.ts';
 import { type Door, openDoor } from '../proxy/door.ts';
@@ -114,7 +115,9 @@ export async function lockImage(
   context: Context,
   containers: readonly ObservedContainer[],
 ): Promise<string | null> {
-  const ours = containers.find(({ role }) => role === 'proxy' || role === 'postgres' || role === 'redis');
+  const ours = containers.find(
+    ({ role }) => role === 'proxy' || accessories.some(({ name }) => name === role),
+  );
   if (ours) return ours.image;
   const roles = await resolveImages(await context.engine(), context.config);
   return Object.values(roles).find(({ info }) => info !== null)?.info?.id ?? containers[0]?.image ?? null;

@@ -1,6 +1,7 @@
 /** The Nginx container as a plain specification: made once, never again by a deploy. PURE. */
 import { label, namesOf, nginxUid, path, port } from '../contract.ts';
 import type { ContainerSpec } from '../engine/port.ts';
+import { megabyte } from '../units.ts';
 import { pointerFile } from './generation.ts';
 
 export interface ProxyInput {
@@ -14,9 +15,8 @@ export interface ProxyInput {
   unixSockets: boolean;
 }
 
-const mebibyte = 1024 ** 2;
 /** A bound, not a need: old workers keep theirs (about 10 MB each, 17 KB a socket) until their last player has moved. */
-const memoryBytes = 2048 * mebibyte;
+const memoryBytes = 2048 * megabyte;
 /** A player costs two: one socket to them, one to the server. Hosts often allow no more than this. */
 const openFiles = 20_000;
 

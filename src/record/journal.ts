@@ -5,6 +5,7 @@
 import { closeSync, fsyncSync, openSync, renameSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { redactedJson } from '../report/redact.ts';
+import { megabyte } from '../units.ts';
 
 export interface JournalLine {
   at: string;
@@ -19,7 +20,7 @@ export interface Journal {
   close(): void;
 }
 
-const bytesMax = 4 * 1024 * 1024;
+const bytesMax = 4 * megabyte;
 
 export function openJournal(
   stateDir: string,

@@ -11,10 +11,10 @@ import type { ContainerSpec, Engine } from '../engine/port.ts';
 import type { Door } from '../proxy/door.ts';
 import type { Release } from '../release/model.ts';
 import { originOfRelease } from '../release/origin.ts';
+import { megabyte } from '../units.ts';
 import { fleetSpec, settingsFile } from './fleet.ts';
 
-const mebibyte = 1024 ** 2;
-export const trialRedisBytes = 128 * mebibyte;
+export const trialRedisBytes = 128 * megabyte;
 const probeTimeoutMs = 2_000;
 
 export interface Trial {

@@ -2,7 +2,7 @@
  * The types of backups, and the decisions about them. PURE: no file, no clock, no server.
  * Promises that retention never removes the newest backup that was read to its end, nor one that a release points to.
  */
-import { formatBytes } from '../../units.ts';
+import { formatBytes, megabyte } from '../../units.ts';
 import { areComparable } from '../server/catalogue.ts';
 
 /**
@@ -132,8 +132,7 @@ export function expendable(backups: readonly Backup[], keep: number, pinned: Rea
 
 // Room -------------------------------------------------------------------------------------------------------------------
 
-const mebibyte = 1024 ** 2;
-export const folderReserveBytes = 64 * mebibyte;
+export const folderReserveBytes = 64 * megabyte;
 
 /** Size of the next dump: as the last one and half as much again, or the size of the database when there is none. */
 export function dumpEstimate(

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { namesOf, port } from '../../contract.ts';
 import type { Engine, Piped, PipeRequest } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
+import { megabyte } from '../../units.ts';
 import type { DatabaseEndpoint } from '../server/connection.ts';
 
 export interface ToolsAccess {
@@ -32,7 +33,6 @@ export interface ToolRequest extends Pick<PipeRequest, 'input' | 'output' | 'sig
   application?: string;
 }
 
-const mebibyte = 1024 ** 2;
 const nobody = '65534:65534';
 
 /** @throws IMAGE_NOT_FOUND, BACKUP_FAILED when the image has no pg_dump */
@@ -52,7 +52,7 @@ export async function withTools<T>(access: ToolsAccess, use: (tools: Tools) => P
     user: nobody,
     network: { name: namesOf(project).network },
     tmpfs: ['/tmp'],
-    memoryBytes: 512 * mebibyte,
+    memoryBytes: 512 * megabyte,
     readOnlyRoot: true,
     restart: 'no',
   });

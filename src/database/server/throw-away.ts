@@ -9,11 +9,11 @@ import { realClock, until } from '../../clock.ts';
 import { namesOf, port } from '../../contract.ts';
 import type { Engine } from '../../engine/port.ts';
 import { OpsError } from '../../errors.ts';
+import { megabyte } from '../../units.ts';
 import { majorOf } from '../backup/pg-tools.ts';
 import { type DatabaseEndpoint, withClient } from './connection.ts';
 
-const mebibyte = 1024 ** 2;
-export const throwAwayBytes = 384 * mebibyte;
+export const throwAwayBytes = 384 * megabyte;
 const cluster = '/tmp/cluster';
 
 /** Nothing here must survive, so nothing waits for the disk, and the log takes as little of it as possible. */

@@ -4,6 +4,7 @@
  * frame and recurses. Never interprets the text.
  * https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerAttach
  */
+import { megabyte } from '../../units.ts';
 
 const headerBytes = 8;
 
@@ -38,7 +39,7 @@ export function demuxer(onFrame: (frame: Frame) => void): (chunk: Buffer) => voi
 }
 
 /** Keeps the last `bytesMax` of each stream: a program that talks for hours must not fill our memory. */
-export function collectOutput(bytesMax = 8 * 1024 * 1024) {
+export function collectOutput(bytesMax = 8 * megabyte) {
   const kept = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
   const bytes = { stdout: 0, stderr: 0 };
   const feed = demuxer(({ stream, payload }) => {

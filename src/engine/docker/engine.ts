@@ -5,6 +5,7 @@
 import { statfs } from 'node:fs/promises';
 import { label, namesOf } from '../../contract.ts';
 import type { Emit } from '../../report/events.ts';
+import { megabyte } from '../../units.ts';
 import { engineFailed, foreign } from '../failures.ts';
 import type { Engine, EngineInfo } from '../port.ts';
 import { isNameOf } from '../spec.ts';
@@ -132,7 +133,7 @@ async function freeDiskBytes(
       entrypoint: ['df', '-Pk', '/'],
       command: [],
       network: 'none',
-      memoryBytes: 64 * 1024 * 1024,
+      memoryBytes: 64 * megabyte,
       readOnlyRoot: true,
       restart: 'no',
     },

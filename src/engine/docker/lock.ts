@@ -6,6 +6,7 @@
 import type { Duplex } from 'node:stream';
 import type Docker from 'dockerode';
 import { label, namesOf } from '../../contract.ts';
+import { megabyte } from '../../units.ts';
 import { imageMissing, locked, lockLost } from '../failures.ts';
 import type { Engine, Lock, LockHolder } from '../port.ts';
 import { labelsOf } from '../spec.ts';
@@ -84,7 +85,7 @@ async function makeLock(
         Init: true,
         ReadonlyRootfs: true,
         PidsLimit: 16,
-        Memory: 32 * 1024 * 1024,
+        Memory: 32 * megabyte,
         LogConfig: { Type: 'none', Config: {} },
       },
     });

@@ -1,10 +1,11 @@
 /** Reads files of any kind as text, up to a limit: a device that never ends must not take all memory. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { megabyte } from '../../units.ts';
 
 /** A .env is a page of text; a file of this size can still be checked in seconds. */
-export const envBytesMax = 64 * 1024 ** 2;
+export const envBytesMax = 64 * megabyte;
 /** One value. */
-export const valueBytesMax = 1024 ** 2;
+export const valueBytesMax = megabyte;
 
 const chunkBytes = 64 * 1024;
 

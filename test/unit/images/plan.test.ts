@@ -5,9 +5,9 @@ import { diskReserveBytes, judgeRoom } from '../../../src/engine/capacity.ts';
 import { dockerfileOn, gameImageTag } from '../../../src/images/bundled.ts';
 import { debianTag, mirrorOf, packagesOf, suites, versionsText } from '../../../src/images/debian.ts';
 import { announcement, isDefaultImage } from '../../../src/images/roles.ts';
+import { megabyte } from '../../../src/units.ts';
 
 const forky = suites[0];
-const mebibyte = 1024 ** 2;
 
 describe('Debian images', () => {
   it('come from the mirror of this machine, never from an archive of updates, security or a third party', () => {
@@ -79,11 +79,11 @@ describe('room for two fleets', () => {
   const need = {
     fleets: 2,
     replicas: 2,
-    memoryBytes: 512 * mebibyte,
-    besideBytes: 512 * mebibyte,
+    memoryBytes: 512 * megabyte,
+    besideBytes: 512 * megabyte,
     diskBytes: 0,
   };
-  const plenty = { freeDiskBytes: 50 * 1024 * mebibyte, memoryBytes: 8 * 1024 * mebibyte };
+  const plenty = { freeDiskBytes: 50 * 1024 * megabyte, memoryBytes: 8 * 1024 * megabyte };
 
   it('is enough on an ordinary machine', () => {
     expect(judgeRoom(need, plenty)).toBeNull();

@@ -8,6 +8,7 @@ import { stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { label } from '../../../contract.ts';
 import { OpsError } from '../../../errors.ts';
+import { megabyte } from '../../../units.ts';
 import { engineFailed, imageMissing } from '../../failures.ts';
 import type { Engine, FileEntry, ImageInfo, Progress } from '../../port.ts';
 import { type Connection, orDone, orNull } from '../client.ts';
@@ -119,7 +120,7 @@ async function importImage(
 ): Promise<ImageInfo> {
   const { size } = await stat(source.tarPath);
   const { repo, tag } = splitTag(source.tag);
-  const file = createReadStream(source.tarPath, { highWaterMark: 1024 * 1024 });
+  const file = createReadStream(source.tarPath, { highWaterMark: megabyte });
   let done = 0;
   file.on('data', (chunk) => {
     done += chunk.length;
