@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { isOpsError, OpsError } from '../../errors.ts';
-import { codeOf, type DatabaseEndpoint, messageOf, withClient } from '../server/connection.ts';
+import { codeOf, type DatabaseEndpoint, endedBy, messageOf, withClient } from '../server/connection.ts';
 import { quoted, quotedText, readFacts } from '../server/facts.ts';
 import { readDump } from './files.ts';
 import { differences, type Manifest, stagingName } from './model.ts';
@@ -92,7 +92,7 @@ export async function fillAndCompare(request: StagingRequest, name: string, isOw
   await fill(request, name, isOwned);
   request.signal?.throwIfAborted();
   request.at?.('comparing');
-  const found = await compare({ ...request.endpoint, database: name }, request.manifest);
+  const found = await compare({ ...request.endpoint, database: name }, request);
   if (found.length > 0) {
     throw new OpsError('BACKUP_DAMAGED', {
       message: `A trial restore of the backup ${request.manifest.id} differs from what was dumped: ${found.slice(0, 5).join('; ')}. The live database was not touched.`,
@@ -201,16 +201,17 @@ async function fill({ tools, path, signal }: StagingRequest, name: string, isOwn
 }
 
 /** Computes statistics first: without them the first queries of players would be slow. */
-async function compare(endpoint: DatabaseEndpoint, manifest: Manifest): Promise<string[]> {
-  const found = await withClient(
-    endpoint,
-    async (client) => {
-      await client.query('ANALYZE');
-      await client.query('BEGIN');
-      return readFacts(client);
-    },
-    { statementMs: dayMs, lockMs: 10_000 },
-  );
+async function compare(
+  endpoint: DatabaseEndpoint,
+  { manifest, signal }: Pick<StagingRequest, 'manifest' | 'signal'>,
+): Promise<string[]> {
+  const look = async (client: pg.Client) => {
+    await client.query('ANALYZE');
+    await client.query('BEGIN');
+    return readFacts(client);
+  };
+  const limits = { statementMs: dayMs, lockMs: 10_000 };
+  const found = await withClient(endpoint, (client) => endedBy(signal, client, look), limits);
   return differences(manifest, found);
 }
 

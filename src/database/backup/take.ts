@@ -4,10 +4,11 @@
  */
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
+import type { Piped } from '../../engine/port.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import type { Emit } from '../../report/events.ts';
 import { formatBytes } from '../../units.ts';
-import { codeOf, isDisconnected, messageOf, unreachable, withClient } from '../server/connection.ts';
+import { codeOf, endedBy, isDisconnected, messageOf, unreachable, withClient } from '../server/connection.ts';
 import { readActivity, readFacts } from '../server/facts.ts';
 import {
   createDump,
@@ -249,14 +250,18 @@ async function dump(
     },
   });
   // Wait for both: nothing may write into a file that is being removed.
-  const [counted, piped] = await Promise.allSettled([readFacts(client).catch(giveUp), dumping.catch(giveUp)]);
+  const [counted] = await Promise.allSettled([
+    endedBy(signal, client, readFacts).catch(giveUp),
+    dumping.then(mustHaveSucceeded).catch(giveUp),
+  ]);
   if (failed.signal.aborted) throw failed.signal.reason;
   if (counted.status === 'rejected') throw counted.reason;
-  if (piped.status === 'rejected') throw piped.reason;
-  const { exitCode, stderr } = piped.value;
   await client.query('COMMIT');
-  if (exitCode !== 0) throw failure(`pg_dump ended with ${exitCode}: ${lastWords(stderr)}`);
   return { takenAt: at.toISOString(), facts: counted.value, activity };
+}
+
+function mustHaveSucceeded({ exitCode, stderr }: Piped): void {
+  if (exitCode !== 0) throw failure(`pg_dump ended with ${exitCode}: ${lastWords(stderr)}`);
 }
 
 function progressOf(emit: Emit): (bytes: number) => void {

@@ -89,6 +89,31 @@ export async function withClient<T>(
   }
 }
 
+/**
+ * Ends the connection when the signal aborts: a query that runs fails here at once, and on the server within half a second
+ * (`client_connection_check_interval`). Afterwards the client is of no use. @throws the reason of `signal`
+ */
+export async function endedBy<T>(
+  signal: AbortSignal | undefined,
+  client: pg.Client,
+  use: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  if (!signal) return use(client);
+  signal.throwIfAborted();
+  const end = () => streamOf(client).destroy();
+  signal.addEventListener('abort', end, { once: true });
+  try {
+    return await use(client);
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error;
+  } finally {
+    signal.removeEventListener('abort', end);
+  }
+}
+
+const streamOf = (client: pg.Client) =>
+  (client as unknown as { connection: { stream: Socket } }).connection.stream;
+
 /** A frozen server never answers the request to close. */
 async function hangUp(client: pg.Client): Promise<void> {
   const patience = new AbortController();
@@ -96,7 +121,7 @@ async function hangUp(client: pg.Client): Promise<void> {
   const impatient = sleep(1_000, undefined, { signal: patience.signal }).catch(() => {});
   await Promise.race([ended, impatient]);
   patience.abort();
-  (client as unknown as { connection: { stream: Socket } }).connection.stream.destroy();
+  streamOf(client).destroy();
 }
 
 /** With SET and not at start-up, because a pooler such as PgBouncer refuses start-up parameters that it does not know. */

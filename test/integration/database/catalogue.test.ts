@@ -17,7 +17,7 @@ beforeAll(async () => {
   await on.ensure();
   endpoint = await databaseEndpoint(on.engine, on.project, on.settings);
 });
-afterAll(() => on?.remove(), 60_000);
+afterAll(() => on?.remove());
 
 /** One of each, so that every row below has something to change. */
 const base = `

@@ -31,7 +31,7 @@ beforeAll(async () => {
   await on.ensure();
   endpoint = await databaseEndpoint(on.engine, on.project, on.settings);
 });
-afterAll(() => on?.remove(), 60_000);
+afterAll(() => on?.remove());
 
 beforeEach(async () => {
   await withClient(endpoint, (client) =>

@@ -30,7 +30,7 @@ beforeAll(async () => {
   await on.ensure();
   endpoint = await databaseEndpoint(on.engine, on.project, on.settings);
 });
-afterAll(() => on?.remove(), 60_000);
+afterAll(() => on?.remove());
 
 beforeEach(async () => {
   await query('DROP SCHEMA IF EXISTS gameops CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public');

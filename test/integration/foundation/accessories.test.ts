@@ -24,7 +24,7 @@ beforeAll(async () => {
   names = namesOf(on.project);
   await on.ensure();
 });
-afterAll(() => on?.remove(), 60_000);
+afterAll(() => on?.remove());
 
 describe('the embedded Postgres and Redis', () => {
   it('start, and accept the settings of .env', async () => {
