@@ -3,16 +3,15 @@ import { readFileSync } from 'node:fs';
 import { roleNames } from '../contract.ts';
 import type { DatabaseEndpoint } from '../database/server/connection.ts';
 import { withClient } from '../database/server/connection.ts';
+import { type RoleAdmin, withRoleAdmin } from '../database/server/role-admin.ts';
 import {
   disableWhenQuiet,
   enable,
   markCurrent,
-  type RoleAdmin,
   readRoles,
   type Straggler,
-  takeOver,
-  withRoleAdmin,
 } from '../database/server/roles.ts';
+import { takeOver } from '../database/server/take-over.ts';
 import { type Edit, withLogin } from '../env/file/edit.ts';
 import { generateSecret } from '../env/generate.ts';
 import type { EnvFile } from '../env/read.ts';

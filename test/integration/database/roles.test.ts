@@ -7,14 +7,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { namesOf, port, roleNames } from '../../../src/contract.ts';
 import type { DatabaseEndpoint } from '../../../src/database/server/connection.ts';
 import { withClient } from '../../../src/database/server/connection.ts';
-import {
-  disableWhenQuiet,
-  enable,
-  markCurrent,
-  readRoles,
-  takeOver,
-  withRoleAdmin,
-} from '../../../src/database/server/roles.ts';
+import { withRoleAdmin } from '../../../src/database/server/role-admin.ts';
+import { disableWhenQuiet, enable, markCurrent, readRoles } from '../../../src/database/server/roles.ts';
+import { takeOver } from '../../../src/database/server/take-over.ts';
 import { openTestProject, type TestProject } from '../../support/site/accessories.ts';
 
 const awkward = `Pä§s"'$ #%\\${Math.random()}`;
