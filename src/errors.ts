@@ -101,7 +101,17 @@ export type ErrorCode = keyof typeof catalogue;
 /** Facts are shown to people and machines unchanged: never a secret, never a whole environment. */
 export type Facts = Record<string, string | number | boolean | null | readonly string[]>;
 
+/**
+ * On errors of every copy of the class below. The verbs of .env are a program of their own, and load the reader of gameops.yaml
+ * from the other program, with the class that is there.
+ */
+const brand = Symbol.for('gameops.OpsError');
+
 export class OpsError extends Error {
+  static override [Symbol.hasInstance](error: unknown): error is OpsError {
+    return typeof error === 'object' && error !== null && brand in error;
+  }
+
   readonly code: ErrorCode;
   /** Commands or actions that help, the best one first. Required: an error must say what to do next. */
   readonly next: readonly [string, ...string[]];
@@ -127,6 +137,10 @@ export class OpsError extends Error {
     this.next = fields.next;
     this.facts = fields.facts ?? {};
     this.result = fields.result;
+  }
+
+  get [brand](): true {
+    return true;
   }
 
   get exitCode(): number {

@@ -92,7 +92,10 @@ describe('exit codes of env check', () => {
       err: expect.stringContaining('CONFIG_INVALID'),
     });
     own.write('gameops.yaml', 'env: { keys: { A: { type: colour } } }\n');
-    expect((await check([], {}, undefined, own)).err).toContain('gameops.yaml:1: env.keys.A.type');
+    expect(await check([], {}, undefined, own)).toMatchObject({
+      code: 3,
+      err: expect.stringContaining('gameops.yaml:1: env.keys.A.type'),
+    });
     own.remove();
   });
 });
