@@ -8,14 +8,14 @@ import { relative } from 'node:path';
 import { closest, distance } from 'fastest-levenshtein';
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
-import { envConfigReader } from './env/config-part.ts';
+import { envConfigReader, keepTextOfEnv, serverEnvReader } from './env/config-part.ts';
 import { OpsError } from './errors.ts';
-import { parseBytes, parseDurationMs } from './units.ts';
+import { expectedDuration, megabyte, parseBytes, parseDurationMs } from './units.ts';
 
 /** Text with a unit in the file, a number for everybody who reads the configuration. */
 const measure = (fallback: string, parse: (text: string) => number | null, expected: string) =>
   z
-    .string()
+    .string(expected)
     .default(fallback)
     .transform((text, context) => {
       const measured = parse(text);
@@ -23,9 +23,18 @@ const measure = (fallback: string, parse: (text: string) => number | null, expec
       context.issues.push({ code: 'custom', message: expected, input: text });
       return z.NEVER;
     });
-const duration = (fallback: string) =>
-  measure(fallback, parseDurationMs, 'a duration such as 500ms, 30s, 5m or 2h');
-const bytes = (fallback: string) => measure(fallback, parseBytes, 'a size such as 256m or 1g');
+const duration = (fallback: string) => measure(fallback, parseDurationMs, expectedDuration);
+/** Docker takes 0 for "no limit", and refuses less than 6 MB only when a replica is made. */
+const memoryBytesMin = 6 * megabyte;
+const memory = (fallback: string) =>
+  measure(
+    fallback,
+    (text) => {
+      const size = parseBytes(text);
+      return size !== null && size >= memoryBytesMin ? size : null;
+    },
+    'a size such as 256m or 1g, at least 6m',
+  );
 const ownership = z.enum(['auto', 'managed', 'external']).default('auto');
 const publishedPort = (fallback: number) => z.int().min(0).max(65_535).default(fallback);
 
@@ -77,12 +86,9 @@ export const configSchema = z.strictObject({
         .max(65_535)
         .default(3000)
         .describe('Port that the server listens on in its container'),
-      memory: bytes('512m').describe('Memory limit of one replica'),
+      memory: memory('512m').describe('Memory limit of one replica'),
       cpus: z.number().positive().max(64).default(1).describe('CPU limit of one replica'),
-      env: z
-        .record(z.string(), z.coerce.string())
-        .default({})
-        .describe('Settings of the server that are not secret; secrets belong in .env'),
+      env: serverEnvReader,
       probe: z
         .string()
         .startsWith('/')
@@ -203,7 +209,8 @@ export function loadConfig(path: string, { mustExist }: { mustExist: boolean }):
 export function parseConfig(text: string, path: string): Config {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: true });
-  const broken = document.errors[0];
+  // A warning is about something that would be left out, such as a tag (!secret) that nobody resolves.
+  const broken = document.errors[0] ?? document.warnings[0];
   if (broken) {
     const [summary = 'YAML'] = broken.message.split(' at line ');
     throw invalid(path, [
@@ -222,6 +229,7 @@ export function parseConfig(text: string, path: string): Config {
 /** Aliases are resolved late, so a wrong alias, or too many aliases, are found only here. */
 function contentOf(document: Document, path: string): unknown {
   try {
+    keepTextOfEnv(document);
     return document.toJS();
   } catch (error) {
     const expected = `expected YAML: ${error instanceof Error ? error.message : String(error)}`;
@@ -267,12 +275,15 @@ function problemsOf(issue: z.core.$ZodIssue, document: Document, lines: LineCoun
 function expectedOf(issue: z.core.$ZodIssue): string {
   switch (issue.code) {
     case 'invalid_type':
+      // A message of this file's own names more than a type.
+      if (!issue.message.startsWith('Invalid input')) return issue.message;
       return (
         {
           int: 'a whole number',
           number: 'a number',
-          string: 'text',
+          string: 'text (a number needs quotes)',
           object: 'a group of keys',
+          record: 'a group of keys',
           boolean: 'true or false',
           array: 'a list',
         }[issue.expected as string] ?? issue.expected
@@ -283,6 +294,8 @@ function expectedOf(issue: z.core.$ZodIssue): string {
       return `${issue.origin === 'string' ? 'text that is not empty' : `${issue.inclusive ? 'at least' : 'more than'} ${issue.minimum}`}`;
     case 'too_big':
       return `at most ${issue.maximum}`;
+    case 'invalid_key':
+      return issue.issues[0]?.message ?? 'another name';
     case 'invalid_format':
       return issue.format === 'starts_with' ? 'a path that starts with /' : issue.message;
     default:

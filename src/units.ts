@@ -10,11 +10,18 @@ export const megabyte = 1024 ** 2;
 
 const durationUnitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const;
 
+/** Node's timers end at once when they are asked to wait for 2^31 ms or longer; what is added to a duration must fit, too. */
+const durationMsMax = 500 * durationUnitMs.h;
+
+/** What a message says when a duration is wrong. */
+export const expectedDuration = 'a duration such as 500ms, 30s, 5m or 2h, at most 500h';
+
 /** "500ms", "30s", "5m", "2h" → milliseconds, or null. */
 export function parseDurationMs(text: string): number | null {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text.trim());
   if (!match) return null;
-  return Math.round(Number(match[1]) * durationUnitMs[match[2] as keyof typeof durationUnitMs]);
+  const ms = Math.round(Number(match[1]) * durationUnitMs[match[2] as keyof typeof durationUnitMs]);
+  return ms <= durationMsMax ? ms : null;
 }
 
 /** "512m", "2g", "64k" or bytes → bytes, or null. */
@@ -22,7 +29,8 @@ export function parseBytes(text: string): number | null {
   const match = /^(\d+(?:\.\d+)?)([kmg]?)b?$/i.exec(text.trim());
   if (!match) return null;
   const factor = { '': 1, k: 1024, m: megabyte, g: 1024 ** 3 }[(match[2] ?? '').toLowerCase()] ?? 1;
-  return Math.round(Number(match[1]) * factor);
+  const bytes = Math.round(Number(match[1]) * factor);
+  return Number.isSafeInteger(bytes) ? bytes : null;
 }
 
 /** 1234 → "1.2 s": for people, never for machines. */

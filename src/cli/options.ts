@@ -4,7 +4,7 @@
  */
 import { InvalidArgumentError, Option } from 'commander';
 import type { Format } from '../report/findings/model.ts';
-import { formatMs, parseDurationMs } from '../units.ts';
+import { expectedDuration, formatMs, parseDurationMs } from '../units.ts';
 
 /** `--watch 30s` becomes `watchMs: 30000`. */
 class DurationOption extends Option {
@@ -16,7 +16,7 @@ class DurationOption extends Option {
 export function durationOption(flags: string, description: string, maxMs?: number): Option {
   return new DurationOption(flags, description).argParser((text: string) => {
     const ms = parseDurationMs(text);
-    if (ms === null) throw new InvalidArgumentError('Expected a duration such as 500ms, 30s, 5m or 2h.');
+    if (ms === null) throw new InvalidArgumentError(`Expected ${expectedDuration}.`);
     if (maxMs !== undefined && (ms < 1_000 || ms > maxMs))
       throw new InvalidArgumentError(`Expected 1s to ${formatMs(maxMs)}.`);
     return ms;

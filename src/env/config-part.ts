@@ -2,7 +2,7 @@
  * The section `env` of gameops.yaml, which the verbs of .env read without the rest (config.ts), in a fraction of the time
  * that the whole file takes.
  */
-import { parse } from 'yaml';
+import { type Document, isAlias, isMap, isScalar, parseDocument } from 'yaml';
 import * as z from 'zod/mini';
 
 const optional = z.optional;
@@ -48,12 +48,38 @@ export const envConfigReader = z.prefault(
   {},
 );
 
+const envText = 'text, a number, true or false; "" is an empty text';
+
+export const serverEnvReader = z
+  .prefault(
+    z.record(
+      z.string().check(z.regex(/^[^\s=]+$/, 'a name without spaces and "="')),
+      z.pipe(z.union([z.string(), z.number(), z.boolean()], envText), z.transform(String)),
+    ),
+    {},
+  )
+  .check(z.describe('Settings of the server that are not secret; secrets belong in .env'));
+
+/**
+ * A setting is text: 0123 and 1.10 under server.env stay as they stand in the file, though YAML takes them for numbers and would
+ * give 123 and 1.1.
+ */
+export function keepTextOfEnv(document: Document): void {
+  const settings = document.getIn(['server', 'env'], true);
+  if (!isMap(settings)) return;
+  for (const pair of settings.items) {
+    const value = isAlias(pair.value) ? pair.value.resolve(document) : pair.value;
+    if (isScalar(value) && ['number', 'bigint', 'boolean'].includes(typeof value.value))
+      pair.value = document.createNode(value.source);
+  }
+}
+
 const partReader = z.object({
   env: envConfigReader,
   server: z._default(
     z.object({
       image: z._default(z.string(), 'bundled'),
-      env: z._default(z.record(z.string(), z.coerce.string()), {}),
+      env: serverEnvReader,
     }),
     { image: 'bundled', env: {} },
   ),
@@ -64,7 +90,10 @@ export type ConfigPart = z.infer<typeof partReader>;
 /** Null when anything is wrong: then reading the whole file (config.ts) says what. */
 export function configPart(text: string): ConfigPart | null {
   try {
-    return partReader.safeParse(parse(text) ?? {}).data ?? null;
+    const document = parseDocument(text);
+    if (document.errors.length > 0 || document.warnings.length > 0) return null;
+    keepTextOfEnv(document);
+    return partReader.safeParse(document.toJS() ?? {}).data ?? null;
   } catch {
     return null;
   }

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { configJsonSchema, defaultConfig, loadConfig, parseConfig } from '../../../src/config.ts';
+import { configPart } from '../../../src/env/config-part.ts';
 import { OpsError } from '../../../src/errors.ts';
 import { formatBytes, formatMs, parseBytes, parseDurationMs } from '../../../src/units.ts';
 
@@ -46,6 +47,34 @@ describe('gameops.yaml is refused', () => {
       'deploy:\n\n  drain: "300"\n',
       'gameops.yaml:3: deploy.drain: expected a duration such as',
     ],
+    ['a duration that is a number', 'deploy: { drain: 300 }\n', 'deploy.drain: expected a duration such as'],
+    [
+      "a duration beyond Node's timers",
+      'deploy: { drain: 501h }\n',
+      'deploy.drain: expected a duration such as 500ms, 30s, 5m or 2h, at most 500h',
+    ],
+    ['a size that is a number', 'server: { memory: 512 }\n', 'server.memory: expected a size such as'],
+    ['memory that Docker takes for no limit', 'server: { memory: 0m }\n', 'server.memory: expected a size'],
+    ['memory below what Docker allows', 'server: { memory: "512" }\n', 'at least 6m'],
+    [
+      'a number for text',
+      'images: { postgres: 18 }\n',
+      'images.postgres: expected text (a number needs quotes)',
+    ],
+    [
+      'a tag that nobody resolves',
+      'server: { image: !secret name }\n',
+      'gameops.yaml:1: expected YAML: Unresolved tag',
+    ],
+    [
+      'a setting without a value',
+      'server:\n  env:\n    MOTD:\n',
+      'gameops.yaml:3: server.env.MOTD: expected text',
+    ],
+    ['a list as a setting', 'server: { env: { MOTD: [a, b] } }\n', 'server.env.MOTD: expected text'],
+    ['a merge key among the settings', 'server: { env: { <<: { A: b } } }\n', 'server.env.<<: expected text'],
+    ['settings as a list', 'server: { env: [A=b] }\n', 'server.env: expected a group of keys'],
+    ['a setting whose name has "="', 'server: { env: { "A=b": c } }\n', 'a name without spaces and "="'],
     ['a size in words', 'server: { memory: much }\n', 'server.memory: expected a size such as 256m or 1g'],
     [
       'an unknown strategy',
@@ -155,10 +184,18 @@ describe('gameops.yaml is accepted', () => {
     expect(config.server).toMatchObject({ memoryBytes: 1024 ** 3, probe: '/readyz' });
   });
 
-  it('with numbers and booleans in server.env, which become text', () => {
-    expect(parseConfig('server: { env: { LIMIT: 5, MOTD: hi } }', 'x').server.env).toEqual({
-      LIMIT: '5',
-      MOTD: 'hi',
+  it('with numbers and booleans in server.env, which stay the text that stands in the file', () => {
+    const written = {
+      ...{ LIMIT: '5', PIN: '0123', VERSION: '1.10', ID: '12345678901234567890', MODE: '0o17', RATE: '1e3' },
+      ...{ ON: 'yes', OFF: 'False', DAY: '2026-12-01', MOTD: 'hi' },
+    };
+    const lines = Object.entries(written).map(([key, value]) => `    ${key}: ${value}\n`);
+    const text = `server:\n  env:\n${lines.join('')}`;
+    expect(parseConfig(text, 'x').server.env).toEqual(written);
+    expect(configPart(text)?.server.env).toEqual(written);
+    expect(parseConfig('server: { replicas: &n 02, env: { N: *n } }', 'x').server).toMatchObject({
+      replicas: 2,
+      env: { N: '02' },
     });
   });
 
@@ -195,6 +232,8 @@ describe('durations and sizes', () => {
     ['5 s', null],
     ['', null],
     ['1d', null],
+    ['500h', 1_800_000_000],
+    ['501h', null],
   ])('"%s" is %s ms', (text, ms) => {
     expect(parseDurationMs(text)).toBe(ms);
   });
@@ -207,6 +246,7 @@ describe('durations and sizes', () => {
     ['1000', 1000],
     ['much', null],
     ['1t', null],
+    ['9999999999g', null],
   ])('"%s" is %s bytes', (text, bytes) => {
     expect(parseBytes(text)).toBe(bytes);
   });
