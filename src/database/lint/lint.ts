@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type pg from 'pg';
 import { isOpsError } from '../../errors.ts';
 import type { Finding, RuleText } from '../../report/findings/model.ts';
-import { byPrefix, type Migration, parseMigration } from '../migrate/files.ts';
+import { byPrefix, type Migration, parseMigration, plainLines } from '../migrate/files.ts';
 import {
   addedColumns,
   commandsOf,
@@ -123,7 +123,7 @@ interface Proof {
 
 export async function lintMigration(
   migration: Migration,
-  text: string,
+  content: string,
   proof: Proof = { checks: new Map(), proven: new Set() },
   sizes: Sizes | null = null,
 ): Promise<Placed[]> {
@@ -133,6 +133,7 @@ export async function lintMigration(
   }
   const findings: Placed[] = [];
   const made = new Set<string>();
+  const text = plainLines(content);
   for (const section of ['up', 'down'] as const) {
     const sql = migration[section];
     const base = section === 'up' ? text.indexOf(sql) : text.lastIndexOf(sql);

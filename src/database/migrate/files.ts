@@ -87,8 +87,15 @@ export function unreadable(path: string, cause: NodeJS.ErrnoException): OpsError
   });
 }
 
+/**
+ * A checkout with CRLF is the same migration: it has the same checksum, so it must also store the same texts and functions in
+ * the database.
+ */
+export const plainLines = (content: string): string => content.replaceAll('\r\n', '\n');
+
 /** @throws MIGRATION_INVALID */
-export function parseMigration(file: string, text: string): Migration {
+export function parseMigration(file: string, content: string): Migration {
+  const text = plainLines(content);
   const name = file.slice(0, -extname(file).length);
   if (!file.endsWith('.sql'))
     return { name, file, kind: 'code', ...headerOf(file, text), up: text, down: '' };

@@ -219,6 +219,8 @@ describe('db lint', () => {
       '-- gameops: reversible=lossy\n\n-- Up Migration\n-- ü\nCREATE TABLE n (id bigint);\n  /* x */ DROP TABLE old;\n-- Down Migration\nSELECT 1;\n';
     const found = await lintMigration(parseMigration('1_a.sql', text), text);
     expect(found).toMatchObject([{ rule: 'drop-object', line: 6, column: 11 }]);
+    const checkout = text.replaceAll('\n', '\r\n');
+    expect(await lintMigration(parseMigration('1_a.sql', checkout), checkout)).toEqual(found);
   });
 
   it('names the line of a syntax error', async () => {

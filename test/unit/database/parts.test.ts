@@ -87,6 +87,11 @@ describe("the bundled server's own migrations", () => {
 });
 
 describe('a migration file', () => {
+  it('from a checkout with CRLF is the same migration, also inside of quotes and of functions', () => {
+    const text = good.replace('(id int)', "(id int, note text DEFAULT 'one\ntwo')");
+    expect(parseMigration('1_a.sql', text.replaceAll('\n', '\r\n'))).toEqual(parseMigration('1_a.sql', text));
+  });
+
   it('is additive and reversible unless its header says otherwise', () => {
     expect(parseMigration('1_a.sql', good)).toEqual({
       name: '1_a',
