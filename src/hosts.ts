@@ -22,6 +22,9 @@ export function isLoopback(host: string): boolean {
   return family !== 0 && loopback.check(name, family === 6 ? 'ipv6' : 'ipv4');
 }
 
+/** Names of hosts have no case, and a dot at their end adds nothing. */
+export const isSameHost = (host: string, other: string): boolean => writtenOut(host) === writtenOut(other);
+
 /** Lower case, without brackets and a last dot, an IPv4 address with four numbers. */
 function writtenOut(host: string): string {
   const bare = host.toLowerCase().replace(/^\[|\]$|\.$/g, '');

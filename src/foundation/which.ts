@@ -1,7 +1,7 @@
 /** Whether an accessory is run by gameops or by the operator: what .env points to, held against gameops.yaml. PURE. */
 import { accessoryHost } from '../contract.ts';
 import { OpsError } from '../errors.ts';
-import { isLoopback } from '../hosts.ts';
+import { isLoopback, isSameHost } from '../hosts.ts';
 import type { Accessory, AccessorySettings, Ownership } from './model.ts';
 
 /** @throws DB_HOST_LOOPBACK, CONFIG_INVALID */
@@ -23,7 +23,7 @@ export function ownership(
       facts: { key, host },
     });
   }
-  const implied: Ownership = host === ours ? 'managed' : 'external';
+  const implied: Ownership = host !== null && isSameHost(host, ours) ? 'managed' : 'external';
   if (wish === 'auto' || wish === implied) return implied;
   const message =
     wish === 'managed'

@@ -13,6 +13,7 @@ import {
 } from '../contract.ts';
 import type { Engine } from '../engine/port.ts';
 import type { ServerSettings } from '../env/settings.ts';
+import { isSameHost } from '../hosts.ts';
 import type { ReleaseId } from '../release/model.ts';
 
 export interface RedisEndpoint {
@@ -32,10 +33,9 @@ export async function redisEndpoint(
   settings: Pick<ServerSettings, 'REDIS_URL'>,
 ): Promise<RedisEndpoint> {
   const url = new URL(settings.REDIS_URL);
-  const reached =
-    url.hostname === accessoryHost.redis
-      ? await engine.dial(project, namesOf(project).redis, port.redis)
-      : { host: url.hostname.replace(/^\[|\]$/g, ''), port: Number(url.port || port.redis) };
+  const reached = isSameHost(url.hostname, accessoryHost.redis)
+    ? await engine.dial(project, namesOf(project).redis, port.redis)
+    : { host: url.hostname.replace(/^\[|\]$/g, ''), port: Number(url.port || port.redis) };
   return {
     ...reached,
     username: decodeURIComponent(url.username),

@@ -9,6 +9,7 @@ import { accessoryHost, namesOf, port } from '../../contract.ts';
 import type { Engine } from '../../engine/port.ts';
 import type { ServerSettings } from '../../env/settings.ts';
 import { OpsError } from '../../errors.ts';
+import { isSameHost } from '../../hosts.ts';
 
 export type DatabaseSettings = Pick<
   ServerSettings,
@@ -31,7 +32,7 @@ export async function databaseEndpoint(
   project: string,
   settings: DatabaseSettings,
 ): Promise<DatabaseEndpoint> {
-  const isOurs = settings.DB_HOST === accessoryHost.postgres;
+  const isOurs = isSameHost(settings.DB_HOST, accessoryHost.postgres);
   const accessory = isOurs ? namesOf(project).postgres : null;
   const reached = accessory
     ? await engine.dial(project, accessory, port.postgres)

@@ -31,6 +31,7 @@ import {
 } from '../../database/server/connection.ts';
 import type { Engine } from '../../engine/port.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
+import { isSameHost } from '../../hosts.ts';
 import { resolveImages } from '../../images/roles.ts';
 import { packageRoot } from '../../package-root.ts';
 import type { Intent, SchemaWish, SchemaWork } from '../../release/model.ts';
@@ -51,7 +52,7 @@ export async function openEndpoint(
       next: ['set DB_HOST, DB_NAME, DB_USER and DB_PASSWORD', 'gameops init'],
     });
   }
-  if (database.DB_HOST !== accessoryHost.postgres) {
+  if (!isSameHost(database.DB_HOST, accessoryHost.postgres)) {
     const { DB_HOST: host, DB_PORT: port, DB_NAME, DB_USER: user, DB_PASSWORD: password } = database;
     return { host, port, database: DB_NAME, user, password, accessory: null };
   }

@@ -22,6 +22,11 @@ describe('which accessories gameops runs', () => {
     expect(whichAccessories(auto, settings)).toEqual({ postgres: 'managed', redis: 'managed' });
   });
 
+  it('runs both when .env names their hosts in capitals or with a last dot, because Docker finds them so, too', () => {
+    const shouted = { ...settings, DB_HOST: 'Postgres.', REDIS_URL: 'redis://:redis-Pa55@REDIS:6379/0' };
+    expect(whichAccessories(auto, shouted)).toEqual({ postgres: 'managed', redis: 'managed' });
+  });
+
   it('starts none where .env names a server of the operator', () => {
     const own = {
       ...settings,
