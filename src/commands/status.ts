@@ -102,7 +102,7 @@ function accessoriesOf(project: string, containers: readonly ObservedContainer[]
   });
 }
 
-function statusText(style: Style, status: Status): string {
+export function statusText(style: Style, status: Status): string {
   if (status.url === null && status.fleets.length === 0) {
     return `${status.project}: nothing has been deployed yet\n  next: gameops deploy`;
   }
@@ -134,6 +134,7 @@ function statusText(style: Style, status: Status): string {
       ),
     );
   }
+  lines.push(...shortageLines(style, status));
   if (status.lockedBy) {
     const { holder, verb, since } = status.lockedBy;
     lines.push('', style.yellow(`locked by ${holder} for ${verb} since ${since}`));
@@ -147,6 +148,21 @@ function statusText(style: Style, status: Status): string {
     );
   }
   return lines.join('\n');
+}
+
+/** Replicas that get players but do not run. While an act is at work, or unfinished, that act starts and stops replicas. */
+function shortageLines(style: Style, { traffic, fleets, lockedBy, unfinished }: Status): string[] {
+  if (lockedBy || unfinished) return [];
+  return traffic.flatMap(({ release, replicas }) => {
+    const ready = fleets.find((fleet) => fleet.release === release)?.ready ?? 0;
+    if (ready >= replicas.length) return [];
+    const effect = ready === 0 ? ', so nobody can play' : '';
+    return [
+      '',
+      style.red(`release ${release} has ${ready} of ${replicas.length} replicas running${effect}`),
+      '  next: gameops deploy starts the stopped ones again',
+    ];
+  });
 }
 
 function paintPhase(style: Style, phase: FleetStatus['phase']): string {

@@ -1,6 +1,7 @@
 /** What people read: plans, progress, failures. Compared as literal text, because every word counts. */
 import { PassThrough } from 'node:stream';
 import { describe, expect, it, vi } from 'vitest';
+import { type Status, statusText } from '../../../src/commands/status.ts';
 import type { Plan, Step } from '../../../src/release/model.ts';
 import { errorText } from '../../../src/report/error-text.ts';
 import type { Event } from '../../../src/report/events.ts';
@@ -79,6 +80,32 @@ describe('a plan', () => {
       ` prepare  start-fleet     41 #3,4                no fleet for 41
  switch   switch-traffic  40 ×2 → 40 ×1 + 41 ×1  41 is ready`,
     );
+  });
+});
+
+describe('the text of status', () => {
+  const fleet = { image: 'a:1', wanted: 2, players: 0, verdict: 'live', phase: 'serving' } as const;
+  const seen = (ready: number, act: Pick<Status, 'lockedBy'>): string => {
+    const places = { project: 'arena', url: 'http://a/', wsUrl: 'ws://a/ws', proxyAnswers: true };
+    const rest = { unfinished: null, schema: null, certificates: [], accessories: [] };
+    const traffic = [{ release: 4, replicas: [1, 2] }];
+    return statusText(plain, {
+      ...places,
+      ...rest,
+      ...act,
+      traffic,
+      fleets: [{ ...fleet, release: 4, ready }],
+    });
+  };
+  const deploying = { holder: 'me', host: 'here', verb: 'deploy', since: 'now' };
+
+  it('says when replicas that get players do not run, and what starts them again', () => {
+    expect(seen(2, { lockedBy: null })).not.toContain('next:');
+    expect(seen(1, { lockedBy: null })).toContain('release 4 has 1 of 2 replicas running');
+    expect(seen(0, { lockedBy: null })).toMatch(
+      /0 of 2 replicas running, so nobody can play\n {2}next: gameops deploy/,
+    );
+    expect(seen(1, { lockedBy: deploying })).not.toContain('next:');
   });
 });
 
