@@ -61,6 +61,8 @@ export interface ObservedContainer {
   labels: Record<string, string>;
   /** null while it runs or was never started. */
   exitCode: number | null;
+  /** The system ended it, or one of its processes, because it needed more memory than its limit. */
+  isOutOfMemory: boolean;
   restartCount: number;
   health: 'none' | 'starting' | 'healthy' | 'unhealthy';
   /** Loopback or public publications: container port → host port. */

@@ -284,12 +284,12 @@ async function failIfGone(
     )
       continue;
     const name = namesOf(input.project).game(input.release.id, n);
-    const how = container
-      ? `exited${container.exitCode === null ? '' : ` with ${container.exitCode}`}`
-      : 'is gone';
+    const isOutOfMemory = container?.isOutOfMemory === true;
     throw new OpsError('REPLICA_EXITED', {
-      message: `Replica ${n} of release ${input.release.id} ${how}.`,
-      next: [`docker logs ${name}`, 'fix the release, then gameops deploy'],
+      message: `Replica ${n} of release ${input.release.id} ${howItEnded(container)}.`,
+      next: isOutOfMemory
+        ? ['raise server.memory in gameops.yaml, then gameops deploy', `docker logs ${name}`]
+        : [`docker logs ${name}`, 'fix the release, then gameops deploy'],
       facts: {
         release: input.release.id,
         replica: name,
@@ -298,6 +298,13 @@ async function failIfGone(
       },
     });
   }
+}
+
+function howItEnded(container: ObservedContainer | undefined): string {
+  if (container === undefined) return 'is gone';
+  if (container.isOutOfMemory)
+    return 'was ended by the system, because it needed more memory than server.memory allows';
+  return `exited${container.exitCode === null ? '' : ` with ${container.exitCode}`}`;
 }
 
 async function tailOf(input: GateInput, n: number): Promise<string[]> {

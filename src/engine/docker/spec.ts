@@ -108,6 +108,7 @@ export function observed(info: Docker.ContainerInspectInfo): ObservedContainer {
     address: addressOf(info),
     labels: info.Config.Labels,
     exitCode: wasRun ? info.State.ExitCode : null,
+    isOutOfMemory: info.State.OOMKilled,
     restartCount: info.RestartCount,
     health: (info.State.Health?.Status as ObservedContainer['health'] | undefined) ?? 'none',
     published: publishedPorts(info),

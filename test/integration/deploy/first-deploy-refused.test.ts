@@ -95,6 +95,13 @@ describe('as a first deploy', () => {
       const answer = await fetch(await site.url());
       expect(answer.status).toBe(503);
     }
+    await site.configure({ server: { memory: '24m' } });
+    expectRefused(await site.run(['deploy', '--watch', '10s']), {
+      exitCode: 5,
+      code: 'REPLICA_EXITED',
+      says: /needed more memory than server.memory allows/,
+    });
+    await site.configure({ server: { memory: '320m' } });
     const good = await site.run(['deploy', '--watch', '1s']);
     expect(good.exitCode, good.stdout).toBe(0);
   });

@@ -204,6 +204,7 @@ function observed(state: MemoryState, container: MemoryContainer): ObservedConta
     address: fixedAddress(container) ?? (isRunning(container) ? container.dynamicAddress : null),
     labels: { ...labels },
     exitCode,
+    isOutOfMemory: false,
     restartCount,
     health,
     published: { ...published },

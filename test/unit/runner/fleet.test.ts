@@ -14,6 +14,7 @@ const container = (role: ObservedContainer['role'], labels: Record<string, strin
   state: 'running',
   labels,
   exitCode: null,
+  isOutOfMemory: false,
   restartCount: 0,
   health: 'none',
   published: {},
