@@ -3,12 +3,13 @@
  * The zod schema below is the validator, and the source of the shipped JSON Schema and of docs/gameops-yaml.md
  * (npm run docs). A default that is no fixed value stands at the end of a description, after "; default: ".
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { relative } from 'node:path';
 import { closest, distance } from 'fastest-levenshtein';
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { envConfigReader, keepTextOfEnv, serverEnvReader } from './env/config-part.ts';
+import { configBytesMax, readUpTo } from './env/file/text.ts';
 import { OpsError } from './errors.ts';
 import { expectedDuration, megabyte, parseBytes, parseDurationMs } from './units.ts';
 
@@ -198,7 +199,8 @@ export const defaultConfig = (): Config => configSchema.parse({});
  * @throws CONFIG_INVALID naming file:line, key, what was expected, and for an unknown key the nearest known one
  */
 export function loadConfig(path: string, { mustExist }: { mustExist: boolean }): Config {
-  if (!existsSync(path)) {
+  // A link that leads nowhere is no missing file: with all defaults, another project would be deployed.
+  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) {
     if (!mustExist) return defaultConfig();
     throw invalid(path, [{ line: 0, key: '', expected: 'expected a file at this path (named by --config)' }]);
   }
@@ -341,7 +343,7 @@ function suggestionFor(key: string, known: readonly string[]): string {
 
 function readText(path: string): string {
   try {
-    return readFileSync(path, 'utf8');
+    return readUpTo(path, configBytesMax);
   } catch (error) {
     const reason = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable';
     throw invalid(path, [{ line: 0, key: '', expected: `expected a file that can be read (${reason})` }]);

@@ -2,11 +2,11 @@
  * What the verbs of .env are given: gameops.yaml where there is one, but no project, engine or state folder. So these verbs
  * start fast and work anywhere.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
 import type { Config } from '../config.ts';
 import { configPart } from '../env/config-part.ts';
-import { envBytesMax, readUpTo } from '../env/file/text.ts';
+import { configBytesMax, envBytesMax, readUpTo } from '../env/file/text.ts';
 import { type ExtraSources, readText, unreadable } from '../env/read.ts';
 import type { RuleLevel } from '../env/rules/rules.ts';
 import { isRuleId, rulesPage } from '../env/rules/rules.ts';
@@ -71,7 +71,7 @@ function readStdin(): string {
 async function askConfig(globals: Globals, cwd: string): Promise<EnvConfig> {
   const path = resolve(cwd, globals.config ?? 'gameops.yaml');
   const isAsked = globals.config !== undefined;
-  if (!isAsked && !existsSync(path))
+  if (!isAsked && lstatSync(path, { throwIfNoEntry: false }) === undefined)
     return { userKeys: {}, provider: undefined, levels: {}, isBundled: true, serverEnv: {} };
   const part = configPart(readConfig(path));
   const { env, server } = part ?? (await wholeConfig(path));
@@ -88,7 +88,7 @@ async function askConfig(globals: Globals, cwd: string): Promise<EnvConfig> {
 /** A file that can't be read is reported by the whole schema. */
 function readConfig(path: string): string {
   try {
-    return readFileSync(path, 'utf8');
+    return readUpTo(path, configBytesMax);
   } catch {
     return ': unreadable';
   }

@@ -4,6 +4,8 @@ import { megabyte } from '../../units.ts';
 
 /** A .env is a page of text; a file of this size can still be checked in seconds. */
 export const envBytesMax = 64 * megabyte;
+/** gameops.yaml: a larger file takes minutes to parse, and nobody wrote it by hand. */
+export const configBytesMax = megabyte;
 /** One value. */
 export const valueBytesMax = megabyte;
 

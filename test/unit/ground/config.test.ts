@@ -1,5 +1,7 @@
 /** gameops.yaml: an error names the line and what was expected there. */
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { configJsonSchema, defaultConfig, loadConfig, parseConfig } from '../../../src/config.ts';
@@ -161,6 +163,21 @@ describe('gameops.yaml is refused', () => {
   it('when a file named with --config is missing; the default file may be missing', () => {
     expect(() => loadConfig('/nowhere/gameops.yaml', { mustExist: true })).toThrow('a file at this path');
     expect(loadConfig('/nowhere/gameops.yaml', { mustExist: false })).toEqual(defaultConfig());
+  });
+
+  it.each([
+    ['a link that leads nowhere', '/nowhere/gameops.yaml', 'ENOENT'],
+    ['a device that never ends', '/dev/zero', 'EFBIG'],
+    ['a folder', '/tmp', 'EISDIR'],
+  ])('when it is %s, and never taken for a missing file', (_, target, reason) => {
+    const folder = mkdtempSync(join(tmpdir(), 'gameops-config-'));
+    try {
+      symlinkSync(target, join(folder, 'gameops.yaml'));
+      const load = () => loadConfig(join(folder, 'gameops.yaml'), { mustExist: false });
+      expect(load).toThrow(`expected a file that can be read (${reason})`);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 
