@@ -123,6 +123,20 @@ export async function lockImage(
   return Object.values(roles).find(({ info }) => info !== null)?.info?.id ?? containers[0]?.image ?? null;
 }
 
+/**
+ * For a verb that needs no lock: removes the one-off containers that a killed gameops left. Taking the lock is what removes
+ * them; when another command holds it, they are that command's own, or it has swept already.
+ */
+export async function sweepLeavings(context: Context): Promise<void> {
+  const containers = await (await context.engine()).observe(context.project);
+  if (!containers.some(({ role }) => role === 'one-off')) return;
+  const image = await lockImage(context, containers);
+  if (image === null) return;
+  await withLock(context, image, async () => undefined).catch((error: unknown) => {
+    if (!isOpsError(error, 'LOCKED')) throw error;
+  });
+}
+
 /** Takes the lock for the verb, and releases it whatever happens. @throws LOCKED */
 export async function withLock<T>(
   context: Context,

@@ -4,6 +4,7 @@ import { pruneBackups, takeBackup } from '../../database/backup/take.ts';
 import type { Context, Outcome } from '../../operations/context.ts';
 import { backupResult, recordOrNull } from '../../operations/database/backups.ts';
 import { backupAccess } from '../../operations/database/database.ts';
+import { sweepLeavings } from '../../operations/project.ts';
 import { pinnedBackups } from '../../runner/act.ts';
 import { formatBytes, formatMs } from '../../units.ts';
 
@@ -12,6 +13,7 @@ export interface BackupOptions {
 }
 
 export async function run(context: Context, { verify }: BackupOptions): Promise<Outcome> {
+  await sweepLeavings(context);
   const access = await backupAccess(context);
   const record = await recordOrNull(context);
   const release = record?.releases.find(({ verdict }) => verdict === 'live')?.id ?? null;

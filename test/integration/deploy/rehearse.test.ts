@@ -220,7 +220,8 @@ describe('a rehearsal', () => {
     await running.ended;
     await lockIsFree();
     expect(await engine.volumes(site.project)).toContain(`${site.project}-settings-throw-away`);
-    expect((await site.run(['db', 'verify'])).exitCode).toBe(0);
+    // Every command that works beside players tidies up, also one that needs no lock for its own work.
+    expect((await site.run(['db', 'backup'])).exitCode).toBe(0);
     expect(await everything()).toEqual(before);
   });
 
