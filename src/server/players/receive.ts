@@ -64,6 +64,9 @@ function accepted(player: Player, seq: number): void {
 
 /** Refuses once for all messages that were on their way: the first of them says where to go on. */
 function refuseFrom(player: Player, seq: number, why: 'gap' | 'unavailable'): void {
+  // The answer was lost, and is given up after a later attempt was accepted. The client would not say it again, and
+  // everything after it would be dropped as said too early.
+  if (seq <= player.seq) return;
   if (player.refusedFrom !== null && player.refusedFrom <= seq) return;
   player.refusedFrom = seq;
   refuse(player, 'say', why, seq);

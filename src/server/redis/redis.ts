@@ -19,6 +19,8 @@ export interface ConnectionsRequest {
   onDown: () => void;
 }
 
+/** An answer that was lost with its connection is given up only then: a caller may hear of it long after later answers. */
+export const commandTimeoutMs = 2_000;
 /** A blocking read that has not come back by then never will: its connection is dead and nobody said so. */
 const tailTimeoutMs = 5_000;
 
@@ -73,7 +75,7 @@ export function connect({ url, log, onUp, onDown }: ConnectionsRequest): Connect
     redis.on('error', (error) => log.debug({ connection: name, reason: error.message }, 'redis error'));
     return redis;
   };
-  const commands = open('commands', 2_000);
+  const commands = open('commands', commandTimeoutMs);
   const tail = open('tail', tailTimeoutMs);
   return {
     commands,

@@ -1,6 +1,8 @@
 /** Sessions outlive sockets and processes: nothing is lost and nothing comes twice. Real servers on a real Redis. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { closeCode, firstRegion, limits, movedReason } from '../../../src/protocol.ts';
+import { commandTimeoutMs } from '../../../src/server/redis/redis.ts';
 import { type GameServer, until } from '../../support/players/game-server.ts';
 import { openTestGame, type TestGame } from '../../support/players/test-game.ts';
 
@@ -161,6 +163,28 @@ describe('the messages of a player', () => {
     await player.next('ack', ({ seq }) => seq === 2);
     await player.next('said', ({ text }) => text === 'two');
     expect(player.said()).toEqual(['one', 'two']);
+  });
+
+  test('an answer of Redis that is lost does not mute a player whose later messages were acknowledged', async () => {
+    const server = await game.startReady();
+    const player = await game.join(server, 'mute', { region: freshRoom() });
+    // Redis holds the message when the connection breaks: the server waits for an answer that never comes.
+    await game.redis.call('CLIENT', 'PAUSE', '3600000', 'WRITE');
+    player.say(1, 'held');
+    const isHeld = /name=gameops-commands .*cmd=eval/;
+    await until(async () => isHeld.test(String(await game.redis.call('CLIENT', 'LIST'))));
+    await game.redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    await game.redis.call('CLIENT', 'UNPAUSE');
+    const isAcknowledged = (seq: number) => player.heard.some((one) => one.t === 'ack' && one.seq === seq);
+    while (!isAcknowledged(2)) {
+      for (const seq of [1, 2]) player.say(seq, `again ${seq}`);
+      await sleep(100);
+    }
+    // The server gives up waiting.
+    await sleep(commandTimeoutMs + 200);
+    player.say(3, 'heard');
+    await player.next('ack', ({ seq }) => seq === 3);
+    expect(player.said()).toEqual(['again 1', 'again 2', 'heard']);
   });
 });
 
