@@ -36,7 +36,7 @@ export async function acceptingWorkers(engine: Engine, project: string): Promise
   return new Set(processes.filter((one) => one.command === 'nginx: worker process').map(({ pid }) => pid));
 }
 
-/** @returns null when every new connection meets the generation; else, at the deadline, what was seen instead */
+/** @returns null when every new connection meets the generation; otherwise, at the deadline, a sentence about what was seen */
 export async function whyNotServed(
   outside: { engine: Engine; door: Door; clock: Clock },
   { project, generation, leaving, deadlineMs }: Proof,

@@ -263,7 +263,7 @@ async function putBack(
   });
 }
 
-/** Workers of before the failed generation may stay: they serve what is put back. */
+/** Workers that were there before the failed generation may stay: they serve the generation that is put back. */
 async function isServedAgain(
   outside: SwitchOutside,
   project: string,
