@@ -10,7 +10,7 @@ export const megabyte = 1024 ** 2;
 
 const durationUnitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const;
 
-/** Node's timers end at once when they are asked to wait for 2^31 ms or longer; what is added to a duration must fit, too. */
+/** Node's timers end at once when they are asked to wait for 2^31 ms or longer. The margins that are added to a duration must fit, too. */
 const durationMsMax = 500 * durationUnitMs.h;
 
 /** What a message says when a duration is wrong. */

@@ -1,4 +1,4 @@
-/** One pull and the notes about it: how far it is, what stands in its way, which digest came. */
+/** One pull and the notes about it: its progress, its obstacles, and the digest that it ended with. */
 
 import type { Engine, ImageInfo } from '../engine/port.ts';
 import type { Emit } from '../report/events.ts';
