@@ -14,10 +14,14 @@ export interface Request {
 
 const exitCodes = `
 Exit codes:
-  0 done, or nothing to do   1 a bug in gameops        2 wrong usage
-  3 settings invalid         4 something unreachable   5 failed, rolled back: players are where they were
-  6 unfinished: resume it    7 baseline not met        8 locked by another
-  9 migration failed        10 certificate failed    130 / 143 interrupted at a safe boundary`;
+  0 done, or nothing to do           1 a bug in gameops
+  2 wrong usage                      3 .env or gameops.yaml is invalid
+  4 something needed is missing or does not answer
+  5 failed and rolled back: players are where they were
+  6 unfinished, or needs somebody: run gameops resume
+  7 baseline not met                 8 another gameops holds the lock
+  9 migration failed                10 certificate failed
+  130 / 143 interrupted, stopped at a safe boundary`;
 
 /** @param written collects the text that commander would print */
 export function buildProgram(

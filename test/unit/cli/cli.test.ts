@@ -3,6 +3,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { groups, verbs } from '../../../src/cli/verbs.ts';
+import { exitCode } from '../../../src/errors.ts';
 import { brokenEngine, emptyFolder, gameops, start } from '../../support/program.ts';
 
 const folder = emptyFolder();
@@ -85,7 +86,20 @@ describe('--help', () => {
       if (asked[at] !== undefined && asked[at] in groups) continue;
       expect(out).toContain(`\nExamples:\n  gameops ${asked[at]}`);
       expect(out).toContain('Exit codes:');
+      expect(out.split('\n').filter((line) => line.length > 80)).toEqual([]);
     }
+  });
+
+  it('the help, the README and docs/json.md each tell what every exit code means', async () => {
+    const { out } = await gameops(['--help'], { cwd });
+    const page = (name: string) => readFileSync(new URL(`../../../${name}`, import.meta.url), 'utf8');
+    const rows = (text: string) =>
+      [...text.matchAll(/^\| ([\d, /]+) \|/gm)].flatMap(([, codes = '']) => codes.match(/\d+/g) ?? []);
+    const inHelp = out.slice(out.indexOf('Exit codes:')).match(/\d+/g);
+    const codes = Object.values(exitCode).map(String);
+    expect(new Set(inHelp)).toEqual(new Set(codes));
+    expect(new Set(rows(page('README.md').split('## Exit codes')[1] ?? ''))).toEqual(new Set(codes));
+    expect(new Set(rows(page('docs/json.md').split('## Progress')[0] ?? ''))).toEqual(new Set(codes));
   });
 
   it('the program accepts every example in the help', () => {
