@@ -6,6 +6,7 @@ import { type Addresses, readProject } from '../operations/project.ts';
 import type { ProjectRecord } from '../record/record.ts';
 import type { Fleet, Intent, Release } from '../release/model.ts';
 import { servedReplicas } from '../release/position.ts';
+import { counted } from '../report/findings/model.ts';
 import { columns } from '../report/table.ts';
 import type { Observed } from '../runner/observe.ts';
 import { type SchemaStatus, schemaStatus, schemaText } from './schema-status.ts';
@@ -107,7 +108,9 @@ export function statusText(style: Style, status: Status): string {
     return `${status.project}: nothing has been deployed yet\n  next: gameops deploy`;
   }
   const lines = [`${style.bold(status.project)}  ${status.url ?? 'no address yet'}`];
-  const routes = status.traffic.map((route) => `${route.release} (${route.replicas.length})`).join(' + ');
+  const routes = status.traffic
+    .map(({ release, replicas }) => `release ${release} (${counted(replicas.length, 'replica')})`)
+    .join(' + ');
   lines.push(
     status.proxyAnswers
       ? `traffic  ${routes || style.yellow('no release; Nginx gives the maintenance answer')}`

@@ -99,6 +99,10 @@ describe('the text of status', () => {
   };
   const deploying = { holder: 'me', host: 'here', verb: 'deploy', since: 'now' };
 
+  it('says which release has the traffic, and how many of its replicas', () => {
+    expect(seen(2, { lockedBy: null })).toContain('\ntraffic  release 4 (2 replicas)\n');
+  });
+
   it('says when replicas that get players do not run, and what starts them again', () => {
     expect(seen(2, { lockedBy: null })).not.toContain('next:');
     expect(seen(1, { lockedBy: null })).toContain('release 4 has 1 of 2 replicas running');
