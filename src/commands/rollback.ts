@@ -106,7 +106,7 @@ function planFor(
  * The newest release that served before the live one, unless the operator names another. Releases that a rotation left
  * behind are skipped, because they would come back equal to the live one; they are used only when there is no other.
  */
-function chooseTarget(
+export function chooseTarget(
   context: Context,
   record: ProjectRecord,
   world: World,
@@ -120,7 +120,7 @@ function chooseTarget(
     if (named && (named.id === live?.id || served.includes(named))) return named;
     const why = named ? `never served (it is ${named.verdict})` : 'is not on record';
     throw new OpsError('RELEASE_UNKNOWN', {
-      message: `Release ${to} ${why}. Nothing was changed; players are on ${live?.id ?? 'nothing'}.`,
+      message: `Release ${to} ${why}. Nothing was changed; players are where they were.`,
       next: [
         known.length > 0 ? `gameops rollback --to ${known.at(-1)}` : 'gameops deploy',
         'gameops releases',
@@ -136,12 +136,20 @@ function chooseTarget(
     .sort((a, b) => b.id - a.id);
   const target = before.find((release) => !(live && isRekeyed(release, live))) ?? before[0];
   if (target) return target;
-  throw new OpsError('NOTHING_TO_ROLL_BACK_TO', {
-    message: `No release of ${context.project} served before ${live?.id ?? 'now'}. Nothing was changed; players are where they were.`,
-    next:
-      known.length > 0
-        ? [`gameops rollback --to ${known.at(-1)}`]
-        : ['gameops releases', 'gameops deploy --image <ref>'],
-    facts: { live: live?.id ?? null, served: known },
+  throw noTarget(context.project, world, known);
+}
+
+function noTarget(project: string, world: World, served: readonly string[]): OpsError {
+  const live = liveRelease(world);
+  const before = live ? `before release ${live.id}` : 'so far';
+  const others: [string, ...string[]] =
+    served.length > 0
+      ? [`gameops rollback --to ${served.at(-1)}`]
+      : ['gameops releases', 'gameops deploy --image <ref>'];
+  return new OpsError('NOTHING_TO_ROLL_BACK_TO', {
+    message: `No release of ${project} served ${before}. Nothing was changed; players are where they were.`,
+    // Whoever interrupted a deploy and then asks for a rollback wants to be rid of what that deploy has begun.
+    next: world.intent ? ['gameops abort', 'gameops resume', ...others] : others,
+    facts: { live: live?.id ?? null, served },
   });
 }

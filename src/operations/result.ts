@@ -24,7 +24,7 @@ export interface ActResult {
   ms: number;
 }
 
-/** "deploy 41 · live 40 · 2 replicas · 214 players online" */
+/** "deploy 41 · live 40 · 2 replicas · 214 players online", "back out of 41 · live 40 · 214 players online" */
 export function headingOf(plan: Plan, world: World, replicas: number | null): string {
   const live = liveRelease(world);
   const running = world.fleets.filter((fleet) => runningReplicas(world, fleet.release).length > 0);
@@ -34,12 +34,17 @@ export function headingOf(plan: Plan, world: World, replicas: number | null): st
     0,
   );
   const parts = [
-    plan.release === null ? plan.verb : `${plan.verb} ${plan.release}`,
+    subjectOf(plan, world),
     live ? `live ${live.id}` : 'nothing live',
     ...(replicas === null ? [] : [`${replicas} replica${replicas === 1 ? '' : 's'}`]),
     ...(running.length === 0 ? [] : [online === null ? 'players unknown' : `${online} players online`]),
   ];
   return parts.join(' · ');
+}
+
+function subjectOf({ verb, release }: Plan, { intent }: World): string {
+  if (verb === 'back out') return intent ? `back out of ${intent.release}` : verb;
+  return release === null ? verb : `${verb} ${release}`;
 }
 
 export function resultOf(context: Context, act: RunningAct, plan: Plan, began: number): ActResult {

@@ -115,13 +115,10 @@ export const planHandBack = (world: World, reason: string): Plan<ReleaseStep> =>
 
 /** Backs out of the unfinished act: after a failure, or because the operator said `abort`. */
 export function planBackOut(world: World, condemning: Condemning): Plan<ReleaseStep> {
-  const steps = world.intent ? planUnfinished(world, condemning).steps : [];
-  return {
-    verb: 'back out',
-    release: world.intent?.previous ?? null,
-    previous: world.intent?.release ?? null,
-    steps,
-  };
+  const live = liveRelease(world)?.id ?? null;
+  const { intent } = world;
+  const steps = intent ? planUnfinished(world, condemning).steps : [];
+  return { verb: 'back out', release: intent ? intent.previous : live, previous: live, steps };
 }
 
 /**

@@ -254,6 +254,13 @@ describe('backing out', () => {
     `);
   });
 
+  it('names the release that stays, and the one that was live before it, also when nothing is unfinished', () => {
+    const about = ({ release, previous }: ReturnType<typeof planBackOut>) => ({ release, previous });
+    expect(about(planBackOut(upTo('switch-traffic'), failed))).toEqual({ release: 40, previous: 40 });
+    expect(about(planBackOut(upTo('commit'), failed))).toEqual({ release: 40, previous: 41 });
+    expect(about(planBackOut(liveWorld(), failed))).toEqual({ release: 40, previous: 40 });
+  });
+
   it('of a first deploy ends with the maintenance answer', () => {
     const first = planAct(world(), intent(41), opening);
     const switched = worldAfter(world(), first, kinds(first).indexOf('switch-traffic') + 1);
