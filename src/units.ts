@@ -49,6 +49,11 @@ export function formatBytes(bytes: number): string {
   return `${Math.round(bytes / 1024)} kB`;
 }
 
+/** 1, "volume" → "1 volume"; 2 → "2 volumes" */
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
+
 /** "sha256:f1258a277e40…" → "f1258a277e40", as `docker images` shows it. */
 export function shortId(id: string): string {
   return id.replace('sha256:', '').slice(0, 12);

@@ -4,6 +4,7 @@ import { namesOf } from '../contract.ts';
 import type { Engine, Lock } from '../engine/port.ts';
 import { type Context, confirmLoss, type Outcome } from '../operations/context.ts';
 import { lockImage, withLock } from '../operations/project.ts';
+import { counted } from '../units.ts';
 
 export interface DownOptions {
   volumes?: boolean;
@@ -66,7 +67,9 @@ function outcome(context: Context, removed: string[], keptVolumes: string[]): Ou
   const kept =
     keptVolumes.length === 0
       ? []
-      : [`kept ${keptVolumes.length} volume(s) with data and record; gameops down --volumes removes them`];
+      : [
+          `kept ${counted(keptVolumes.length, 'volume')} with data and record; gameops down --volumes removes ${keptVolumes.length === 1 ? 'it' : 'them'}`,
+        ];
   const done =
     removed.length === 0
       ? `${context.project}: nothing to remove`

@@ -6,9 +6,9 @@ import { type Addresses, readProject } from '../operations/project.ts';
 import type { ProjectRecord } from '../record/record.ts';
 import type { Fleet, Intent, Release } from '../release/model.ts';
 import { servedReplicas } from '../release/position.ts';
-import { counted } from '../report/findings/model.ts';
 import { columns } from '../report/table.ts';
 import type { Observed } from '../runner/observe.ts';
+import { counted } from '../units.ts';
 import { type SchemaStatus, schemaStatus, schemaText } from './schema-status.ts';
 
 interface FleetStatus {
@@ -163,7 +163,7 @@ function shortageLines(style: Style, { traffic, fleets, lockedBy, unfinished }: 
     return [
       '',
       style.red(`release ${release} has ${ready} of ${replicas.length} replicas running${effect}`),
-      '  next: gameops deploy starts the stopped ones again',
+      '  next: gameops deploy starts them again',
     ];
   });
 }

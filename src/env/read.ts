@@ -127,9 +127,17 @@ function wayTo(path: string, reason: string): string {
   return `give this user the right to read ${path}`;
 }
 
+function inWords(reason: string): string {
+  if (reason === 'ENOENT') return 'there is no such file';
+  if (reason === 'EISDIR') return 'it is a folder';
+  if (reason === 'EFBIG') return 'it is too large';
+  if (reason === 'EACCES') return 'this user has no right to read it';
+  return reason;
+}
+
 export function unreadable(path: string, reason: string): OpsError {
   return new OpsError('ENV_UNREADABLE', {
-    message: `${path} can't be read (${reason}). Nothing was changed.`,
+    message: `${path} can't be read: ${inWords(reason)}. Nothing was changed.`,
     next: [wayTo(path, reason), 'gameops init writes a complete .env when there is none'],
     facts: { file: path, reason },
   });

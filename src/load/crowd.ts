@@ -103,6 +103,8 @@ async function join(crowd: Crowd, hooks: CrowdHooks, members: Member[], times: T
   const pingEveryMs = Math.max(1_000, (crowd.players / pingsPerSecond) * 1_000);
   const numbers = numbersOf(crowd);
   const isSettled = ({ player }: Member) => player.isOn() || player.hasGivenUp();
+  // A player who gave up joins no more, but is not in the game.
+  const countIn = () => members.filter(({ player }) => player.isOn()).length;
   let lastTold = 0;
   let deadline = performance.now() + joinPatienceMs;
   while (!hooks.signal.aborted) {
@@ -123,11 +125,11 @@ async function join(crowd: Crowd, hooks: CrowdHooks, members: Member[], times: T
     }
     if (performance.now() - lastTold > 1_000) {
       lastTold = performance.now();
-      hooks.onJoined(settled);
+      hooks.onJoined(countIn());
     }
     await sleep(joinTickMs);
   }
-  hooks.onJoined(members.filter(({ player }) => player.isOn()).length);
+  hooks.onJoined(countIn());
 }
 
 const roomsCount = world.columns * world.rows;

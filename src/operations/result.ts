@@ -4,6 +4,7 @@ import type { Plan, World } from '../release/model.ts';
 import { liveRelease, runningReplicas } from '../release/position.ts';
 import { planText } from '../report/plan-text.ts';
 import type { RunningAct, StepReport } from '../runner/act.ts';
+import { counted } from '../units.ts';
 import type { Context, Outcome, Style } from './context.ts';
 import { addressesOf } from './project.ts';
 
@@ -36,7 +37,7 @@ export function headingOf(plan: Plan, world: World, replicas: number | null): st
   const parts = [
     subjectOf(plan, world),
     live ? `live ${live.id}` : 'nothing live',
-    ...(replicas === null ? [] : [`${replicas} replica${replicas === 1 ? '' : 's'}`]),
+    ...(replicas === null ? [] : [counted(replicas, 'replica')]),
     ...(running.length === 0 ? [] : [online === null ? 'players unknown' : `${online} players online`]),
   ];
   return parts.join(' · ');

@@ -36,7 +36,7 @@ export async function runPlan(act: RunningAct, plan: Plan<ReleaseStep>): Promise
   const rest = planResume(world);
   if (rest.steps.length === 0) return;
   throw new OpsError('NOT_CONVERGED', {
-    message: `Every step was done, but ${rest.steps.length} step(s) are needed again: ${rest.steps.map((step) => step.kind).join(', ')}. ${whereTheyAre(act)}`,
+    message: `Every step was done, but more steps are needed: ${rest.steps.map((step) => step.kind).join(', ')}. ${whereTheyAre(act)}`,
     next: ['gameops status', 'gameops resume'],
     facts: { steps: rest.steps.map((step) => `${step.kind}: ${step.cause}`) },
   });

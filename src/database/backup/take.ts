@@ -7,7 +7,7 @@ import type pg from 'pg';
 import type { Piped } from '../../engine/port.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import type { Emit } from '../../report/events.ts';
-import { formatBytes } from '../../units.ts';
+import { counted, formatBytes } from '../../units.ts';
 import { codeOf, endedBy, isDisconnected, messageOf, unreachable, withClient } from '../server/connection.ts';
 import { readActivity, readFacts } from '../server/facts.ts';
 import {
@@ -82,7 +82,7 @@ export async function takeBackup(access: BackupAccess, request: BackupRequest): 
 async function tidyUp({ folder, emit }: BackupAccess, client: pg.Client): Promise<void> {
   const say = (message: string) => emit({ type: 'note', level: 'info', message });
   const ended = await endOrphans(client);
-  if (ended > 0) say(`ended ${ended} dump(s) of a killed gameops`);
+  if (ended > 0) say(`ended ${counted(ended, 'dump')} of a killed gameops`);
   for (const name of await dropOrphans(client)) say(`dropped ${name}, which a killed restore left`);
   for (const name of await sweepPartials(folder, await livingBackups(client)))
     say(`removed ${name}, which a killed backup left`);
@@ -250,14 +250,14 @@ async function dump(
     },
   });
   // Wait for both: nothing may write into a file that is being removed.
-  const [counted] = await Promise.allSettled([
+  const [facts] = await Promise.allSettled([
     endedBy(signal, client, readFacts).catch(giveUp),
     dumping.then(mustHaveSucceeded).catch(giveUp),
   ]);
   if (failed.signal.aborted) throw failed.signal.reason;
-  if (counted.status === 'rejected') throw counted.reason;
+  if (facts.status === 'rejected') throw facts.reason;
   await client.query('COMMIT');
-  return { takenAt: at.toISOString(), facts: counted.value, activity };
+  return { takenAt: at.toISOString(), facts: facts.value, activity };
 }
 
 function mustHaveSucceeded({ exitCode, stderr }: Piped): void {

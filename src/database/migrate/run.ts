@@ -6,6 +6,7 @@ import type pg from 'pg';
 import { realClock } from '../../clock.ts';
 import { isOpsError, OpsError } from '../../errors.ts';
 import type { Emit } from '../../report/events.ts';
+import { counted } from '../../units.ts';
 import { endOrphans } from '../backup/orphans.ts';
 import {
   codeOf,
@@ -72,7 +73,11 @@ export async function underLock<T>(
     options.emit({ type: 'note', level: 'detail', message: 'took the lock of migrations' });
     const ended = await endOrphans(client);
     if (ended > 0)
-      options.emit({ type: 'note', level: 'info', message: `ended ${ended} dump(s) of a killed gameops` });
+      options.emit({
+        type: 'note',
+        level: 'info',
+        message: `ended ${counted(ended, 'dump')} of a killed gameops`,
+      });
     await ensureLedger(client);
     const { ledger, notes } = await reconcileLedger(client, files);
     for (const message of notes) options.emit({ type: 'note', level: 'info', message });

@@ -10,6 +10,7 @@ import { OpsError } from '../../errors.ts';
 import type { ImageNeeds, Release, SchemaWork, World } from '../../release/model.ts';
 import { originOfRelease } from '../../release/origin.ts';
 import { liveRelease } from '../../release/position.ts';
+import { counted } from '../../units.ts';
 import type { Context } from '../context.ts';
 import { forwardWork, type SchemaLook } from './database.ts';
 
@@ -136,11 +137,11 @@ export function withContracts(
   const waiting = state.pending.contract.filter((name) => !ripe.includes(name));
   const users = waiting.slice(0, 1).flatMap((name) => usersOf(name, world).map(({ id }) => id));
   if (waiting.length > 0) {
-    const until =
+    const what =
       users.length > 0
         ? `until release ${users.join(', ')} is neither running nor kept`
         : 'for a release that knows them';
-    const message = `${waiting.length} contract migration(s) wait ${until}: ${waiting.join(', ')}`;
+    const message = `waiting ${what}: ${counted(waiting.length, 'contract migration')} (${waiting.join(', ')})`;
     emit({ type: 'note', level: 'info', message });
   }
   return forwardWork(state, work.wish, ripe);

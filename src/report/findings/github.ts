@@ -4,7 +4,8 @@
  * https://docs.github.com/en/actions/reference/workflow-commands-for-github-actions
  */
 import { appendFileSync } from 'node:fs';
-import { counted, type Finding, placeText, type Report, type Severity, wholeText } from './model.ts';
+import { counted } from '../../units.ts';
+import { type Finding, placeText, type Report, type Severity, wholeText } from './model.ts';
 
 const annotationsMax = 10;
 /** Of the service: 1 MB of summary for each step. */

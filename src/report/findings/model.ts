@@ -3,6 +3,7 @@
  * may go into public logs.
  */
 
+import { counted } from '../../units.ts';
 export type Format = 'pretty' | 'json' | 'github' | 'sarif';
 
 export type Severity = 'error' | 'warning' | 'info';
@@ -68,10 +69,6 @@ export function wholeText({ message, why, rewrite }: Finding, link = ''): string
 export function countsOf(findings: readonly Finding[]): Counts {
   const count = (severity: Severity) => findings.filter((one) => one.severity === severity).length;
   return { errors: count('error'), warnings: count('warning') };
-}
-
-export function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 /** Why a check fails, in words; null when it does not. */

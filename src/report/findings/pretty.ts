@@ -2,8 +2,9 @@
  * Findings for people: rule, place, the line with a caret under the column, what is wrong, why, and how to correct it.
  */
 import stringWidth from 'fast-string-width';
+import { counted } from '../../units.ts';
 import type { Style } from '../style.ts';
-import { counted, type Finding, placeText, type Report, type Severity } from './model.ts';
+import { type Finding, placeText, type Report, type Severity } from './model.ts';
 
 const widthMax = 100;
 

@@ -278,11 +278,13 @@ describe('gameops load', () => {
     });
   });
 
-  test('names the close code when no player could join', async () => {
+  test('names the close code when no player could join, and shows no player in the game', async () => {
     await ready(15, 'another-secret-that-is-long-enough-too');
-    const { code, out } = await gameops(load('--for', '1s'), { cwd: folder.path });
+    const { code, out, err } = await gameops(load('--for', '1s'), { cwd: folder.path });
     expect(code).toBe(4);
     const error = { code: 'GAME_UNREACHABLE', facts: { lastCode: closeCode.badToken } };
     expect(resultOf(out)).toMatchObject({ error, result: { failed: 60 } });
+    const shown = [...err.matchAll(/"in the game","done":(\d+)/g)].map(([, done]) => Number(done));
+    expect(new Set(shown)).toEqual(new Set([0]));
   });
 });
