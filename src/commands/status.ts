@@ -153,10 +153,13 @@ export function statusText(style: Style, status: Status): string {
   return lines.join('\n');
 }
 
-/** Replicas that get players but do not run. While an act is at work, or unfinished, that act starts and stops replicas. */
-function shortageLines(style: Style, { traffic, fleets, lockedBy, unfinished }: Status): string[] {
+/** What serves worse than it should. While an act is at work, or unfinished, that act starts and stops what it needs. */
+function shortageLines(
+  style: Style,
+  { traffic, fleets, proxyAnswers, lockedBy, unfinished }: Status,
+): string[] {
   if (lockedBy || unfinished) return [];
-  return traffic.flatMap(({ release, replicas }) => {
+  const short = traffic.flatMap(({ release, replicas }) => {
     const ready = fleets.find((fleet) => fleet.release === release)?.ready ?? 0;
     if (ready >= replicas.length) return [];
     const effect = ready === 0 ? ', so nobody can play' : '';
@@ -166,6 +169,12 @@ function shortageLines(style: Style, { traffic, fleets, lockedBy, unfinished }: 
       '  next: gameops deploy starts them again',
     ];
   });
+  if (short.length > 0 || proxyAnswers || traffic.length === 0) return short;
+  return [
+    '',
+    style.red('Nginx does not answer, so nobody can play'),
+    '  next: gameops resume starts it again',
+  ];
 }
 
 function paintPhase(style: Style, phase: FleetStatus['phase']): string {

@@ -96,7 +96,7 @@ function planText({ steps, refusals, losses, uncounted }: BackPlan): string {
   const rows = [
     ...steps.map(({ name, source }) => [
       name,
-      source === 'file' ? 'with its file' : 'with the text in the ledger',
+      source === 'file' ? 'with the text of its file' : 'with the text in the ledger',
     ]),
     ...refusals.map(({ name, reason }) => [name, `refused: ${reason}`]),
   ];

@@ -85,7 +85,7 @@ describe('a plan', () => {
 
 describe('the text of status', () => {
   const fleet = { image: 'a:1', wanted: 2, players: 0, verdict: 'live', phase: 'serving' } as const;
-  const seen = (ready: number, act: Pick<Status, 'lockedBy'>): string => {
+  const seen = (ready: number, act: Partial<Status> & Pick<Status, 'lockedBy'>): string => {
     const places = { project: 'arena', url: 'http://a/', wsUrl: 'ws://a/ws', proxyAnswers: true };
     const rest = { unfinished: null, schema: null, certificates: [], accessories: [] };
     const traffic = [{ release: 4, replicas: [1, 2] }];
@@ -110,6 +110,13 @@ describe('the text of status', () => {
       /0 of 2 replicas running, so nobody can play\n {2}next: gameops deploy/,
     );
     expect(seen(1, { lockedBy: deploying })).not.toContain('next:');
+  });
+
+  it('says when Nginx does not answer, and what starts it again', () => {
+    const away = { lockedBy: null, proxyAnswers: false };
+    expect(seen(2, away)).toMatch(/Nginx does not answer, so nobody can play\n {2}next: gameops resume/);
+    expect(seen(0, away)).toContain('next: gameops deploy');
+    expect(seen(2, { ...away, lockedBy: deploying })).not.toContain('next:');
   });
 });
 
