@@ -27,7 +27,8 @@ export async function run(context: EnvContext, options: CheckOptions): Promise<O
   const tokens = readTokens(text ?? '');
   const report = look(context, options, text, tokens);
   const refusal = refusalOf(report, context, options.strict === true);
-  const told = { ...report, tool: 'gameops env check', subject: report.file, page: rulesPage };
+  const subject = text === null ? `the environment (there is no ${report.file})` : report.file;
+  const told = { ...report, tool: 'gameops env check', subject, page: rulesPage };
   return {
     ok: true,
     result: report,
@@ -68,9 +69,15 @@ function refusalOf(report: EnvReport, { envName }: EnvContext, isStrict: boolean
   if (failure === null) return undefined;
   return new OpsError('ENV_INVALID', {
     message: `${envName} has ${failure}. Nothing was changed.`,
-    next: ['correct the lines that are named', 'gameops env check'],
+    next: ['correct the lines that are named', commandFor(envName)],
     facts: { file: envName, errors, warnings },
   });
+}
+
+/** The check of the same file again. */
+function commandFor(envName: string): string {
+  if (envName === '.env') return 'gameops env check';
+  return `gameops env check --env-file ${envName === 'stdin' ? '-' : envName}`;
 }
 
 function missing({ envName }: EnvContext): OpsError {

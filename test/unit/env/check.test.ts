@@ -28,6 +28,14 @@ describe('exit codes of env check', () => {
     expect(await check()).toMatchObject({ code: 0, out: '✓ .env: no problems found\n', err: '' });
   });
 
+  it('0 for a server of your own without a .env, and the output says what was checked', async () => {
+    const own = emptyFolder();
+    own.write('gameops.yaml', 'server: { image: "a/server:1" }\n');
+    const { code, out } = await check([], {}, undefined, own);
+    expect([code, out]).toEqual([0, '✓ the environment (there is no .env): no problems found\n']);
+    own.remove();
+  });
+
   it('3 for an error; 0 for a warning, and 3 with --strict', async () => {
     folder.write('bad.env', `${complete}hello world\n`);
     folder.write('odd.env', `${complete}MOTD=a\n`);
@@ -37,7 +45,7 @@ describe('exit codes of env check', () => {
     expect(strict.code).toBe(3);
     expect(JSON.parse(strict.out)).toMatchObject({
       ok: false,
-      error: { code: 'ENV_INVALID' },
+      error: { code: 'ENV_INVALID', next: expect.arrayContaining(['gameops env check --env-file odd.env']) },
       result: { file: 'odd.env', errors: 0, warnings: 1, findings: [{ rule: 'unknown-key', key: 'MOTD' }] },
     });
   });
