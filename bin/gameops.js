@@ -9,7 +9,7 @@ const { join } = require('node:path');
 const argv = process.argv.slice(2);
 const dist = join(__dirname, '..', 'dist');
 
-if (!existsSync(join(dist, 'cli.js'))) {
+if (!existsSync(join(dist, 'cli.cjs'))) {
   process.stderr.write('gameops is not built yet.\nNext:\n  npm ci && npm run build\n');
   process.exit(1);
 }
@@ -19,12 +19,12 @@ const help = asksHelp ? require(join(dist, 'help.cjs')).helpText(argv) : null;
 const taking = ['--project', '--config', '--env-file'];
 const [group, verb] = argv.filter((word, at) => !word.startsWith('-') && !taking.includes(argv[at - 1]));
 // A rotation deploys: it needs all that the others do without.
-if (help === null && group === 'env' && verb !== 'rotate') {
-  require(join(dist, 'env.cjs'))
-    .main(argv)
+const name = group === 'env' && verb !== 'rotate' ? 'env' : 'cli';
+if (help === null) {
+  require('./program.js')
+    .load(dist, name)
+    .exports.main(argv)
     .then((code) => process.exit(code));
-} else if (help === null) {
-  import('../dist/cli.js').then(({ main }) => main(argv)).then((code) => process.exit(code));
 } else {
   // `gameops --help | head` closes our pipe early.
   process.stdout.on('error', () => undefined).write(help);

@@ -1,9 +1,12 @@
 /**
- * The CLI in pieces, so that a verb loads only what it needs, and the JSON Schema of gameops.yaml.
+ * The CLI in three programs, of which bin/gameops.js chooses one, and the JSON Schema of gameops.yaml.
  */
-import { writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { execa } from 'execa';
 
 /**
  * What every deploy loads: one piece starts in half the time of a hundred files. What only some verbs load, when they
@@ -55,56 +58,63 @@ const choosePackages = {
   },
 };
 
-export async function buildCli(root, outdir) {
-  await build({
-    absWorkingDir: root,
-    entryPoints: {
-      cli: 'src/cli/main.ts',
-      'cli/config': 'src/config.ts',
-      'cli/load-thread': 'src/load/thread.ts',
-      audience: 'src/load/audience.ts',
-    },
-    outdir,
-    chunkNames: 'cli/[name]-[hash]',
-    bundle: true,
-    splitting: true,
-    platform: 'node',
-    target: 'node20',
-    format: 'esm',
-    // Bundled CommonJS packages ask for Node's own modules by require.
-    banner: {
-      js: "import { createRequire as $require } from 'node:module'; const require = $require(import.meta.url);",
-    },
-    plugins: [leaveOut(neverCalled), choosePackages],
+/** CommonJS in one file: what V8 has compiled of it can be kept (bin/program.js), which halves its start. */
+const program = {
+  bundle: true,
+  platform: 'node',
+  target: 'node20',
+  format: 'cjs',
+  outExtension: { '.js': '.cjs' },
+  // Scripts with kept code may not call import().
+  supported: { 'dynamic-import': false },
+  define: {
+    'import.meta.url': '$url',
     // pg asks with it whether it runs at Cloudflare, and Node loads all of fetch for the answer.
-    define: { Response: 'undefined' },
-    minifySyntax: true,
-    minifyWhitespace: true,
-    legalComments: 'none',
-    sourcemap: 'linked',
-    sourcesContent: false,
-    logLevel: 'warning',
-  });
-  await Promise.all([buildHelp(root, outdir), buildEnv(root, outdir)]);
-  const { configJsonSchema } = await import(join(outdir, 'cli/config.js'));
+    Response: 'undefined',
+  },
+  banner: { js: "const $url = require('node:url').pathToFileURL(__filename).href;" },
+  minifySyntax: true,
+  minifyWhitespace: true,
+  legalComments: 'none',
+  logLevel: 'warning',
+};
+
+/** What the programs are asked while V8 compiles them: no engine is there, so every command ends early. */
+const firstCommands = {
+  cli: ['status', 'deploy --plan', 'rollback --plan', 'db status', 'resume', 'abort'],
+  env: ['env check'],
+};
+
+export async function buildCli(root, outdir) {
+  const whole = {
+    cli: 'src/cli/main.ts',
+    config: 'src/config.ts',
+    'load-thread': 'src/load/thread.ts',
+    audience: 'src/load/audience.ts',
+  };
+  const inRoot = { ...program, absWorkingDir: root, outdir };
+  await Promise.all([
+    build({ ...inRoot, entryPoints: whole, plugins: [leaveOut(neverCalled), choosePackages] }),
+    build({ ...inRoot, entryPoints: { env: 'src/cli/main.ts' }, plugins: [onlyEnv] }),
+    build({ ...inRoot, entryPoints: { help: 'src/cli/help.ts' }, plugins: [leaveVerbs], minify: true }),
+  ]);
+  const { configJsonSchema } = await import(join(outdir, 'config.cjs'));
   await writeFile(join(outdir, 'gameops.schema.json'), `${JSON.stringify(configJsonSchema(), null, 2)}\n`);
+  await Promise.all(
+    Object.entries(firstCommands).map(([name, commands]) => keepCompiled(outdir, name, commands)),
+  );
 }
 
-async function buildHelp(root, outdir) {
-  await build({
-    absWorkingDir: root,
-    entryPoints: { help: 'src/cli/help.ts' },
-    outdir,
-    outExtension: { '.js': '.cjs' },
-    bundle: true,
-    platform: 'node',
-    target: 'node20',
-    format: 'cjs',
-    plugins: [leaveVerbs],
-    minify: true,
-    legalComments: 'none',
-    logLevel: 'warning',
-  });
+/** In a process of its own, because the programs change what surrounds them. */
+async function keepCompiled(outdir, name, commands) {
+  const cwd = await mkdtemp(join(tmpdir(), 'gameops-build-'));
+  const env = { PATH: process.env.PATH, HOME: cwd, XDG_STATE_HOME: cwd, DOCKER_HOST: `unix://${cwd}/none` };
+  const script = fileURLToPath(new URL('keep-compiled.js', import.meta.url));
+  try {
+    await execa(process.execPath, [script, outdir, name, ...commands], { cwd, env, extendEnv: false });
+  } finally {
+    await rm(cwd, { recursive: true, force: true });
+  }
 }
 
 /** Help never runs a verb; commander starts other programs only for sub-commands that are some. */
@@ -121,37 +131,17 @@ const leaveVerbs = {
 
 /**
  * The verbs of .env once more, in one file without the rest: they run before every commit and in every CI job, and
- * have nothing to do with engines. bin/gameops.js chooses.
+ * have nothing to do with engines. bin/gameops.js chooses. The rest is never asked for there, but for the schema of
+ * gameops.yaml when something is wrong in it.
  */
-async function buildEnv(root, outdir) {
-  await build({
-    absWorkingDir: root,
-    entryPoints: { env: 'src/cli/main.ts' },
-    outdir,
-    outExtension: { '.js': '.cjs' },
-    bundle: true,
-    platform: 'node',
-    target: 'node20',
-    format: 'cjs',
-    define: { 'import.meta.url': '$url' },
-    banner: { js: "const $url = require('node:url').pathToFileURL(__filename).href;" },
-    plugins: [onlyEnv],
-    minifySyntax: true,
-    minifyWhitespace: true,
-    legalComments: 'none',
-    logLevel: 'warning',
-  });
-}
-
-/** The rest is never asked for here, but for the schema of gameops.yaml when something is wrong in it. */
 const keptForEnv = /\/src\/((commands\/)?env\/(?!rotate)|report\/|operations\/env-context\.ts$)/;
 const onlyEnv = {
   name: 'only-env',
   setup(esbuild) {
     esbuild.onResolve({ filter: /^\.\.?\// }, ({ path, kind, importer, resolveDir }) => {
       if (kind !== 'dynamic-import' || importer.includes('node_modules')) return null;
-      if (path.endsWith('/config.ts')) return { path: './cli/config.js', external: true };
-      return keptForEnv.test(join(resolveDir, path)) ? null : { path: './cli.js', external: true };
+      if (path.endsWith('/config.ts')) return { path: './config.cjs', external: true };
+      return keptForEnv.test(join(resolveDir, path)) ? null : { path: './cli.cjs', external: true };
     });
   },
 };

@@ -1,7 +1,6 @@
 /**
  * Moves a finished build into dist/. Promises that every path a running deploy or test may open is there at every
- * moment: each file is replaced by one rename, pieces before what names them, and pieces of an older CLI stay for an
- * hour, because a verb that runs loads them late.
+ * moment: each file is replaced by one rename, pieces before what names them.
  */
 import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -13,9 +12,10 @@ const entryPoints = [
   'server/server.mjs',
   'web/index.html',
   'web/manifest.json',
-  'audience.js',
+  'audience.cjs',
   'help.cjs',
-  'cli.js',
+  'env.cjs',
+  'cli.cjs',
 ];
 
 /** An empty folder on the file system of dist/, so that renames are atomic. Removes what killed builds left. */
@@ -43,9 +43,7 @@ export async function install(stage, dist) {
 
 async function removeOld(dist, current) {
   for (const file of await filesIn(dist)) {
-    if (current.has(file) || file.startsWith(stagePrefix)) continue;
-    const isPiece = file.startsWith('cli/');
-    if (!isPiece || (await ageMs(join(dist, file))) > keptMs) await rm(join(dist, file), { force: true });
+    if (!current.has(file) && !file.startsWith(stagePrefix)) await rm(join(dist, file), { force: true });
   }
 }
 

@@ -52,8 +52,8 @@ function needsInstall() {
 
 function needsBuild() {
   const outputs = [
-    'dist/cli.js',
-    'dist/audience.js',
+    'dist/cli.cjs',
+    'dist/audience.cjs',
     'dist/server/server.mjs',
     'dist/server/Dockerfile',
     'dist/web/index.html',
@@ -112,7 +112,7 @@ function status() {
 }
 
 async function deployUnderAnAudience() {
-  const { startAudience } = await import(new URL('../dist/audience.js', import.meta.url).href);
+  const { startAudience } = await import(new URL('../dist/audience.cjs', import.meta.url).href);
   const { url } = status();
   const audience = await startAudience({ url, ...audienceSize });
   await audience.joined(20_000);

@@ -111,7 +111,7 @@ export async function runLoad(request: LoadRequest): Promise<LoadReport> {
 
 function playInThread(crowd: Crowd, hooks: CrowdHooks): Promise<CrowdCounts> {
   return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL('./load-thread.js', import.meta.url), {
+    const worker = new Worker(new URL('./load-thread.cjs', import.meta.url), {
       workerData: crowd,
       resourceLimits: { maxYoungGenerationSizeMb: youngMB },
     });

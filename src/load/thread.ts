@@ -21,14 +21,19 @@ parentPort?.on('message', (told: ToThread) => {
   play();
 });
 
-const counts = await playCrowd(workerData as Crowd, {
-  signal: stopping.signal,
-  onJoined: (count) => tell({ what: 'joined', count }),
-  onSecond: (second) => tell({ what: 'second', second }),
-  othersAreIn() {
-    tell({ what: 'in' });
-    return mayPlay;
-  },
-});
-tell({ what: 'over', counts });
-parentPort?.close();
+async function run(): Promise<void> {
+  const counts = await playCrowd(workerData as Crowd, {
+    signal: stopping.signal,
+    onJoined: (count) => tell({ what: 'joined', count }),
+    onSecond: (second) => tell({ what: 'second', second }),
+    othersAreIn() {
+      tell({ what: 'in' });
+      return mayPlay;
+    },
+  });
+  tell({ what: 'over', counts });
+  parentPort?.close();
+}
+
+// A failure reaches the main thread as the error of this worker.
+void run();

@@ -16,7 +16,7 @@ export default function setup(): void {
 }
 
 function isStale(): boolean {
-  const built = join(root, 'dist', 'cli.js');
+  const built = join(root, 'dist', 'cli.cjs');
   if (!existsSync(built)) return true;
   const builtMs = statSync(built).mtimeMs;
   const sources = ['src', 'scripts'].flatMap((folder) =>

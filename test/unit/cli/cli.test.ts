@@ -1,9 +1,11 @@
 /** What scripts may rely on: exit codes, one JSON document, plain text in pipes, verbs that exist. On the real program. */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { groups, verbs } from '../../../src/cli/verbs.ts';
 import { exitCode } from '../../../src/errors.ts';
+import { packageRoot } from '../../../src/package-root.ts';
 import { brokenEngine, emptyFolder, gameops, start } from '../../support/program.ts';
 
 const folder = emptyFolder();
@@ -116,10 +118,31 @@ it('the verbs of .env load neither the database driver nor the SQL parser', () =
   const dist = new URL('../../../dist/', import.meta.url);
   const text = (name: string) => readFileSync(new URL(name, dist), 'utf8');
   const isOfDatabases = /libpg-query|SCRAM-SHA-256|pg_catalog/g;
-  const rest = readdirSync(new URL('cli/', dist)).filter((name) => name.endsWith('.js'));
-  const there = rest.flatMap((name) => text(`cli/${name}`).match(isOfDatabases) ?? []);
-  expect(new Set(there).size).toBe(3);
+  expect(new Set(text('cli.cjs').match(isOfDatabases)).size).toBe(3);
   expect(text('env.cjs').match(isOfDatabases)).toBeNull();
+});
+
+describe('a start', () => {
+  /** What node says of a program that is loaded from a folder. */
+  const isRefused = (folder: string, name: string) => {
+    const loaded = `require('./bin/program.js').load(${JSON.stringify(folder)}, '${name}')`;
+    const asked = ['-p', `String(${loaded}.script.cachedDataRejected)`];
+    return execFileSync(process.execPath, asked, { cwd: packageRoot(), encoding: 'utf8' }).trim();
+  };
+
+  it('goes on from what V8 compiled when the program was built', () => {
+    for (const name of ['cli', 'env']) expect(isRefused(join(packageRoot(), 'dist'), name)).toBe('false');
+  });
+
+  it('never runs what was compiled from another text of the same length', () => {
+    const own = emptyFolder();
+    const program = join(own.path, 'cli.cjs');
+    cpSync(join(packageRoot(), 'dist'), own.path, { recursive: true });
+    const text = readFileSync(program, 'utf8');
+    writeFileSync(program, text.replace('GAMEOPS_', 'GAMEOPZ_'));
+    expect(isRefused(own.path, 'cli')).toBe('undefined');
+    own.remove();
+  });
 });
 
 describe('--json', () => {
