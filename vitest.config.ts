@@ -77,6 +77,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
+          isolate: false,
           globalSetup: 'test/support/leftovers.ts',
         },
       },

@@ -47,8 +47,10 @@ export function invalidTemplates(what: string, cause: unknown): OpsError {
 
 /** The same for equal texts, on any machine. */
 export function templatesName(templates: Templates): string {
-  return createHash('sha256').update(textOf(templates)).digest('hex').slice(0, 32);
+  return nameOf(textOf(templates));
 }
+
+const nameOf = (text: string | Uint8Array) => createHash('sha256').update(text).digest('hex').slice(0, 32);
 
 export function templatesFile(templates: Templates): FileEntry {
   return { path: pathOf(templatesName(templates)), content: textOf(templates), mode: 0o600 };
@@ -57,16 +59,9 @@ export function templatesFile(templates: Templates): FileEntry {
 /** Out of all files of the volume; null when they are not there or torn. */
 export function keptTemplates(files: ReadonlyMap<string, Uint8Array>, name: string): Templates | null {
   const content = files.get(pathOf(name));
-  if (!content) return null;
-  try {
-    const templates = new Map(
-      JSON.parse(Buffer.from(content).toString('utf8')) as [string, string][],
-    ) satisfies Templates;
-    return templatesName(templates) === name ? templates : null;
-  } catch {
-    // Torn: its writer died.
-    return null;
-  }
+  // Torn, when its writer died.
+  if (!content || nameOf(content) !== name) return null;
+  return new Map(JSON.parse(Buffer.from(content).toString('utf8')) as [string, string][]);
 }
 
 /**

@@ -80,8 +80,8 @@ describe('the Unix socket for a proxy on the same machine', () => {
   test('takes requests and players as the port does, replaces a file that a SIGKILL left, and is removed with the server', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'gameops-socket-'));
     const socket = join(folder, '1-1.sock');
-    const killed = await start({ unixSocket: socket });
-    await until(async () => (await statusOf(`${killed.url}/healthz`)) === 200);
+    // A server answers on its port a moment before it listens on the socket; ready is only one that does both.
+    const killed = await startReady({ unixSocket: socket });
     await killed.kill();
     expect((await stat(socket)).isSocket()).toBe(true);
 
