@@ -27,7 +27,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     isVerbose: asks(argv, '--verbose'),
     noColour: asks(argv, '--no-color'),
   };
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', ignoreClosedPipe);
+  process.stdout.on('error', ignoreClosedPipe);
+  // Progress that can't be written, to a closed pipe or a log on a full disk, is lost; the act itself goes on.
+  process.stderr.on('error', () => undefined);
   let writing: Promise<number> | null = null;
   // Only the first ending is written: stdout never gets two documents.
   const end = (ending: Ending) => {

@@ -182,6 +182,13 @@ describe('--json', () => {
     child.stdout?.destroy();
     expect((await ended).code).toBe(0);
   });
+
+  it('a verb goes on when its progress is written to a full disk', async () => {
+    const through = ['sh', '-c', 'exec "$0" "$@" 2>/dev/full'];
+    const { code, out } = await gameops(['db', 'lint', '--json'], { cwd, through });
+    expect(code).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({ ok: true });
+  });
 });
 
 describe('colour', () => {
