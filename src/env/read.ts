@@ -120,25 +120,26 @@ export function readText(path: string): string | null {
   }
 }
 
-function wayTo(path: string, reason: string): string {
-  if (reason === 'ENOENT') return `correct the path: ${path}`;
-  if (reason === 'EISDIR') return `name a file: ${path} is a folder`;
-  if (reason === 'EFBIG') return `name another file: a .env has at most ${formatBytes(envBytesMax)}`;
+/** By error code: what is wrong with the file, and the way out. */
+const obstacles: Readonly<Record<string, { what: string; way: (path: string) => string }>> = {
+  ENOENT: { what: 'there is no such file', way: (path) => `correct the path: ${path}` },
+  EISDIR: { what: 'it is a folder', way: (path) => `name a file: ${path} is a folder` },
+  EFBIG: {
+    what: 'it is too large',
+    way: () => `name another file: a .env has at most ${formatBytes(envBytesMax)}`,
+  },
+  EACCES: { what: 'this user has no right to read it', way: rightTo },
+};
+
+function rightTo(path: string): string {
   return `give this user the right to read ${path}`;
 }
 
-function inWords(reason: string): string {
-  if (reason === 'ENOENT') return 'there is no such file';
-  if (reason === 'EISDIR') return 'it is a folder';
-  if (reason === 'EFBIG') return 'it is too large';
-  if (reason === 'EACCES') return 'this user has no right to read it';
-  return reason;
-}
-
 export function unreadable(path: string, reason: string): OpsError {
+  const { what, way } = obstacles[reason] ?? { what: reason, way: rightTo };
   return new OpsError('ENV_UNREADABLE', {
-    message: `${path} can't be read: ${inWords(reason)}. Nothing was changed.`,
-    next: [wayTo(path, reason), 'gameops init writes a complete .env when there is none'],
+    message: `${path} can't be read: ${what}. Nothing was changed.`,
+    next: [way(path), 'gameops init writes a complete .env when there is none'],
     facts: { file: path, reason },
   });
 }

@@ -4,6 +4,7 @@
  */
 
 import { counted } from '../../units.ts';
+
 export type Format = 'pretty' | 'json' | 'github' | 'sarif';
 
 export type Severity = 'error' | 'warning' | 'info';
