@@ -58,7 +58,7 @@ const choosePackages = {
   },
 };
 
-/** CommonJS in one file: what V8 has compiled of it can be kept (bin/program.js), which halves its start. */
+/** CommonJS in one file: what V8 has compiled of it can be kept (bin/program.js). */
 const program = {
   bundle: true,
   platform: 'node',
